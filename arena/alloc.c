@@ -1,0 +1,218 @@
+/* alloc.c - Allocator hooks and page mappings, counted by owner.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * This file is the door: it alone calls malloc and mmap.
+ */
+#include "arena/alloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+static _Thread_local uint64_t calls;
+
+static void *default_alloc(void *ctx, size_t align, size_t size)
+{
+    (void)ctx;
+    if (align <= _Alignof(max_align_t)) {
+        return malloc(size);
+    }
+    void *p = NULL;
+    return posix_memalign(&p, align, size) == 0 ? p : NULL;
+}
+
+static void default_free(void *ctx, void *p, size_t align, size_t size)
+{
+    (void)ctx;
+    (void)align;
+    (void)size;
+    free(p);
+}
+
+static struct alloc global = {
+    .hooks = {sizeof(loam_allocator), default_alloc, default_free, NULL},
+    .limit = UINT64_MAX,
+};
+
+struct alloc *alloc_global(void)
+{
+    return &global;
+}
+
+void alloc_init(struct alloc *a, const loam_allocator *hooks, uint64_t limit)
+{
+    memset(a, 0, sizeof *a);
+    a->hooks = hooks != NULL ? *hooks : global.hooks;
+    a->limit = limit;
+}
+
+/* Counters are relaxed: they are statistics and a limit that may be overshot by one request a
+ * thread, never a hand-over of data. */
+static bool charge(struct alloc *a, enum mem_owner o, uint64_t bytes)
+{
+    uint64_t total = atom_add(&a->total, bytes, relaxed) + bytes;
+    if (total > a->limit) {
+        atom_sub(&a->total, bytes, relaxed);
+        return false;
+    }
+    atom_add(&a->owner[o].bytes, bytes, relaxed);
+    uint64_t peak = atom_load(&a->peak, relaxed);
+    while (total > peak && !atom_cas(&a->peak, &peak, total, relaxed, relaxed)) {
+    }
+    return true;
+}
+
+static void uncharge(struct alloc *a, enum mem_owner o, uint64_t bytes)
+{
+    atom_sub(&a->owner[o].bytes, bytes, relaxed);
+    atom_sub(&a->total, bytes, relaxed);
+}
+
+void alloc_charge(struct alloc *a, enum mem_owner o, uint64_t bytes)
+{
+    uint64_t total = atom_add(&a->total, bytes, relaxed) + bytes;
+    atom_add(&a->owner[o].bytes, bytes, relaxed);
+    uint64_t peak = atom_load(&a->peak, relaxed);
+    while (total > peak && !atom_cas(&a->peak, &peak, total, relaxed, relaxed)) {
+    }
+}
+
+void alloc_uncharge(struct alloc *a, enum mem_owner o, uint64_t bytes)
+{
+    uncharge(a, o, bytes);
+}
+
+void *alloc_get_aligned(struct alloc *a, enum mem_owner o, size_t size, size_t align)
+{
+    size = size != 0 ? size : 1;
+    align = align != 0 ? align : _Alignof(max_align_t);
+    if (!charge(a, o, size)) {
+        return NULL;
+    }
+    calls++;
+    void *p = a->hooks.alloc(a->hooks.ctx, align, size);
+    if (p == NULL) {
+        uncharge(a, o, size);
+    }
+    return p;
+}
+
+void *alloc_get(struct alloc *a, enum mem_owner o, size_t size)
+{
+    return alloc_get_aligned(a, o, size, 0);
+}
+
+void *alloc_zero(struct alloc *a, enum mem_owner o, size_t size)
+{
+    void *p = alloc_get(a, o, size);
+    if (p != NULL) {
+        memset(p, 0, size);
+    }
+    return p;
+}
+
+void *alloc_resize(struct alloc *a, enum mem_owner o, void *p, size_t old_size, size_t new_size)
+{
+    void *q = alloc_get(a, o, new_size);
+    if (q == NULL) {
+        return NULL;
+    }
+    if (p != NULL) {
+        memcpy(q, p, old_size < new_size ? old_size : new_size);
+        alloc_put(a, o, p, old_size);
+    }
+    return q;
+}
+
+void alloc_put_aligned(struct alloc *a, enum mem_owner o, void *p, size_t size, size_t align)
+{
+    if (p == NULL) {
+        return;
+    }
+    size = size != 0 ? size : 1;
+    a->hooks.free(a->hooks.ctx, p, align != 0 ? align : _Alignof(max_align_t), size);
+    uncharge(a, o, size);
+}
+
+void alloc_put(struct alloc *a, enum mem_owner o, void *p, size_t size)
+{
+    alloc_put_aligned(a, o, p, size, 0);
+}
+
+static size_t whole_pages(size_t size)
+{
+    return (size + 4095) & ~(size_t)4095;
+}
+
+void *alloc_map(struct alloc *a, enum mem_owner o, size_t size, size_t align, bool huge,
+                bool reserve_only)
+{
+    if (size > SIZE_MAX / 2 || align > SIZE_MAX / 4) {
+        return NULL;
+    }
+    size = whole_pages(size);
+    if (!reserve_only && !charge(a, o, size)) {
+        return NULL;
+    }
+    size_t slack = align > 4096 ? align : 0;
+    char *p = mmap(NULL, size + slack, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) {
+        if (!reserve_only) {
+            uncharge(a, o, size);
+        }
+        return NULL;
+    }
+    if (slack != 0) { /* cut what lies outside the aligned part */
+        char *start = (char *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
+        if (start != p) {
+            munmap(p, (size_t)(start - p));
+        }
+        size_t tail = (size_t)(p + size + slack - (start + size));
+        if (tail != 0) {
+            munmap(start + size, tail);
+        }
+        p = start;
+    }
+    if (huge) {
+        madvise(p, size, MADV_HUGEPAGE); /* a wish: without it the memory is only slower */
+    }
+    return p;
+}
+
+void alloc_unmap(struct alloc *a, enum mem_owner o, void *p, size_t size, bool reserve_only)
+{
+    if (p == NULL) {
+        return;
+    }
+    size = whole_pages(size);
+    munmap(p, size);
+    if (!reserve_only) {
+        uncharge(a, o, size);
+    }
+}
+
+void alloc_discard(void *p, size_t size)
+{
+    madvise(p, size, MADV_DONTNEED);
+}
+
+uint64_t alloc_used(const struct alloc *a)
+{
+    return atom_load(&a->total, relaxed);
+}
+
+uint64_t alloc_used_by(const struct alloc *a, enum mem_owner o)
+{
+    return atom_load(&a->owner[o].bytes, relaxed);
+}
+
+uint64_t alloc_peak(const struct alloc *a)
+{
+    return atom_load(&a->peak, relaxed);
+}
+
+uint64_t alloc_calls(void)
+{
+    return calls;
+}

@@ -1,0 +1,45 @@
+/* hash.c - XXH3 behind the two names.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "arena/hash.h"
+
+#define XXH_INLINE_ALL
+#define XXH_STATIC_LINKING_ONLY
+#include <xxhash.h>
+
+#if defined(LOAM_XXH_DISPATCH)
+/* Vector code chosen at run time, for inputs where it pays. */
+uint64_t loam_xxh3_dispatch(const void *data, size_t size, uint64_t seed);
+#endif
+
+#include "arena/poison.h"
+
+/* Short inputs (keys, small records) are faster inlined than through the library. */
+uint64_t hash_key(const void *data, size_t size)
+{
+    return XXH3_64bits(data, size);
+}
+
+uint64_t checksum64(const void *data, size_t size, uint64_t seed)
+{
+    return XXH3_64bits_withSeed(data, size, seed);
+}
+
+_Static_assert(sizeof(XXH3_state_t) <= sizeof(struct checksum_stream), "opaque state too small");
+
+void checksum_begin(struct checksum_stream *s, uint64_t seed)
+{
+    XXH3_64bits_reset_withSeed((XXH3_state_t *)(void *)s->opaque_, seed);
+}
+
+void checksum_add(struct checksum_stream *s, const void *data, size_t size)
+{
+    if (size != 0) {
+        XXH3_64bits_update((XXH3_state_t *)(void *)s->opaque_, data, size);
+    }
+}
+
+uint64_t checksum_end(struct checksum_stream *s)
+{
+    return XXH3_64bits_digest((const XXH3_state_t *)(const void *)s->opaque_);
+}

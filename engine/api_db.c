@@ -1,0 +1,547 @@
+/* api_db.c - Public calls on databases and keyspaces, checked and handed on.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "arena/status.h"
+#include "engine/background.h"
+#include "engine/call.h"
+#include "engine/handles.h"
+#include "engine/lifecycle.h"
+#include "engine/loam.h"
+
+#include "arena/poison.h"
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+uint32_t loam_version(void)
+{
+    return LOAM_VERSION_MAJOR << 16 | LOAM_VERSION_MINOR << 8 | LOAM_VERSION_PATCH;
+}
+
+const char *loam_build_info(void)
+{
+    return "loam " STRING(LOAM_VERSION_MAJOR) "." STRING(LOAM_VERSION_MINOR) "." STRING(
+        LOAM_VERSION_PATCH) " (" __VERSION__ "; xxh3, lz4"
+#if defined(LOAM_HAVE_ZSTD)
+                            ", zstd"
+#endif
+#if !defined(NDEBUG)
+                            "; assertions on"
+#endif
+                            ")";
+}
+
+/* ---- open and close ---------------------------------------------------------------------------- */
+
+int loam_open(const char *dir, const loam_options *opts, loam_db **out)
+{
+    if (out == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_open: db is NULL");
+    }
+    *out = NULL;
+    if (dir == NULL || dir[0] == '\0') {
+        return FAIL(LOAM_E_INVAL, "loam_open: dir is %s", dir == NULL ? "NULL" : "empty");
+    }
+    struct options o;
+    int rc = options_resolve(opts, &o);
+    if (rc < 0) {
+        return rc;
+    }
+    struct db *db;
+    rc = lifecycle_open(dir, &o, &db);
+    if (rc == LOAM_OK) {
+        *out = HANDLE_AS(loam_db, db->handle);
+    }
+    return rc;
+}
+
+int loam_close(loam_db *handle)
+{
+    if (handle == NULL) {
+        return LOAM_OK;
+    }
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    call_end(&c);
+    /* Whoever erases the handle closes; calls that are inside end first. */
+    void *db = NULL;
+    rc = slotmap_erase_wait(&registry_get()->dbs, HANDLE_OF(handle), UINT64_MAX, &db);
+    if (rc < 0) {
+        return FAIL(LOAM_E_CLOSED, "the database of this handle is closed");
+    }
+    return lifecycle_close(db);
+}
+
+int loam_destroy(const char *dir, const loam_options *opts)
+{
+    if (dir == NULL || dir[0] == '\0') {
+        return FAIL(LOAM_E_INVAL, "loam_destroy: dir is NULL or empty");
+    }
+    struct options o;
+    int rc = options_resolve(opts, &o);
+    return rc < 0 ? rc : lifecycle_destroy(dir, o.user.vfs);
+}
+
+const char *loam_path(const loam_db *handle)
+{
+    struct call c;
+    if (call_begin_raw(&c, HANDLE_OF(handle)) < 0) {
+        return "";
+    }
+    const char *dir = c.db->dir;
+    call_end(&c);
+    return dir;
+}
+
+/* ---- keyspaces --------------------------------------------------------------------------------- */
+
+static int check_name(const char *name, const char *what)
+{
+    if (name == NULL || name[0] == '\0' || strlen(name) > LOAM_MAX_KS_NAME) {
+        return FAIL(LOAM_E_INVAL, "%s: the name is NULL, empty or over %u bytes", what,
+                    LOAM_MAX_KS_NAME);
+    }
+    return LOAM_OK;
+}
+
+static loam_slice name_slice(const char *name)
+{
+    return loam_bytes(name, strlen(name));
+}
+
+/* A call that may do I/O for long: pinned, outside of the section, one at a time. */
+static int control_begin(struct call *c, loam_db *handle)
+{
+    int rc = call_begin(c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    if (!call_wait_begin(c)) {
+        call_end(c);
+        return LOAM_E_CLOSED;
+    }
+    mutex_lock(&c->db->control_mu);
+    return LOAM_OK;
+}
+
+static void control_end(struct call *c)
+{
+    mutex_unlock(&c->db->control_mu);
+    call_end(c);
+}
+
+static int writable(const struct db *db)
+{
+    return db->readonly ? FAIL(LOAM_E_READONLY, "the database was opened read-only") : LOAM_OK;
+}
+
+static int apply_edit(struct db *db, struct version_edit *e)
+{
+    struct view *fresh = view_alloc(&db->alloc);
+    if (fresh == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a view");
+    }
+    int rc = version_set_apply(&db->versions, e);
+    if (rc < 0) {
+        view_discard(fresh);
+        return rc;
+    }
+    mutex_lock(&db->mu);
+    db_publish_view_locked(db, fresh);
+    mutex_unlock(&db->mu);
+    return LOAM_OK;
+}
+
+static int create_keyspace(struct db *db, const char *name, const loam_ks_options *o)
+{
+    int rc = writable(db);
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t id = version_set_new_ks_id(&db->versions);
+    if (id > KS_ID_MAX) {
+        return FAIL(LOAM_E_TOOBIG, "all %u keyspace numbers are used up", KS_ID_MAX);
+    }
+    struct version_edit e;
+    version_edit_init(&e, &db->alloc);
+    const struct ks_desc desc = {
+        .id = (uint32_t)id,
+        .compression = o->compression,
+        .filter_bits = o->filter_bits != 0 ? o->filter_bits : UINT32_MAX,
+        .block_bytes = o->block_bytes,
+        .name = name_slice(name),
+        .comparator = o->comparator != NULL ? name_slice(o->comparator->name) : loam_bytes("", 0),
+    };
+    rc = version_edit_create_ks(&e, &desc);
+    if (rc == LOAM_OK) {
+        rc = apply_edit(db, &e);
+    }
+    version_edit_free(&e);
+    return rc;
+}
+
+static int find_or_create(struct db *db, const char *name, const loam_ks_options *o,
+                          struct keyspace **space)
+{
+    *space = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
+    if (*space == NULL) {
+        int rc = create_keyspace(db, name, o);
+        if (rc < 0) {
+            return rc;
+        }
+        *space = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
+        if (*space == NULL) {
+            return FAIL(LOAM_E_INTERNAL, "a keyspace that was just created is not there");
+        }
+    }
+    return version_set_order_ks(&db->versions, (*space)->id, o->comparator);
+}
+
+static int make_ks_handle(struct db *db, struct keyspace *space, loam_ks **out)
+{
+    struct ks_handle *k = alloc_get(alloc_global(), MEM_HANDLE, sizeof *k);
+    if (k == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a keyspace handle");
+    }
+    db_ref(db);
+    *k = (struct ks_handle){.shell = db, .db_handle = db->handle, .space = space};
+    k->handle = slotmap_insert(&registry_get()->spaces, k);
+    if (k->handle == 0) {
+        ks_handle_free(NULL, k);
+        return FAIL(LOAM_E_NOMEM, "no memory for a keyspace handle");
+    }
+    *out = HANDLE_AS(loam_ks, k->handle);
+    return LOAM_OK;
+}
+
+int loam_ks_open(loam_db *handle, const char *name, const loam_ks_options *opts, loam_ks **out)
+{
+    if (out == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_ks_open: ks is NULL");
+    }
+    *out = NULL;
+    loam_ks_options o;
+    int rc = check_name(name, "loam_ks_open");
+    if (rc < 0 || (rc = options_resolve_ks(opts, &o)) < 0) {
+        return rc;
+    }
+    struct call c;
+    rc = control_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    struct keyspace *space;
+    rc = find_or_create(c.db, name, &o, &space);
+    if (rc == LOAM_OK) {
+        rc = make_ks_handle(c.db, space, out);
+    }
+    if (rc < 0) {
+        keyspace_put(space);
+    }
+    control_end(&c);
+    return rc;
+}
+
+void ks_handle_free(void *arg, void *ptr)
+{
+    (void)arg;
+    struct ks_handle *k = ptr;
+    struct db *shell = k->shell;
+    alloc_put(alloc_global(), MEM_HANDLE, k, sizeof *k);
+    db_unref(shell);
+}
+
+void loam_ks_release(loam_ks *ks)
+{
+    struct registry *r = registry_get();
+    if (ks == NULL || r == NULL) {
+        return;
+    }
+    epoch_enter();
+    struct ks_handle *k = slotmap_get(&r->spaces, HANDLE_OF(ks));
+    if (k != NULL && slotmap_erase(&r->spaces, HANDLE_OF(ks)) == LOAM_OK) {
+        struct call c;
+        if (call_begin_raw(&c, k->db_handle) == LOAM_OK) {
+            keyspace_put(k->space);
+            call_end(&c);
+        }
+    }
+    epoch_exit();
+}
+
+/* The id of a keyspace by name, for an operation that "default" does not allow. */
+static int named_id(struct db *db, const char *name, uint32_t *id)
+{
+    struct keyspace *k = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
+    if (k == NULL) {
+        return FAIL(LOAM_E_NOENT, "there is no keyspace of this name");
+    }
+    *id = k->id;
+    keyspace_put(k);
+    return *id == KS_DEFAULT
+               ? FAIL(LOAM_E_INVAL, "the keyspace \"default\" cannot be dropped or renamed")
+               : LOAM_OK;
+}
+
+int loam_ks_drop(loam_db *handle, const char *name)
+{
+    int rc = check_name(name, "loam_ks_drop");
+    struct call c;
+    if (rc < 0 || (rc = control_begin(&c, handle)) < 0) {
+        return rc;
+    }
+    uint32_t id;
+    struct version_edit e;
+    version_edit_init(&e, &c.db->alloc);
+    rc = writable(c.db);
+    if (rc == LOAM_OK && (rc = named_id(c.db, name, &id)) == LOAM_OK &&
+        (rc = version_edit_drop_ks(&e, id)) == LOAM_OK) {
+        rc = apply_edit(c.db, &e);
+    }
+    version_edit_free(&e);
+    control_end(&c);
+    return rc;
+}
+
+int loam_ks_rename(loam_db *handle, const char *from, const char *to)
+{
+    int rc = check_name(from, "loam_ks_rename");
+    struct call c;
+    if (rc < 0 || (rc = check_name(to, "loam_ks_rename")) < 0 ||
+        (rc = control_begin(&c, handle)) < 0) {
+        return rc;
+    }
+    uint32_t id;
+    struct version_edit e;
+    version_edit_init(&e, &c.db->alloc);
+    rc = writable(c.db);
+    if (rc == LOAM_OK && (rc = named_id(c.db, from, &id)) == LOAM_OK) {
+        struct keyspace *taken = keyspace_get_by_name(&c.db->versions.keyspaces, name_slice(to));
+        if (taken != NULL) {
+            rc = FAIL(LOAM_E_EXISTS, "there is a keyspace of the new name already");
+            keyspace_put(taken);
+        } else if ((rc = version_edit_rename_ks(&e, id, name_slice(to))) == LOAM_OK) {
+            rc = apply_edit(c.db, &e);
+        }
+    }
+    version_edit_free(&e);
+    control_end(&c);
+    return rc;
+}
+
+int loam_ks_list(loam_db *handle, loam_name_fn fn, void *ctx)
+{
+    if (fn == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_ks_list: fn is NULL");
+    }
+    struct call c;
+    int rc = control_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = keyspace_table_names(&c.db->versions.keyspaces, fn, ctx);
+    control_end(&c);
+    return rc;
+}
+
+/* ---- keeping house ----------------------------------------------------------------------------- */
+
+/* Checks that ks, when given, is an open keyspace of the database. */
+static int check_ks(struct call *c, loam_ks *ks, uint32_t *id)
+{
+    struct keyspace *space;
+    epoch_enter();
+    int rc = call_keyspace(c, ks, &space);
+    *id = rc == LOAM_OK ? space->id : 0;
+    epoch_exit();
+    return rc;
+}
+
+int loam_flush(loam_db *handle, loam_ks *ks)
+{
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    uint32_t id;
+    rc = check_ks(&c, ks, &id);
+    if (rc == LOAM_OK) {
+        rc = writable(c.db);
+    }
+    if (rc == LOAM_OK) {
+        rc = call_wait_begin(&c) ? lifecycle_flush(c.db) : LOAM_E_CLOSED;
+    }
+    call_end(&c);
+    return rc;
+}
+
+/* Time left until a deadline made from a timeout (0: none), in microseconds; 0: it has passed. */
+static uint64_t time_left(uint64_t deadline)
+{
+    uint64_t now = clock_micros();
+    return deadline == UINT64_MAX ? UINT64_MAX : now < deadline ? deadline - now : 0;
+}
+
+static uint64_t deadline_after(uint64_t timeout_us)
+{
+    uint64_t now = clock_micros();
+    return timeout_us == 0 || timeout_us > UINT64_MAX - now ? UINT64_MAX : now + timeout_us;
+}
+
+/* Waits for some background job to end. */
+static void wait_for_job(struct db *db, uint64_t micros)
+{
+    mutex_lock(&db->mu);
+    cond_wait_for(&db->idle_cv, &db->mu, micros < 10000 ? micros : 10000);
+    mutex_unlock(&db->mu);
+}
+
+/* Merges level by level until the range is at the bottom. */
+static int compact_levels(struct db *db, uint32_t ks, struct key_range range, uint64_t deadline)
+{
+    for (int level = 0; level < LEVEL_COUNT; level++) {
+        for (;;) {
+            uint64_t left = time_left(deadline);
+            if (left == 0) {
+                return LOAM_STOPPED;
+            }
+            int rc = background_compact_range(db, ks, range, level);
+            if (rc < 0) {
+                return rc;
+            }
+            if (rc == LOAM_NOTFOUND) {
+                break;
+            }
+            if (rc == LOAM_CONFLICT) {
+                wait_for_job(db, left);
+            }
+        }
+    }
+    return LOAM_OK;
+}
+
+int loam_compact(loam_db *handle, loam_ks *ks, loam_slice lo, loam_slice hi, uint64_t timeout_us)
+{
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    uint32_t id;
+    rc = check_ks(&c, ks, &id);
+    if (rc == LOAM_OK) {
+        rc = writable(c.db);
+    }
+    if (rc < 0 || !call_wait_begin(&c)) {
+        call_end(&c);
+        return rc < 0 ? rc : LOAM_E_CLOSED;
+    }
+    uint64_t deadline = deadline_after(timeout_us);
+    rc = lifecycle_flush(c.db);
+    if (rc == LOAM_OK) {
+        mutex_lock(&c.db->mu);
+        c.db->manual++; /* automatic merges stand back, so that this one finds its tables free */
+        mutex_unlock(&c.db->mu);
+        const struct key_range range = {lo, hi};
+        rc = compact_levels(c.db, id, range, deadline);
+        mutex_lock(&c.db->mu);
+        c.db->manual--;
+        cond_broadcast(&c.db->work_cv);
+        mutex_unlock(&c.db->mu);
+    }
+    call_end(&c);
+    return rc;
+}
+
+int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
+{
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    if (!call_wait_begin(&c)) {
+        call_end(&c);
+        return LOAM_E_CLOSED;
+    }
+    struct db *db = c.db;
+    uint64_t deadline = deadline_after(timeout_us);
+    mutex_lock(&db->mu);
+    while (!db->readonly && rc == LOAM_OK && !background_idle_locked(db)) {
+        uint64_t left = time_left(deadline);
+        if (left == 0) {
+            rc = LOAM_STOPPED;
+            break;
+        }
+        cond_broadcast(&db->work_cv);
+        cond_wait_for(&db->idle_cv, &db->mu, left < 10000 ? left : 10000);
+    }
+    if (rc == LOAM_OK && db->error.code != LOAM_OK) {
+        rc = status_raise(&db->error);
+    }
+    mutex_unlock(&db->mu);
+    call_end(&c);
+    return rc;
+}
+
+int loam_pause(loam_db *handle, int on)
+{
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    if (!call_wait_begin(&c)) {
+        call_end(&c);
+        return LOAM_E_CLOSED;
+    }
+    struct db *db = c.db;
+    mutex_lock(&db->mu);
+    db->paused = on != 0;
+    while (on != 0 && db->compacting != 0) {
+        cond_wait_for(&db->idle_cv, &db->mu, 10000);
+    }
+    cond_broadcast(&db->work_cv);
+    mutex_unlock(&db->mu);
+    call_end(&c);
+    return LOAM_OK;
+}
+
+int loam_health(loam_db *handle, loam_error *why)
+{
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    struct db *db = c.db;
+    mutex_lock(&db->mu);
+    loam_error e = db->error;
+    mutex_unlock(&db->mu);
+    if (why != NULL) {
+        *why = e;
+    }
+    call_end(&c);
+    if (e.code == LOAM_OK) {
+        return LOAM_HEALTHY;
+    }
+    return LOAM_REFUSING_WRITES;
+}
+
+int loam_resume(loam_db *handle)
+{
+    struct call c;
+    int rc = control_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = c.db->readonly ? writable(c.db) : lifecycle_resume(c.db);
+    control_end(&c);
+    return rc;
+}

@@ -1,0 +1,354 @@
+/* api_iter.c - Public calls on iterators, checked and handed on.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "arena/status.h"
+#include "engine/call.h"
+#include "engine/db_iter.h"
+#include "engine/loam.h"
+
+#include "arena/poison.h"
+
+/* The frame of a call on an iterator: the database's section, and the mark that a thread is inside. */
+struct iter_call {
+    struct call call;
+    struct db_iter *it;
+};
+
+static int iter_begin(struct iter_call *c, const loam_iter *handle)
+{
+    struct registry *r = registry_get();
+    if (handle == NULL || r == NULL) {
+        return FAIL(LOAM_E_INVAL, "the iterator handle is NULL");
+    }
+    epoch_enter();
+    c->it = slotmap_get(&r->iters, HANDLE_OF(handle));
+    if (__builtin_expect(c->it == NULL, 0)) {
+        epoch_exit();
+        return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
+    }
+    int rc = call_begin_raw(&c->call, c->it->db_handle);
+    epoch_exit(); /* the call's own section goes on */
+    if (rc < 0) {
+        return rc;
+    }
+    /* acquire and release at the end: whoever comes next sees what this call did. */
+    if (__builtin_expect(atom_swap(&c->it->busy, 1, acquire) != 0, 0)) {
+        call_end(&c->call);
+        return FAIL(LOAM_E_MISUSE, "two threads use one iterator");
+    }
+    return LOAM_OK;
+}
+
+static void iter_end(struct iter_call *c)
+{
+    atom_store(&c->it->busy, 0, release); /* pairs with the swap in iter_begin() */
+    call_end(&c->call);
+}
+
+/* ---- open and close ---------------------------------------------------------------------------- */
+
+static int check_opts(const loam_iter_opts *o)
+{
+    if (o == NULL) {
+        return LOAM_OK;
+    }
+    if (o->struct_size < sizeof *o) {
+        return FAIL(LOAM_E_INVAL, "iter_opts.struct_size is %zu, at least %zu", o->struct_size,
+                    sizeof *o);
+    }
+    if ((o->flags & ~LOAM_ITER_KEYS) != 0) {
+        return FAIL(LOAM_E_INVAL, "iter_opts.flags has unknown bits 0x%x",
+                    o->flags & ~LOAM_ITER_KEYS);
+    }
+    if (o->prefix.size != 0 && (o->lower.size != 0 || o->upper.size != 0)) {
+        return FAIL(LOAM_E_INVAL, "iter_opts: prefix goes with neither lower nor upper");
+    }
+    const loam_slice *slices[] = {&o->lower, &o->upper, &o->prefix};
+    for (int i = 0; i < 3; i++) {
+        if (slices[i]->size > LOAM_MAX_KEY) {
+            return FAIL(LOAM_E_TOOBIG, "iter_opts: a bound of %zu bytes, at most %u",
+                        slices[i]->size, LOAM_MAX_KEY);
+        }
+        if (slices[i]->size != 0 && slices[i]->data == NULL) {
+            return FAIL(LOAM_E_INVAL, "iter_opts: a bound's data is NULL");
+        }
+    }
+    return LOAM_OK;
+}
+
+/* The first key after all that begin with prefix: prefix with its last byte below 0xff raised and
+ * the rest cut off. False: there is none. to has prefix.size bytes. */
+static bool prefix_end(loam_slice prefix, uint8_t *to, size_t *size)
+{
+    memcpy(to, prefix.data, prefix.size);
+    for (size_t n = prefix.size; n > 0; n--) {
+        if (to[n - 1] != 0xff) {
+            to[n - 1]++;
+            *size = n;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Fills bounds; `end` gets memory for the end of a prefix. */
+static int resolve(struct call *c, const struct keyspace *space, const loam_iter_opts *opts,
+                   struct db_iter_options *o, struct buf *end)
+{
+    memset(o, 0, sizeof *o);
+    if (opts == NULL) {
+        return LOAM_OK;
+    }
+    o->keys_only = (opts->flags & LOAM_ITER_KEYS) != 0;
+    o->readahead = opts->readahead;
+    o->lower = opts->lower;
+    o->upper = opts->upper;
+    o->has_lower = opts->lower.size != 0;
+    o->has_upper = opts->upper.size != 0;
+    if (opts->prefix.size != 0) {
+        if (space->comparator[0] != '\0') {
+            return FAIL(LOAM_E_INVAL, "iter_opts.prefix needs byte order");
+        }
+        uint8_t *to = buf_room(end, opts->prefix.size);
+        if (to == NULL) {
+            return buf_status(end);
+        }
+        o->lower = opts->prefix;
+        o->has_lower = true;
+        o->has_upper = prefix_end(opts->prefix, to, &end->size);
+        o->upper = buf_slice(end);
+    }
+    if (opts->snap != NULL) {
+        o->has_seq = true;
+        return call_snapshot(c, opts->snap, &o->seq);
+    }
+    return LOAM_OK;
+}
+
+static int open_in_call(struct call *c, const loam_ks *ks, const loam_iter_opts *opts,
+                        struct db_iter **it)
+{
+    struct keyspace *space;
+    int rc = call_keyspace(c, ks, &space);
+    if (rc < 0) {
+        return rc;
+    }
+    struct buf end;
+    buf_init(&end, &c->db->alloc, MEM_ITER);
+    struct db_iter_options o;
+    rc = resolve(c, space, opts, &o, &end);
+    if (rc == LOAM_OK) {
+        space = keyspace_get(&c->db->versions.keyspaces, space->id);
+        rc = space == NULL ? FAIL(LOAM_E_NOENT, "the keyspace was dropped")
+                           : db_iter_open(c->db, space, &o, it);
+    }
+    buf_free(&end);
+    return rc;
+}
+
+static int open_iter(loam_db *db, const loam_ks *ks, const loam_iter_opts *opts, loam_iter **out)
+{
+    if (out == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_iter_open: it is NULL");
+    }
+    *out = NULL;
+    int rc = check_opts(opts);
+    struct call c;
+    if (rc < 0 || (rc = call_begin(&c, db)) < 0) {
+        return rc;
+    }
+    struct db_iter *it;
+    rc = open_in_call(&c, ks, opts, &it);
+    if (rc == LOAM_OK) {
+        *out = HANDLE_AS(loam_iter, it->handle);
+    }
+    call_end(&c);
+    return rc;
+}
+
+int loam_iter_open(loam_db *db, loam_ks *ks, const loam_iter_opts *opts, loam_iter **out)
+{
+    int rc = open_iter(db, ks, opts, out);
+    if (rc < 0 && opts != NULL && opts->err != NULL) {
+        *opts->err = *loam_last_error();
+    }
+    return rc;
+}
+
+void loam_iter_close(loam_iter *handle)
+{
+    struct registry *r = registry_get();
+    if (handle == NULL || r == NULL) {
+        return;
+    }
+    epoch_enter();
+    struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
+    if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK) {
+        struct call c;
+        if (call_begin_raw(&c, it->db_handle) == LOAM_OK) {
+            db_iter_detach(c.db, it);
+            call_end(&c);
+        }
+    }
+    epoch_exit();
+}
+
+/* ---- moves ------------------------------------------------------------------------------------- */
+
+int loam_iter_first(loam_iter *handle)
+{
+    struct iter_call c;
+    int rc = iter_begin(&c, handle);
+    if (rc == LOAM_OK) {
+        rc = db_iter_first(c.call.db, c.it);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+int loam_iter_last(loam_iter *handle)
+{
+    struct iter_call c;
+    int rc = iter_begin(&c, handle);
+    if (rc == LOAM_OK) {
+        rc = db_iter_last(c.call.db, c.it);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+static int check_key(loam_slice key)
+{
+    if (key.data == NULL && key.size != 0) {
+        return FAIL(LOAM_E_INVAL, "key.data is NULL");
+    }
+    return key.size > LOAM_MAX_KEY
+               ? FAIL(LOAM_E_TOOBIG, "key of %zu bytes, at most %u", key.size, LOAM_MAX_KEY)
+               : LOAM_OK;
+}
+
+int loam_iter_seek(loam_iter *handle, loam_slice key)
+{
+    struct iter_call c;
+    int rc = check_key(key);
+    if (rc == LOAM_OK && (rc = iter_begin(&c, handle)) == LOAM_OK) {
+        rc = db_iter_seek(c.call.db, c.it, key);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+int loam_iter_seek_le(loam_iter *handle, loam_slice key)
+{
+    struct iter_call c;
+    int rc = check_key(key);
+    if (rc == LOAM_OK && (rc = iter_begin(&c, handle)) == LOAM_OK) {
+        rc = db_iter_seek_le(c.call.db, c.it, key);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+int loam_iter_next(loam_iter *handle)
+{
+    struct iter_call c;
+    int rc = iter_begin(&c, handle);
+    if (rc == LOAM_OK) {
+        rc = db_iter_next(c.call.db, c.it);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+int loam_iter_prev(loam_iter *handle)
+{
+    struct iter_call c;
+    int rc = iter_begin(&c, handle);
+    if (rc == LOAM_OK) {
+        rc = db_iter_prev(c.call.db, c.it);
+        iter_end(&c);
+    }
+    return rc;
+}
+
+int loam_iter_refresh(loam_iter *handle, const loam_snap *snap)
+{
+    struct iter_call c;
+    int rc = iter_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t seq = 0;
+    if (snap != NULL) {
+        rc = call_snapshot(&c.call, snap, &seq);
+    }
+    if (rc == LOAM_OK) {
+        rc = db_iter_refresh(c.call.db, c.it, snap != NULL ? &seq : NULL);
+    }
+    iter_end(&c);
+    return rc;
+}
+
+/* ---- the present entry: the iterator's own memory, so no database is needed ---------------------- */
+
+/* Lent inside the caller's section. NULL: closed, or on no entry. */
+static const struct db_iter *standing(const loam_iter *handle)
+{
+    struct registry *r = registry_get();
+    const struct db_iter *it = r != NULL ? slotmap_get(&r->iters, HANDLE_OF(handle)) : NULL;
+    return it != NULL && it->on_entry ? it : NULL;
+}
+
+loam_slice loam_iter_key(const loam_iter *handle)
+{
+    epoch_enter();
+    const struct db_iter *it = standing(handle);
+    loam_slice key = it != NULL ? buf_slice(&it->key) : loam_bytes(NULL, 0);
+    epoch_exit();
+    return key;
+}
+
+loam_slice loam_iter_value(const loam_iter *handle)
+{
+    epoch_enter();
+    const struct db_iter *it = standing(handle);
+    loam_slice value = it != NULL ? it->value_view : loam_bytes(NULL, 0);
+    epoch_exit();
+    return value;
+}
+
+uint64_t loam_iter_seq(const loam_iter *handle)
+{
+    epoch_enter();
+    const struct db_iter *it = standing(handle);
+    uint64_t seq = it != NULL ? tag_seq(it->tag) : 0;
+    epoch_exit();
+    return seq;
+}
+
+/* ---- scan -------------------------------------------------------------------------------------- */
+
+/* fn runs outside of the section: it may take long. */
+int loam_scan(loam_db *db, loam_ks *ks, const loam_iter_opts *opts, uint64_t limit,
+              loam_scan_fn fn, void *ctx)
+{
+    if (fn == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_scan: fn is NULL");
+    }
+    loam_iter *it;
+    int rc = loam_iter_open(db, ks, opts, &it);
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t n = 0;
+    for (rc = loam_iter_first(it); rc == LOAM_OK; rc = loam_iter_next(it)) {
+        if (fn(ctx, loam_iter_key(it), loam_iter_value(it)) != 0 || ++n == limit) {
+            rc = LOAM_STOPPED;
+            break;
+        }
+    }
+    loam_iter_close(it);
+    return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
+}

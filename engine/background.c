@@ -1,0 +1,357 @@
+/* background.c - What runs next, and the threads that run it.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/background.h"
+
+#include "arena/status.h"
+#include "engine/compaction.h"
+#include "engine/flush.h"
+
+#include "arena/poison.h"
+
+#define RETRY_US 100000u      /* after an error: a full disk is looked at this often */
+#define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
+#define KEEPER_US 100000u     /* longest sleep of the keeper */
+#define PACED_KEEPER_US 2000u /* while writers are paced */
+#define DRAIN_DEFAULT ((uint64_t)100 << 20) /* bytes per second before anything is measured */
+#define DRAIN_MIN ((uint64_t)1 << 20)
+
+/* ---- pacing ------------------------------------------------------------------------------------ */
+
+/* 0 below soft, 1 at hard, more beyond. */
+static double pressure_of(double have, double soft, double hard)
+{
+    return have <= soft ? 0.0 : (have - soft) / (hard - soft);
+}
+
+/* Sets the price of writing from what the background owes. The memtables are the near limit: one
+ * sealed is the normal state, and the price rises from there until the last one is full. Merge debt
+ * is the far one. */
+static void update_pace_locked(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    double w = (double)l->memtable_bytes;
+    double mem = pressure_of((double)memtable_list_bytes(&db->memtables), 1.6 * w,
+                             (double)l->memtables_max * w);
+    double base = (double)db->picker.tunables.base_level_bytes;
+    double debt = pressure_of((double)db->debt, 4.0 * base, 16.0 * base);
+    double p = mem > debt ? mem : debt;
+    if (p <= 0.0) {
+        write_controller_pace(&db->control, 0);
+        return;
+    }
+    double drain = (double)(db->drain_bytes_per_s != 0 ? db->drain_bytes_per_s : DRAIN_DEFAULT);
+    double share = p < 1.0 ? 2.0 - 1.5 * p : 0.5;
+    double rate = drain * share;
+    write_controller_pace(&db->control, rate > (double)DRAIN_MIN ? (uint64_t)rate : DRAIN_MIN);
+}
+
+static void measure_debt_locked(struct db *db)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    db->debt = compaction_debt_bytes(v, &db->picker.tunables);
+    version_unref(v);
+}
+
+void background_kick_locked(struct db *db)
+{
+    mutex_assert_held(&db->mu);
+    db->idle_since = clock_micros();
+    update_pace_locked(db);
+    cond_broadcast(&db->work_cv);
+}
+
+/* ---- errors ------------------------------------------------------------------------------------ */
+
+/* A background job failed with the thread's error of the moment. */
+static void job_failed(struct db *db, const char *what, int rc)
+{
+    if (rc == LOAM_E_CANCELED) {
+        return;
+    }
+    stats_add(&db->stats, STAT_ERRORS, 1);
+    db_log(db, LOAM_LOG_ERROR, "%s failed: %s", what, loam_last_error()->message);
+    db_refuse_writes(db, rc);
+    mutex_lock(&db->mu);
+    db->retry_at = clock_micros() + RETRY_US;
+    mutex_unlock(&db->mu);
+}
+
+static bool may_work_locked(const struct db *db)
+{
+    return db->retry_at == 0 || clock_micros() >= db->retry_at;
+}
+
+/* A job succeeded: what a full disk refused may go on. */
+static void job_succeeded_locked(struct db *db)
+{
+    db->retry_at = 0;
+    if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0) {
+        db->error.code = LOAM_OK;
+        write_controller_refuse(&db->control, false);
+        stats_add(&db->stats, STAT_RESUMES, 1);
+    }
+}
+
+/* ---- workers ----------------------------------------------------------------------------------- */
+
+static void flush_locked(struct db *db)
+{
+    uint64_t bytes = memtable_list_bytes(&db->memtables);
+    uint64_t start = clock_micros();
+    db->flushing = true;
+    mutex_unlock(&db->mu);
+    int rc = flush_run(db);
+    if (rc < 0) {
+        job_failed(db, "flush", rc);
+    }
+    epoch_poll();
+    mutex_lock(&db->mu);
+    db->flushing = false;
+    if (rc == LOAM_OK) {
+        uint64_t left = memtable_list_bytes(&db->memtables);
+        uint64_t micros = clock_micros() - start + 1;
+        uint64_t speed = (bytes > left ? bytes - left : 0) * 1000000 / micros;
+        if (speed > DRAIN_MIN) {
+            db->drain_bytes_per_s =
+                db->drain_bytes_per_s != 0 ? (db->drain_bytes_per_s * 3 + speed) / 4 : speed;
+        }
+        job_succeeded_locked(db);
+        measure_debt_locked(db);
+        background_kick_locked(db);
+    }
+    cond_broadcast(&db->idle_cv);
+}
+
+static void *flusher_main(void *arg)
+{
+    struct db *db = arg;
+    mutex_lock(&db->mu);
+    while (!db->workers_stop) {
+        if (!db->flushing && flush_due_locked(db) && may_work_locked(db)) {
+            flush_locked(db);
+        } else {
+            cond_wait_for(&db->work_cv, &db->mu, flush_due_locked(db) ? RETRY_US : 1000000u);
+        }
+    }
+    mutex_unlock(&db->mu);
+    return NULL;
+}
+
+/* What to merge next; LOAM_NOTFOUND: nothing. */
+static int pick_locked(struct db *db, struct compaction **c)
+{
+    if (db->paused != 0 || db->manual != 0 || !may_work_locked(db) ||
+        atom_load(&db->stopping, relaxed)) {
+        return LOAM_NOTFOUND;
+    }
+    struct version *v = version_set_ref_current(&db->versions);
+    uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
+    int rc = compaction_pick(&db->picker, v, oldest, c);
+    if (rc == LOAM_NOTFOUND && !db->flushing && !flush_due_locked(db) && db->compacting == 0 &&
+        clock_micros() - db->idle_since > IDLE_MERGE_US) {
+        rc = compaction_idle_pick(&db->picker, v, oldest, c);
+    }
+    version_unref(v);
+    return rc;
+}
+
+/* Runs a picked job. */
+static int compact_locked(struct db *db, struct compaction *c)
+{
+    db->compacting++;
+    mutex_unlock(&db->mu);
+    int rc = compaction_run(db, c);
+    if (rc < 0) {
+        job_failed(db, "merge", rc);
+    }
+    epoch_poll();
+    mutex_lock(&db->mu);
+    db->compacting--;
+    if (rc == LOAM_OK) {
+        job_succeeded_locked(db);
+        measure_debt_locked(db);
+        update_pace_locked(db);
+        cond_broadcast(&db->work_cv);
+    }
+    cond_broadcast(&db->idle_cv);
+    return rc;
+}
+
+static void *merger_main(void *arg)
+{
+    struct db *db = arg;
+    mutex_lock(&db->mu);
+    while (!db->workers_stop) {
+        struct compaction *c;
+        if (compaction_help_locked(db)) {
+            continue;
+        }
+        int rc = pick_locked(db, &c);
+        if (rc == LOAM_OK) {
+            compact_locked(db, c);
+            continue;
+        }
+        cond_wait_for(&db->work_cv, &db->mu, IDLE_MERGE_US);
+    }
+    mutex_unlock(&db->mu);
+    return NULL;
+}
+
+int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level)
+{
+    mutex_lock(&db->mu);
+    struct version *v = version_set_ref_current(&db->versions);
+    uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
+    struct compaction *c;
+    int rc = compaction_pick_range(&db->picker, v, ks, range, level, oldest, &c);
+    version_unref(v);
+    if (rc == LOAM_OK) {
+        rc = compact_locked(db, c);
+    }
+    mutex_unlock(&db->mu);
+    return rc;
+}
+
+bool background_idle_locked(struct db *db)
+{
+    mutex_assert_held(&db->mu);
+    if (db->flushing || db->compacting != 0 || flush_due_locked(db)) {
+        return false;
+    }
+    if (db->paused != 0 || db->error.code != LOAM_OK) {
+        return true;
+    }
+    struct version *v = version_set_ref_current(&db->versions);
+    struct compaction *c;
+    bool due = compaction_pick(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit), &c) ==
+               LOAM_OK;
+    if (due) {
+        compaction_free(&db->picker, c); /* only asked; a worker will pick it again */
+    }
+    version_unref(v);
+    return !due;
+}
+
+/* ---- keeper ------------------------------------------------------------------------------------ */
+
+/* Prepares the next memtable, so that sealing does not wait for zeroed pages. */
+static void prepare_spare(struct db *db)
+{
+    if (!mutex_try_lock(&db->seal_mu)) {
+        return;
+    }
+    if (db->spare == NULL) {
+        db_new_memtable(db, &db->spare); /* no memory now: sealing tries again and reports */
+    }
+    mutex_unlock(&db->seal_mu);
+}
+
+static void background_sync(struct db *db, uint64_t *last)
+{
+    uint32_t interval = db->options.user.sync_interval_ms;
+    uint64_t now = clock_micros();
+    if (!db->logging || interval == UINT32_MAX || now - *last < (uint64_t)interval * 1000) {
+        return;
+    }
+    *last = now;
+    uint64_t upto = commit_visible(&db->commit);
+    if (wal_durable(&db->wal) >= upto) {
+        return;
+    }
+    stats_add(&db->stats, STAT_SYNCS, 1);
+    int rc = wal_sync(&db->wal, upto);
+    if (rc < 0) {
+        db_log(db, LOAM_LOG_ERROR, "background sync failed: %s", loam_last_error()->message);
+        db_refuse_writes(db, rc);
+    }
+}
+
+/* Heals what heals by itself: a refusal without STICKY whose retry is due. */
+static void retry_errors(struct db *db)
+{
+    mutex_lock(&db->mu);
+    bool refusing = db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0;
+    if (refusing && may_work_locked(db) && !db->flushing && !flush_due_locked(db) &&
+        db->compacting == 0) {
+        job_succeeded_locked(db); /* nothing is left that failed: let writers try */
+    }
+    update_pace_locked(db);
+    bool due = flush_due_locked(db);
+    mutex_unlock(&db->mu);
+    if (due) {
+        mutex_lock(&db->mu);
+        cond_broadcast(&db->work_cv);
+        mutex_unlock(&db->mu);
+    }
+}
+
+static void *keeper_main(void *arg)
+{
+    struct db *db = arg;
+    uint64_t last_sync = clock_micros(), last_tick = last_sync;
+    while (!atom_load(&db->keeper_stop, acquire)) { /* acquire: pairs with background_stop() */
+        uint32_t ticket = wal_work_ticket(&db->wal);
+        bool more = false;
+        if (wal_keep(&db->wal, commit_visible(&db->commit), &more) < 0) {
+            /* The writer that needs the resource gets the error; here it is only retried. */
+            more = false;
+        }
+        prepare_spare(db);
+        background_sync(db, &last_sync);
+        bool paced = write_controller_state(&db->control) != 0;
+        uint64_t now = clock_micros();
+        if (paced || now - last_tick >= KEEPER_US) {
+            last_tick = now;
+            retry_errors(db);
+            epoch_poll();
+            table_cache_poll(&db->tables);
+            version_set_reap(&db->versions);
+        }
+        if (!more) {
+            wal_wait_work(&db->wal, ticket, paced ? PACED_KEEPER_US : KEEPER_US);
+        }
+    }
+    return NULL;
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+int background_start(struct db *db)
+{
+    for (uint32_t i = 0; i < db->options.user.threads + 1; i++) {
+        int neg = thread_start(&db->worker[i], i == 0 ? flusher_main : merger_main, db);
+        if (neg < 0) {
+            background_stop(db);
+            return FAIL_IO(neg, 0, 0, "cannot start a background thread");
+        }
+        db->workers++;
+    }
+    int neg = thread_start(&db->keeper, keeper_main, db);
+    if (neg < 0) {
+        background_stop(db);
+        return FAIL_IO(neg, 0, 0, "cannot start a background thread");
+    }
+    db->keeper_running = true;
+    return LOAM_OK;
+}
+
+void background_stop(struct db *db)
+{
+    mutex_lock(&db->mu);
+    db->workers_stop = true;
+    atom_store(&db->stopping, true, relaxed); /* relaxed: read now and then */
+    cond_broadcast(&db->work_cv);
+    cond_broadcast(&db->idle_cv);
+    mutex_unlock(&db->mu);
+    for (uint32_t i = 0; i < db->workers; i++) {
+        thread_join(db->worker[i]);
+    }
+    db->workers = 0;
+    if (db->keeper_running) {
+        atom_store(&db->keeper_stop, true, release);
+        wal_wake_keeper(&db->wal);
+        thread_join(db->keeper);
+        db->keeper_running = false;
+    }
+}

@@ -1,0 +1,27 @@
+/* background.h - The threads behind a database: one flushes, others merge, one keeps time and the log.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   flusher   sealed memtables, as soon as there are any
+ *   mergers   `threads` of them: what the picker finds, parts of a big merge, idle merges
+ *   keeper    log windows ahead of the tail, background sync, reclamation, pacing, retries
+ *
+ * Workers sleep on db->work_cv; the keeper on the log's work word with a time limit.
+ */
+#ifndef LOAM_ENGINE_BACKGROUND_H_
+#define LOAM_ENGINE_BACKGROUND_H_
+
+#include "engine/db.h"
+
+/* LOAM_OK, or the error of starting a thread; then none is left running. */
+int background_start(struct db *db);
+/* Ends every thread; running merges are canceled, a running flush ends. */
+void background_stop(struct db *db);
+/* Something may be due: wakes workers, updates pacing. REQUIRES: mu held. */
+void background_kick_locked(struct db *db);
+/* No flush or merge is running or due. REQUIRES: mu held. */
+bool background_idle_locked(struct db *db);
+/* Runs one merge for a caller's thread (loam_compact): picks level by level in the range.
+ * LOAM_OK: something was done; LOAM_NOTFOUND: nothing is left; LOAM_CONFLICT: wait and try again. */
+int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level);
+
+#endif

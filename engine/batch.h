@@ -1,0 +1,33 @@
+/* batch.h - A list of operations in log encoding, with the error that stuck to it.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_ENGINE_BATCH_H_
+#define LOAM_ENGINE_BATCH_H_
+
+#include "arena/buf.h"
+#include "engine/loam.h"
+#include "engine/op.h"
+
+struct batch {
+    struct buf ops;   /* op.h encoding, ready for the log */
+    uint64_t count;   /* operations */
+    uint64_t data;    /* bytes of keys and values */
+    uint64_t value_max; /* bytes of the largest value so far */
+    uint64_t db;      /* handle all keyspaces belong to; 0 until one is named */
+    loam_error error; /* sticks; code 0 when fine */
+};
+
+void batch_init(struct batch *b, struct alloc *a);
+void batch_free(struct batch *b);
+void batch_clear(struct batch *b);
+/* Each returns LOAM_OK or the error that now sticks. db: handle of the keyspace's database, 0 for
+ * "default" of whichever database the batch is written to. */
+int batch_add(struct batch *b, uint64_t db, const struct op *o);
+/* As a put of value_size bytes that the caller fills in before the next call; NULL: error. */
+void *batch_reserve(struct batch *b, uint64_t db, uint32_t ks, loam_slice key, size_t value_size);
+/* Drops everything behind byte `mark`, which must be the end of an operation. */
+int batch_rewind(struct batch *b, size_t mark);
+/* Makes rc, the thread's error of the moment, stick. */
+int batch_stick(struct batch *b, int rc);
+
+#endif

@@ -1,0 +1,33 @@
+/* call.h - The frame of a public call: find the database, stay in an epoch section, or pin and wait.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A call begins an epoch section and looks its handle up; the database cannot be freed while the
+ * section lasts. Before a call waits for anything (pacing, a flush, a sync) it pins the handle and
+ * leaves the section, so that waiting never holds back reclamation, and loam_close() waits for pins.
+ */
+#ifndef LOAM_ENGINE_CALL_H_
+#define LOAM_ENGINE_CALL_H_
+
+#include "engine/db.h"
+
+struct call {
+    struct db *db;
+    bool pinned;
+};
+
+/* LOAM_OK: inside a section, until call_end(). E_INVAL, E_CLOSED, E_MISUSE otherwise. */
+int call_begin(struct call *c, loam_db *handle);
+/* The same for a database named by its raw handle, as iterators and snapshots keep it. */
+int call_begin_raw(struct call *c, uint64_t handle);
+/* Leaves the section with the database pinned; false with the error set when it is being closed. */
+bool call_wait_begin(struct call *c);
+void call_wait_end(struct call *c);
+void call_end(struct call *c);
+
+/* The keyspace behind a handle of this database (NULL: "default"), lent until the section ends.
+ * REQUIRES: inside the section. E_CLOSED, E_INVAL (another database's), E_NOENT (dropped). */
+int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space);
+/* The number a snapshot of this database holds. REQUIRES: inside the section. */
+int call_snapshot(struct call *c, const loam_snap *snap, uint64_t *seq);
+
+#endif

@@ -1,0 +1,435 @@
+/* db.c - Opens and closes the database object, publishes views, seals memtables.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/db.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "arena/status.h"
+#include "engine/background.h"
+#include "engine/lifecycle.h"
+#include "engine/recovery.h"
+#include "sstable/sst_reader.h"
+
+#include "arena/poison.h"
+
+/* ---- services ---------------------------------------------------------------------------------- */
+
+void db_log(struct db *db, int level, const char *fmt, ...)
+{
+    if (db->options.user.log == NULL || level > (int)db->options.user.log_level) {
+        return;
+    }
+    char line[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    db->options.user.log(db->options.user.log_ctx, level, line);
+}
+
+const loam_comparator *db_comparator(void *arg, uint32_t ks)
+{
+    struct db *db = arg;
+    const loam_comparator *cmp = NULL;
+    keyspace_order_find(&db->versions.keyspaces, ks, &cmp);
+    return cmp;
+}
+
+struct sst_get_scratch *db_scratch(struct db *db, struct sst_get_scratch *spare)
+{
+    uint32_t slot = thread_slot_self();
+    if (slot < DB_SCRATCH_SLOTS) {
+        return &db->scratch[slot];
+    }
+    sst_get_scratch_init(spare, &db->alloc);
+    return spare;
+}
+
+void db_unref(struct db *db)
+{
+    /* acq_rel: the last one sees what the others did with the shell's memory. */
+    if (atom_sub(&db->refs, 1, acq_rel) == 1) {
+        alloc_put_aligned(alloc_global(), MEM_MISC, db, sizeof *db, CACHE_LINE);
+    }
+}
+
+void db_refuse_writes(struct db *db, int rc)
+{
+    loam_error e = *loam_last_error();
+    e.code = rc;
+    if (rc != LOAM_E_NOSPACE && rc != LOAM_E_NOMEM && rc != LOAM_E_BUDGET) {
+        e.flags |= LOAM_ERR_STICKY;
+    }
+    e.flags &= ~LOAM_ERR_UNKNOWN; /* writes refused from now on write nothing */
+    mutex_lock(&db->mu);
+    if (db->error.code == LOAM_OK || (db->error.flags & LOAM_ERR_STICKY) == 0) {
+        db->error = e;
+    }
+    write_controller_refuse(&db->control, true);
+    cond_broadcast(&db->idle_cv);
+    mutex_unlock(&db->mu);
+}
+
+/* ---- views and sealing ------------------------------------------------------------------------- */
+
+void db_publish_view_locked(struct db *db, struct view *fresh)
+{
+    mutex_assert_held(&db->mu);
+    struct version *v = version_set_ref_current(&db->versions);
+    view_fill(fresh, ++db->views, &db->memtables, v);
+    version_unref(v);
+    struct view *old = atom_load(&db->view, relaxed); /* relaxed: changed under mu only */
+    atom_store(&db->view, fresh, release);            /* pairs with db_view() */
+    view_retire(old);
+}
+
+int db_new_memtable(struct db *db, struct memtable **m)
+{
+    const struct limits *l = &db->options.limits;
+    const struct memtable_options o = {
+        .alloc = &db->alloc,
+        .pool = &db->chunks,
+        .bytes = l->memtable_bytes,
+        .comparator = db_comparator,
+        .comparator_ctx = db,
+    };
+    return memtable_create(&o, m);
+}
+
+/* Puts the spare memtable behind the active one and shows it, empty, to readers: whoever writes into
+ * it after the switch is seen at once. */
+static int push_next(struct db *db)
+{
+    mutex_assert_held(&db->seal_mu);
+    if (memtable_list_find(&db->memtables, wal_generation(&db->wal) + 1) != NULL) {
+        return LOAM_OK; /* left by a switch that failed */
+    }
+    if (db->spare == NULL) {
+        int rc = db_new_memtable(db, &db->spare);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    struct view *fresh = view_alloc(&db->alloc);
+    if (fresh == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a view");
+    }
+    mutex_lock(&db->mu);
+    int rc = memtable_list_push(&db->memtables, db->spare, 0);
+    if (rc == LOAM_OK) {
+        db->spare = NULL;
+        db_publish_view_locked(db, fresh);
+    }
+    mutex_unlock(&db->mu);
+    if (rc < 0) {
+        view_discard(fresh);
+    }
+    return rc;
+}
+
+static bool has_room(struct db *db)
+{
+    mutex_lock(&db->mu);
+    bool room = memtable_list_count(&db->memtables) < db->options.limits.memtables_max;
+    mutex_unlock(&db->mu);
+    return room;
+}
+
+static int seal_locked(struct db *db, uint32_t generation, uint64_t payload_hint)
+{
+    if (wal_generation(&db->wal) != generation) {
+        return LOAM_OK;
+    }
+    bool pushed = memtable_list_find(&db->memtables, generation + 1) != NULL;
+    if (!pushed && !has_room(db)) {
+        return LOAM_STOPPED;
+    }
+    int rc = push_next(db);
+    if (rc < 0) {
+        return rc;
+    }
+    uint64_t boundary;
+    uint32_t next;
+    rc = wal_switch(&db->wal, payload_hint, &boundary, &next);
+    if (rc < 0) {
+        return rc;
+    }
+    assert(next == generation + 1);
+    mutex_lock(&db->mu);
+    memtable_list_seal(&db->memtables, generation, boundary);
+    background_kick_locked(db);
+    mutex_unlock(&db->mu);
+    wal_wake_keeper(&db->wal);
+    return LOAM_OK;
+}
+
+int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint)
+{
+    assert(!epoch_inside());
+    mutex_lock(&db->seal_mu);
+    int rc = seal_locked(db, generation, payload_hint);
+    mutex_unlock(&db->seal_mu);
+    return rc;
+}
+
+/* ---- open -------------------------------------------------------------------------------------- */
+
+static int open_directory(struct db *db)
+{
+    if (db->readonly) {
+        return LOAM_OK;
+    }
+    const loam_vfs *vfs = db->vfs;
+    if ((db->options.user.flags & LOAM_OPEN_MUST_EXIST) == 0) {
+        int neg = vfs->mkdir(vfs->ctx, db->dir);
+        if (neg < 0 && status_from_errno(neg) != LOAM_E_EXISTS) {
+            return FAIL_IO(neg, 0, 0, "cannot create the database directory");
+        }
+    }
+    char path[FILENAME_CAP];
+    int rc = filename_make(db->dir, FILE_LOCK, 0, path);
+    if (rc < 0) {
+        return rc;
+    }
+    return lifecycle_lock(vfs, path, &db->lock);
+}
+
+static int init_parts(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    int rc = stats_init(&db->stats, &db->alloc);
+    if (rc < 0) {
+        return rc;
+    }
+    db->scratch = alloc_zero(&db->alloc, MEM_ITER, DB_SCRATCH_SLOTS * sizeof *db->scratch);
+    if (db->scratch == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for read buffers");
+    }
+    for (uint32_t i = 0; i < DB_SCRATCH_SLOTS; i++) {
+        sst_get_scratch_init(&db->scratch[i], &db->alloc);
+    }
+    rc = chunk_pool_init(&db->chunks, &db->alloc, l->chunk_bytes,
+                         (size_t)(l->memtable_bytes / l->chunk_bytes));
+    if (rc < 0) {
+        return rc;
+    }
+    db->have_chunks = true;
+    rc = block_cache_init(&db->cache, &db->alloc, l->ring_bytes);
+    if (rc < 0) {
+        return rc;
+    }
+    db->have_cache = true;
+    obsolete_files_init(&db->obsolete, db->vfs, db->dir, &db->alloc);
+    const struct table_cache_options tc = {
+        .vfs = db->vfs,
+        .dir = db->dir,
+        .alloc = &db->alloc,
+        .blocks = &db->cache,
+        .max_open_files = db->options.user.max_open_files,
+        .max_bytes = l->table_bytes,
+        .paranoid = db->paranoid,
+    };
+    rc = table_cache_init(&db->tables, &tc);
+    if (rc < 0) {
+        return rc;
+    }
+    db->have_tables = true;
+    const struct version_set_options vs = {
+        .vfs = db->vfs,
+        .dir = db->dir,
+        .alloc = &db->alloc,
+        .cache = &db->tables,
+        .obsolete = &db->obsolete,
+        .read_only = db->readonly,
+    };
+    rc = version_set_create(&db->versions, &vs);
+    if (rc < 0) {
+        return rc;
+    }
+    db->have_versions = true;
+    const struct version_order order = {keyspace_order_find, &db->versions.keyspaces};
+    db->tables.options.order = order;
+    struct compaction_tunables t;
+    compaction_tunables_init(&t, l->memtable_bytes);
+    t.target_file_bytes = l->target_file_bytes;
+    compaction_picker_init(&db->picker, &db->alloc, &t, order);
+    return LOAM_OK;
+}
+
+static struct db *shell_create(const char *dir, const struct options *o)
+{
+    struct db *db = alloc_get_aligned(alloc_global(), MEM_MISC, sizeof *db, CACHE_LINE);
+    if (db == NULL) {
+        return NULL;
+    }
+    memset(db, 0, sizeof *db);
+    alloc_init(&db->alloc, o->user.allocator, UINT64_MAX);
+    db->options = *o;
+    db->vfs = o->user.vfs;
+    db->readonly = (o->user.flags & LOAM_OPEN_READONLY) != 0;
+    db->paranoid = (o->user.flags & LOAM_OPEN_PARANOID) != 0;
+    db->logging = o->user.durability != LOAM_DUR_MEMORY;
+    db->fork_count = thread_slot_fork_count();
+    atomic_init(&db->refs, 1);
+    mutex_init(&db->mu, RANK_DB);
+    mutex_init(&db->seal_mu, RANK_SEAL);
+    mutex_init(&db->control_mu, RANK_CONTROL);
+    cond_init(&db->work_cv);
+    cond_init(&db->idle_cv);
+    snapshot_list_init(&db->snapshots);
+    write_controller_init(&db->control, o->user.max_write_pause_us);
+    db->dir_size = strlen(dir) + 1;
+    db->dir = alloc_get(&db->alloc, MEM_MISC, db->dir_size);
+    if (db->dir != NULL) {
+        memcpy(db->dir, dir, db->dir_size);
+    }
+    return db;
+}
+
+int lifecycle_open(const char *dir, const struct options *o, struct db **out)
+{
+    struct registry *registry = registry_get();
+    struct db *db = registry != NULL ? shell_create(dir, o) : NULL;
+    if (db == NULL || db->dir == NULL) {
+        if (db != NULL) {
+            lifecycle_free(db);
+        }
+        return FAIL(LOAM_E_NOMEM, "no memory for a database");
+    }
+    bool created;
+    struct view *first = NULL;
+    int rc = open_directory(db);
+    if (rc < 0 || (rc = init_parts(db)) < 0 || (rc = recovery_run(db, &created)) < 0) {
+        goto fail;
+    }
+    first = view_alloc(&db->alloc);
+    if (first == NULL) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory for a view");
+        goto fail;
+    }
+    mutex_lock(&db->mu);
+    db_publish_view_locked(db, first);
+    mutex_unlock(&db->mu);
+    if (!db->readonly) {
+        rc = background_start(db);
+        if (rc < 0) {
+            goto fail;
+        }
+    }
+    db->handle = slotmap_insert(&registry->dbs, db);
+    if (db->handle == 0) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory for a database handle");
+        goto fail;
+    }
+    *out = db;
+    return LOAM_OK;
+
+fail:;
+    loam_error e = *loam_last_error();
+    background_stop(db);
+    lifecycle_free(db);
+    status_raise(&e);
+    return rc;
+}
+
+/* ---- close ------------------------------------------------------------------------------------- */
+
+/* Ends the log as durability asks. LOAM_DUR_MEMORY has none: what is in memory goes to tables. */
+static int close_log(struct db *db)
+{
+    uint64_t number = 0, position = 0;
+    int rc = db->logging ? wal_close(&db->wal, &number, &position) : LOAM_OK;
+    if (!db->logging) {
+        wal_abandon(&db->wal);
+    }
+    db->log_open = false;
+    if (rc == LOAM_OK) {
+        rc = version_set_close_clean(&db->versions, number, position);
+    }
+    return rc;
+}
+
+int lifecycle_close(struct db *db)
+{
+    int rc = LOAM_OK;
+    if (!db->readonly) {
+        if (!db->logging) {
+            rc = lifecycle_flush(db);
+        }
+        background_stop(db);
+        mutex_lock(&db->mu);
+        loam_error e = db->error;
+        mutex_unlock(&db->mu);
+        bool sick = e.code != LOAM_OK && (e.flags & LOAM_ERR_STICKY) != 0;
+        if (sick) {
+            /* What was acknowledged is where it was acknowledged; recovery will judge the rest. */
+            wal_abandon(&db->wal);
+            db->log_open = false;
+            rc = status_raise(&e);
+        } else {
+            int rc_log = close_log(db);
+            rc = rc < 0 ? rc : rc_log;
+        }
+    }
+    loam_error e = *loam_last_error();
+    lifecycle_free(db);
+    if (rc < 0) {
+        status_raise(&e);
+    }
+    return rc;
+}
+
+void lifecycle_free(struct db *db)
+{
+    struct view *v = atom_swap(&db->view, NULL, relaxed); /* relaxed: nobody else is left */
+    view_retire(v);
+    if (db->log_open) {
+        wal_abandon(&db->wal);
+    }
+    epoch_synchronize();
+    if (db->memtables.handles != NULL) {
+        memtable_list_destroy(&db->memtables);
+    }
+    memtable_destroy(db->spare);
+    if (db->have_versions) {
+        version_set_reap(&db->versions);
+        obsolete_files_purge(&db->obsolete);
+        compaction_picker_destroy(&db->picker);
+        epoch_synchronize();
+        version_set_destroy(&db->versions);
+    }
+    if (db->have_tables) {
+        table_cache_destroy(&db->tables);
+        obsolete_files_destroy(&db->obsolete);
+        epoch_synchronize(); /* what closed readers retired is charged to this database */
+    }
+    if (db->have_cache) {
+        block_cache_destroy(&db->cache);
+    }
+    if (db->have_chunks) {
+        chunk_pool_destroy(&db->chunks);
+    }
+    for (uint32_t i = 0; i < DB_SCRATCH_SLOTS && db->scratch != NULL; i++) {
+        sst_get_scratch_free(&db->scratch[i]);
+    }
+    alloc_put(&db->alloc, MEM_ITER, db->scratch, DB_SCRATCH_SLOTS * sizeof *db->scratch);
+    db->scratch = NULL;
+    stats_destroy(&db->stats);
+    if (db->lock != NULL) {
+        db->vfs->close(db->vfs->ctx, db->lock);
+        db->lock = NULL;
+    }
+    alloc_put(&db->alloc, MEM_MISC, db->dir, db->dir_size);
+    db->dir = NULL;
+    snapshot_list_destroy(&db->snapshots);
+    cond_destroy(&db->work_cv);
+    cond_destroy(&db->idle_cv);
+    mutex_destroy(&db->mu);
+    mutex_destroy(&db->seal_mu);
+    mutex_destroy(&db->control_mu);
+    db_unref(db);
+}

@@ -1,0 +1,129 @@
+/* db.h - The database object: every part and which lock guards it.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Locks in the order they are taken (ranks in arena/sync.h):
+ *   control_mu  one control operation at a time: keyspaces, compact, resume, close
+ *   versions    (inside the version set) one edit at a time
+ *   seal_mu     switching memtable and log segment
+ *   mu          background state below; never held over I/O
+ */
+#ifndef LOAM_ENGINE_DB_H_
+#define LOAM_ENGINE_DB_H_
+
+#include "arena/chunk_pool.h"
+#include "arena/sync.h"
+#include "arena/thread_slot.h"
+#include "engine/commit.h"
+#include "engine/compaction_picker.h"
+#include "engine/obsolete_files.h"
+#include "engine/options.h"
+#include "engine/registry.h"
+#include "engine/snapshot.h"
+#include "engine/stats.h"
+#include "engine/table_cache.h"
+#include "engine/version_set.h"
+#include "engine/view.h"
+#include "engine/write_controller.h"
+#include "memtable/memtable_list.h"
+#include "sstable/block_cache.h"
+#include "wal/wal_writer.h"
+
+#define DB_SCRATCH_SLOTS 256u /* threads with a read buffer of their own */
+#define DB_WORKERS_MAX 65u    /* one flushes, the others merge */
+
+struct db {
+    /* constant after open */
+    struct alloc alloc;
+    struct options options;
+    const loam_vfs *vfs;
+    char *dir;
+    size_t dir_size;
+    bool have_chunks, have_cache, have_tables, have_versions; /* parts that are initialised */
+    uint64_t handle;     /* in registry.dbs */
+    uint32_t fork_count; /* thread_slot_fork_count() at open */
+    bool readonly;
+    bool paranoid;
+    bool logging; /* false under LOAM_DUR_MEMORY */
+    bool log_open; /* wal is initialised */
+    loam_file *lock;
+
+    _Atomic uint64_t refs; /* public handles and pins that need `alloc`; the last one frees the shell */
+
+    /* write path */
+    struct wal wal;
+    struct commit commit;
+    struct chunk_pool chunks;
+    struct write_controller control;
+    struct mutex seal_mu;
+    struct memtable *spare; /* guarded by seal_mu: the next memtable, zeroed ahead of need */
+
+    /* state; the list is guarded by mu (writers read slots freely), the view is atomic */
+    struct memtable_list memtables;
+    struct version_set versions;
+    struct block_cache cache;
+    struct table_cache tables;
+    struct obsolete_files obsolete;
+    struct snapshot_list snapshots;
+    _Atomic(struct view *) view;
+    struct stats stats;
+    struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
+
+    /* background; guarded by mu */
+    struct mutex mu;
+    struct cond work_cv;  /* something to do, or stop */
+    struct cond idle_cv;  /* a job ended, a memtable was dropped, an error came or went */
+    uint64_t views;       /* published so far */
+    _Atomic bool stopping; /* no new work; running merges end early. Set under mu */
+    bool workers_stop;
+    uint32_t paused;      /* loam_pause: no new merges */
+    bool flushing;
+    uint32_t compacting;  /* merges running, manual ones included */
+    uint32_t manual;      /* manual compactions waiting or running: automatic ones stand back */
+    struct compaction_picker picker;
+    struct compaction_job *job; /* a merge that other workers may help with */
+    uint64_t retry_at;    /* after an error: no flush or merge before this time (micros) */
+    uint64_t debt;        /* bytes of merging due, as of the last look */
+    uint64_t idle_since;  /* micros; when idle merges may begin */
+    uint32_t workers;     /* threads started */
+    pthread_t worker[DB_WORKERS_MAX];
+    pthread_t keeper;
+    bool keeper_running;
+    _Atomic bool keeper_stop;
+    loam_error error;     /* why writes are refused; code 0: they are not */
+    uint64_t drain_bytes_per_s; /* recent flush speed */
+
+    struct mutex control_mu;
+};
+
+/* ---- db.c -------------------------------------------------------------------------------------- */
+
+/* Publishes the memtables and the current version through `fresh`, which it takes over. */
+void db_publish_view_locked(struct db *db, struct view *fresh);
+/* Seals the memtable of `generation` and makes the next one active; the log gets room for a record of
+ * payload_hint bytes. LOAM_OK also when another thread has done it; LOAM_STOPPED: no room for another
+ * memtable before a flush. REQUIRES: not inside an epoch section. */
+int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint);
+/* A fresh memtable by the database's limits. */
+int db_new_memtable(struct db *db, struct memtable **m);
+/* Refuses writes from now on because of the thread's error of the moment. */
+void db_refuse_writes(struct db *db, int rc);
+/* A line to the user's logger, when its level asks for it. */
+void db_log(struct db *db, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* The comparator of a keyspace; NULL: byte order. */
+const loam_comparator *db_comparator(void *db, uint32_t ks);
+/* A read buffer for this thread, or `spare` (empty) when it has none of its own. */
+struct sst_get_scratch *db_scratch(struct db *db, struct sst_get_scratch *spare);
+
+static inline void db_ref(struct db *db)
+{
+    atom_add(&db->refs, 1, relaxed); /* relaxed: the caller holds one or pins the handle */
+}
+void db_unref(struct db *db);
+
+static inline const struct view *db_view(struct db *db)
+{
+    /* acquire: pairs with the release of db_publish_view_locked(). */
+    return atom_load(&db->view, acquire);
+}
+
+#endif

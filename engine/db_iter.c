@@ -1,0 +1,436 @@
+/* db_iter.c - Builds sources from the view, merges them, and shows one version of each key.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/db_iter.h"
+
+#include <assert.h>
+
+#include "arena/status.h"
+
+#include "arena/poison.h"
+
+#define SKIPS_BEFORE_SEEK 16u /* versions of one key passed one by one before seeking past the rest */
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+static void free_sources(struct db_iter *it)
+{
+    struct alloc *a = &it->shell->alloc;
+    for (uint32_t i = 0; i < it->source_cap; i++) {
+        if (it->sources[i] != NULL) {
+            source_free(it->sources[i]);
+            alloc_put(a, MEM_ITER, it->sources[i], sizeof *it->sources[i]);
+        }
+    }
+    alloc_put(a, MEM_ITER, it->sources, it->source_cap * sizeof *it->sources);
+    alloc_put(a, MEM_ITER, it->heap, it->source_cap * sizeof *it->heap);
+}
+
+void db_iter_free(void *arg, void *ptr)
+{
+    (void)arg;
+    struct db_iter *it = ptr;
+    struct db *shell = it->shell;
+    free_sources(it);
+    buf_free(&it->lower);
+    buf_free(&it->upper);
+    buf_free(&it->key);
+    buf_free(&it->value);
+    alloc_put(&shell->alloc, MEM_ITER, it, sizeof *it);
+    db_unref(shell);
+}
+
+static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
+{
+    if (seq != NULL) {
+        snapshot_hold_same(&db->snapshots, *seq, &it->held);
+    } else {
+        snapshot_hold_latest(&db->snapshots, &db->commit, &it->held);
+    }
+    it->seq = it->held.seq;
+    it->holds_number = true;
+}
+
+void db_iter_detach(struct db *db, struct db_iter *it)
+{
+    if (it->holds_number) {
+        snapshot_drop(&db->snapshots, &it->held);
+        it->holds_number = false;
+    }
+    keyspace_put(it->space);
+    it->space = NULL;
+}
+
+int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
+                 struct db_iter **out)
+{
+    struct db_iter *it = alloc_zero(&db->alloc, MEM_ITER, sizeof *it);
+    if (it == NULL) {
+        keyspace_put(space);
+        return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
+    }
+    db_ref(db);
+    it->shell = db;
+    it->db_handle = db->handle;
+    it->ks = space->id;
+    it->space = space;
+    it->cmp = db_comparator(db, space->id);
+    it->keys_only = o->keys_only;
+    it->readahead = o->readahead;
+    it->has_lower = o->has_lower;
+    it->has_upper = o->has_upper;
+    buf_init(&it->lower, &db->alloc, MEM_ITER);
+    buf_init(&it->upper, &db->alloc, MEM_ITER);
+    buf_init(&it->key, &db->alloc, MEM_ITER);
+    buf_init(&it->value, &db->alloc, MEM_ITER);
+    buf_append(&it->lower, o->lower.data, o->lower.size);
+    buf_append(&it->upper, o->upper.data, o->upper.size);
+    hold(db, it, o->has_seq ? &o->seq : NULL);
+    if (it->lower.oom || it->upper.oom ||
+        (it->handle = slotmap_insert(&registry_get()->iters, it)) == 0) {
+        db_iter_detach(db, it);
+        db_iter_free(NULL, it);
+        return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
+    }
+    *out = it;
+    return LOAM_OK;
+}
+
+int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
+{
+    snapshot_drop(&db->snapshots, &it->held);
+    hold(db, it, seq);
+    it->on_entry = false;
+    it->view_number = 0; /* the view may be older than the new number */
+    return LOAM_OK;
+}
+
+/* ---- sources ----------------------------------------------------------------------------------- */
+
+static int grow_sources(struct db_iter *it, uint32_t need)
+{
+    if (need <= it->source_cap) {
+        return LOAM_OK;
+    }
+    struct alloc *a = &it->shell->alloc;
+    uint32_t cap = need + need / 2 + 4;
+    struct source **sources = alloc_zero(a, MEM_ITER, cap * sizeof *sources);
+    struct source **heap = alloc_get(a, MEM_ITER, cap * sizeof *heap);
+    if (sources == NULL || heap == NULL) {
+        alloc_put(a, MEM_ITER, sources, cap * sizeof *sources);
+        alloc_put(a, MEM_ITER, heap, cap * sizeof *heap);
+        return FAIL(LOAM_E_NOMEM, "no memory for an iterator over %u sources", need);
+    }
+    if (it->source_cap != 0) {
+        memcpy(sources, it->sources, it->source_cap * sizeof *sources);
+    }
+    alloc_put(a, MEM_ITER, it->sources, it->source_cap * sizeof *it->sources);
+    alloc_put(a, MEM_ITER, it->heap, it->source_cap * sizeof *it->heap);
+    it->sources = sources;
+    it->heap = heap;
+    it->source_cap = cap;
+    return LOAM_OK;
+}
+
+static struct source *next_source(struct db_iter *it)
+{
+    struct source **s = &it->sources[it->source_count];
+    if (*s == NULL) {
+        *s = alloc_zero(&it->shell->alloc, MEM_ITER, sizeof **s);
+        if (*s == NULL) {
+            return NULL;
+        }
+    }
+    it->source_count++;
+    return *s;
+}
+
+static bool add_tables(struct db *db, struct db_iter *it, struct table *const *run, uint32_t count)
+{
+    struct source *s = next_source(it);
+    if (s == NULL) {
+        return false;
+    }
+    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, it->readahead, false);
+    return true;
+}
+
+static int build(struct db *db, struct db_iter *it, const struct view *v)
+{
+    const struct ks_version *k = version_ks(v->version, it->ks);
+    uint32_t need = v->mem_count + (k != NULL ? k->level[0].count + LEVEL_COUNT - 1 : 0);
+    it->view_number = 0;
+    it->source_count = 0;
+    int rc = grow_sources(it, need);
+    if (rc < 0) {
+        return rc;
+    }
+    bool ok = true;
+    for (uint32_t i = 0; i < v->mem_count && ok; i++) {
+        if (memtable_empty(v->mems[i])) {
+            continue; /* entries that come later are newer than the iterator's number */
+        }
+        struct source *s = next_source(it);
+        ok = s != NULL;
+        if (ok) {
+            source_memtable(s, v->mems[i], it->ks);
+        }
+    }
+    for (uint32_t i = 0; k != NULL && ok && i < k->level[0].count; i++) {
+        ok = add_tables(db, it, &k->level[0].tables[i], 1);
+    }
+    for (int n = 1; k != NULL && ok && n < LEVEL_COUNT; n++) {
+        if (k->level[n].count != 0) {
+            ok = add_tables(db, it, k->level[n].tables, k->level[n].count);
+        }
+    }
+    if (!ok) {
+        return FAIL(LOAM_E_NOMEM, "no memory for an iterator over %u sources", need);
+    }
+    merge_init(&it->merge, it->cmp, it->sources, it->heap, it->source_count);
+    it->view_number = v->number;
+    return LOAM_OK;
+}
+
+/* Sources of the view of this moment; *fresh tells that they were built now and stand nowhere. */
+static int attach(struct db *db, struct db_iter *it, bool *fresh)
+{
+    const struct view *v = db_view(db);
+    *fresh = v->number != it->view_number;
+    return *fresh ? build(db, it, v) : LOAM_OK;
+}
+
+/* ---- finding visible entries ------------------------------------------------------------------- */
+
+static int fail(struct db_iter *it, int rc)
+{
+    it->on_entry = false;
+    it->view_number = 0;
+    return rc;
+}
+
+static int off_range(struct db_iter *it)
+{
+    it->on_entry = false;
+    return it->merge.rc < 0 ? fail(it, it->merge.rc) : LOAM_NOTFOUND;
+}
+
+static int keep_key(struct db_iter *it, loam_slice key)
+{
+    buf_set(&it->key, key.data, key.size);
+    return it->key.oom ? fail(it, buf_status(&it->key)) : LOAM_OK;
+}
+
+static int keep_value(struct db_iter *it, const struct entry *e, bool copy)
+{
+    it->tag = e->tag;
+    if (it->keys_only) {
+        it->value_view = loam_bytes(NULL, 0);
+        return LOAM_OK;
+    }
+    if (!copy) {
+        it->value_view = e->value;
+        return LOAM_OK;
+    }
+    buf_set(&it->value, e->value.data, e->value.size);
+    it->value_view = buf_slice(&it->value);
+    return it->value.oom ? fail(it, buf_status(&it->value)) : LOAM_OK;
+}
+
+/* Moves the merge over the remaining versions of it->key. */
+static void pass_key(struct db_iter *it)
+{
+    for (uint32_t n = 0; merge_valid(&it->merge); n++) {
+        const struct entry *e = merge_entry(&it->merge);
+        if (key_compare(it->cmp, e->key, buf_slice(&it->key)) != 0) {
+            return;
+        }
+        if (n == SKIPS_BEFORE_SEEK) {
+            merge_seek(&it->merge, buf_slice(&it->key), 0);
+            return;
+        }
+        merge_next(&it->merge);
+    }
+}
+
+/* From where the merge stands, forward. */
+static int find_forward(struct db *db, struct db_iter *it)
+{
+    it->forward = true;
+    uint64_t hidden = 0;
+    int rc = LOAM_NOTFOUND;
+    while (merge_valid(&it->merge)) {
+        const struct entry *e = merge_entry(&it->merge);
+        if (it->has_upper && key_compare(it->cmp, e->key, buf_slice(&it->upper)) >= 0) {
+            break;
+        }
+        if (tag_seq(e->tag) > it->seq) {
+            merge_next(&it->merge);
+            continue;
+        }
+        rc = keep_key(it, e->key);
+        if (rc < 0) {
+            return rc;
+        }
+        if (tag_kind(e->tag) != ENTRY_DELETE) {
+            it->on_entry = true;
+            rc = keep_value(it, e, merge_in_memtable(&it->merge));
+            break;
+        }
+        hidden++;
+        merge_next(&it->merge);
+        pass_key(it);
+        rc = LOAM_NOTFOUND;
+    }
+    if (hidden != 0) {
+        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+    }
+    return rc == LOAM_NOTFOUND ? off_range(it) : rc;
+}
+
+/* Gathers the newest visible version of the key the merge stands on, leaving the merge before the
+ * key. LOAM_NOTFOUND: the key is deleted or not visible. */
+static int gather_backward(struct db_iter *it)
+{
+    int rc = keep_key(it, merge_entry(&it->merge)->key);
+    bool found = false;
+    while (rc == LOAM_OK && merge_valid(&it->merge)) {
+        const struct entry *e = merge_entry(&it->merge);
+        if (key_compare(it->cmp, e->key, buf_slice(&it->key)) != 0) {
+            break;
+        }
+        if (tag_seq(e->tag) <= it->seq) {
+            found = tag_kind(e->tag) != ENTRY_DELETE;
+            if (found) {
+                rc = keep_value(it, e, true);
+            }
+        }
+        merge_prev(&it->merge);
+    }
+    return rc < 0 ? rc : it->merge.rc < 0 ? it->merge.rc : found ? LOAM_OK : LOAM_NOTFOUND;
+}
+
+/* From where the merge stands, backward. */
+static int find_backward(struct db_iter *it)
+{
+    it->forward = false;
+    while (merge_valid(&it->merge)) {
+        const struct entry *e = merge_entry(&it->merge);
+        if (it->has_lower && key_compare(it->cmp, e->key, buf_slice(&it->lower)) < 0) {
+            break;
+        }
+        int rc = gather_backward(it);
+        if (rc < 0) {
+            return fail(it, rc);
+        }
+        if (rc == LOAM_OK) {
+            it->on_entry = true;
+            return LOAM_OK;
+        }
+    }
+    return off_range(it);
+}
+
+/* ---- moves ------------------------------------------------------------------------------------- */
+
+static int place(struct db *db, struct db_iter *it)
+{
+    bool fresh;
+    it->on_entry = false;
+    stats_add(&db->stats, STAT_SEEKS, 1);
+    int rc = attach(db, it, &fresh);
+    return rc < 0 ? fail(it, rc) : LOAM_OK;
+}
+
+int db_iter_first(struct db *db, struct db_iter *it)
+{
+    int rc = place(db, it);
+    if (rc < 0) {
+        return rc;
+    }
+    if (it->has_lower) {
+        merge_seek(&it->merge, buf_slice(&it->lower), UINT64_MAX);
+    } else {
+        merge_first(&it->merge);
+    }
+    return find_forward(db, it);
+}
+
+int db_iter_last(struct db *db, struct db_iter *it)
+{
+    int rc = place(db, it);
+    if (rc < 0) {
+        return rc;
+    }
+    if (it->has_upper) {
+        merge_seek_before(&it->merge, buf_slice(&it->upper), UINT64_MAX);
+    } else {
+        merge_last(&it->merge);
+    }
+    return find_backward(it);
+}
+
+int db_iter_seek(struct db *db, struct db_iter *it, loam_slice key)
+{
+    if (it->has_lower && key_compare(it->cmp, key, buf_slice(&it->lower)) < 0) {
+        return db_iter_first(db, it);
+    }
+    int rc = place(db, it);
+    if (rc < 0) {
+        return rc;
+    }
+    merge_seek(&it->merge, key, UINT64_MAX);
+    return find_forward(db, it);
+}
+
+int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key)
+{
+    if (it->has_upper && key_compare(it->cmp, key, buf_slice(&it->upper)) >= 0) {
+        return db_iter_last(db, it);
+    }
+    int rc = place(db, it);
+    if (rc < 0) {
+        return rc;
+    }
+    merge_seek_before(&it->merge, key, 0); /* behind every version of key */
+    return find_backward(it);
+}
+
+int db_iter_next(struct db *db, struct db_iter *it)
+{
+    if (!it->on_entry) {
+        return LOAM_NOTFOUND;
+    }
+    bool fresh;
+    int rc = attach(db, it, &fresh);
+    if (rc < 0) {
+        return fail(it, rc);
+    }
+    stats_add(&db->stats, STAT_NEXTS, 1);
+    it->on_entry = false;
+    if (fresh || !it->forward) {
+        merge_seek(&it->merge, buf_slice(&it->key), 0);
+    } else {
+        merge_next(&it->merge);
+        pass_key(it);
+    }
+    return find_forward(db, it);
+}
+
+int db_iter_prev(struct db *db, struct db_iter *it)
+{
+    if (!it->on_entry) {
+        return LOAM_NOTFOUND;
+    }
+    bool fresh;
+    int rc = attach(db, it, &fresh);
+    if (rc < 0) {
+        return fail(it, rc);
+    }
+    stats_add(&db->stats, STAT_NEXTS, 1);
+    it->on_entry = false;
+    if (fresh || it->forward) {
+        merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);
+    }
+    return find_backward(it);
+}

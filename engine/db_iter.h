@@ -1,0 +1,75 @@
+/* db_iter.h - The newest visible entry of each key, both ways, at a fixed sequence number.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * The iterator holds a sequence number and nothing else: no memtable, version or file. Inside each
+ * call it looks whether the view is still the one its sources were built for; when it is not, it
+ * builds them anew and seeks to the key it stands on, which gives the same state under the same
+ * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
+ * comes from a memtable is copied.
+ *
+ * Walking forward the merge stands on the present entry. Walking backward the versions of a key come
+ * oldest first, so the merge stands before the present key and the entry is a copy.
+ */
+#ifndef LOAM_ENGINE_DB_ITER_H_
+#define LOAM_ENGINE_DB_ITER_H_
+
+#include "engine/db.h"
+#include "engine/merge_iter.h"
+
+struct db_iter {
+    /* constant after open */
+    struct db *shell;   /* referenced: its allocator outlives the database */
+    uint64_t db_handle;
+    uint64_t handle;    /* of this iterator */
+    uint32_t ks;
+    struct keyspace *space; /* referenced; used only while the database is open */
+    const loam_comparator *cmp;
+    bool keys_only;
+    uint32_t readahead;
+    struct buf lower, upper; /* bounds */
+    bool has_lower, has_upper;
+    /* the state it shows */
+    bool holds_number;
+    struct held_seq held;
+    uint64_t seq;
+    /* position */
+    _Atomic uint32_t busy; /* 1 while a thread is inside: two are a misuse */
+    bool on_entry;
+    bool forward;
+    uint64_t view_number; /* of the sources; 0: none built */
+    uint32_t source_count, source_cap;
+    struct source **sources; /* source_cap of them, buffers kept */
+    struct source **heap;
+    struct merge_iter merge;
+    struct buf key, value; /* copies; value only where it cannot be lent */
+    loam_slice value_view;
+    uint64_t tag;
+};
+
+struct db_iter_options {
+    loam_slice lower, upper;
+    bool has_lower, has_upper;
+    bool keys_only;
+    uint32_t readahead;
+    bool has_seq; /* show `seq`, which a snapshot holds; else the newest state */
+    uint64_t seq;
+};
+
+/* REQUIRES: inside a call's section. space passes to the iterator, whatever is returned. */
+int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
+                 struct db_iter **it);
+/* Drops the held number; the database is still open. */
+void db_iter_detach(struct db *db, struct db_iter *it);
+/* Finaliser of the handle: frees the iterator. */
+void db_iter_free(void *arg, void *it);
+
+/* All inside a call's section. LOAM_OK on an entry, LOAM_NOTFOUND, or an error. */
+int db_iter_first(struct db *db, struct db_iter *it);
+int db_iter_last(struct db *db, struct db_iter *it);
+int db_iter_seek(struct db *db, struct db_iter *it, loam_slice key);
+int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key);
+int db_iter_next(struct db *db, struct db_iter *it);
+int db_iter_prev(struct db *db, struct db_iter *it);
+int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq);
+
+#endif

@@ -1,0 +1,239 @@
+/* flush.c - Merges sealed memtables into one table a keyspace.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/flush.h"
+
+#include "arena/status.h"
+#include "engine/merge_iter.h"
+#include "engine/table_output.h"
+#include "engine/version_filter.h"
+
+#include "arena/poison.h"
+
+#define SPACES_AT_ONCE 64u /* keyspaces whose tables one edit adds; more make more edits */
+
+struct flush {
+    struct db *db;
+    uint32_t begin, end; /* generations */
+    uint64_t boundary;   /* positions of them lie below it */
+    struct memtable *mems[MEMTABLE_SLOTS];
+    uint32_t count;
+    uint64_t *held; /* sequence numbers readers hold */
+    size_t held_count, held_cap;
+    struct source source[MEMTABLE_SLOTS];
+    struct source *all[MEMTABLE_SLOTS], *heap[MEMTABLE_SLOTS];
+    struct table_output out[SPACES_AT_ONCE];
+    struct keyspace *space[SPACES_AT_ONCE];
+    uint32_t out_count;
+};
+
+bool flush_due_locked(const struct db *db)
+{
+    const struct memtable_list *l = &db->memtables;
+    return l->oldest < l->end && l->slots[l->oldest % MEMTABLE_SLOTS].boundary != 0;
+}
+
+/* Fixes which generations go. */
+static void choose(struct flush *f)
+{
+    struct db *db = f->db;
+    mutex_lock(&db->mu);
+    struct memtable_list *l = &db->memtables;
+    f->begin = f->end = l->oldest;
+    while (f->end < l->end && memtable_list_slot(l, f->end)->boundary != 0) {
+        f->boundary = memtable_list_slot(l, f->end)->boundary;
+        f->mems[f->count++] = memtable_list_find(l, f->end);
+        f->end++;
+    }
+    mutex_unlock(&db->mu);
+}
+
+/* One keyspace's entries to one table. */
+static int write_space(struct flush *f, struct table_output *o)
+{
+    struct db *db = f->db;
+    for (uint32_t i = 0; i < f->count; i++) {
+        f->source[i] = (struct source){0};
+        source_memtable(&f->source[i], f->mems[i], o->space->id);
+        f->all[i] = &f->source[i];
+    }
+    struct version *v = version_set_ref_current(&db->versions);
+    bool bottom = version_ks(v, o->space->id) == NULL; /* nothing on disk to hide */
+    version_unref(v);
+    struct merge_iter m;
+    struct version_filter filter;
+    merge_init(&m, o->cmp, f->all, f->heap, f->count);
+    version_filter_init(&filter, &db->alloc, f->held, f->held_count, o->cmp, bottom);
+    int rc = LOAM_OK;
+    for (merge_first(&m); merge_valid(&m) && rc == LOAM_OK; merge_next(&m)) {
+        bool same_key;
+        switch (version_filter_next(&filter, merge_entry(&m), &same_key)) {
+        case VERSION_KEEP:
+            rc = table_output_add(o, merge_entry(&m));
+            break;
+        case VERSION_DROP:
+            break;
+        case VERSION_OOM:
+            rc = FAIL(LOAM_E_NOMEM, "no memory for the last key of a flush");
+            break;
+        }
+    }
+    version_filter_free(&filter);
+    return rc < 0 ? rc : m.rc < 0 ? m.rc : table_output_cut(o);
+}
+
+/* The smallest keyspace id >= ks in any of the memtables, or LOAM_NOTFOUND. */
+static int next_space(struct flush *f, uint32_t ks, uint32_t *found)
+{
+    int rc = LOAM_NOTFOUND;
+    for (uint32_t i = 0; i < f->count; i++) {
+        uint32_t id;
+        if (memtable_next_ks(f->mems[i], ks, &id) == LOAM_OK &&
+            (rc == LOAM_NOTFOUND || id < *found)) {
+            *found = id;
+            rc = LOAM_OK;
+        }
+    }
+    return rc;
+}
+
+/* Oldest log segment that memtables of generation f->end and later came from. */
+static uint64_t next_log(struct flush *f)
+{
+    struct db *db = f->db;
+    mutex_lock(&db->mu);
+    uint64_t first_log = memtable_list_slot(&db->memtables, f->end)->first_log;
+    mutex_unlock(&db->mu);
+    return first_log != 0 ? first_log : wal_segment_number(&db->wal, f->end);
+}
+
+/* Makes the tables built so far part of the database. last: also gives up the log behind them. */
+static int install(struct flush *f, bool last)
+{
+    struct db *db = f->db;
+    struct version_edit edit;
+    version_edit_init(&edit, &db->alloc);
+    int rc = LOAM_OK;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
+        rc = table_output_describe(&f->out[i], &edit);
+        bytes += f->out[i].background_bytes;
+    }
+    if (rc == LOAM_OK && edit.added_count != 0) {
+        int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
+        if (neg < 0) {
+            rc = FAIL_IO(neg, 0, 0, "cannot sync the database directory");
+        }
+    }
+    if (rc == LOAM_OK) {
+        if (last && db->logging) {
+            version_edit_set_log_number(&edit, next_log(f));
+        }
+        version_edit_set_last_seq(&edit, f->boundary - 1);
+        rc = version_set_apply(&db->versions, &edit);
+        for (uint32_t i = 0; i < f->out_count; i++) {
+            if (rc == LOAM_OK) {
+                table_output_installed(&f->out[i]);
+            } else {
+                table_output_disown(&f->out[i]);
+            }
+        }
+    }
+    version_edit_free(&edit);
+    if (rc == LOAM_OK) {
+        stats_add(&db->stats, STAT_BYTES_FLUSHED, bytes);
+    }
+    return rc;
+}
+
+static void close_outputs(struct flush *f)
+{
+    for (uint32_t i = 0; i < f->out_count; i++) {
+        table_output_free(&f->out[i]);
+        keyspace_put(f->space[i]);
+    }
+    f->out_count = 0;
+}
+
+static int write_all(struct flush *f)
+{
+    struct db *db = f->db;
+    uint32_t id = 0;
+    int rc = LOAM_OK;
+    while (rc == LOAM_OK && next_space(f, id, &id) == LOAM_OK) {
+        struct keyspace *space = keyspace_get(&db->versions.keyspaces, id);
+        if (space != NULL) { /* NULL: dropped meanwhile, and its entries with it */
+            if (f->out_count == SPACES_AT_ONCE) {
+                rc = install(f, false);
+                close_outputs(f);
+                if (rc < 0) {
+                    keyspace_put(space);
+                    return rc;
+                }
+            }
+            f->space[f->out_count] = space;
+            struct table_output *o = &f->out[f->out_count++];
+            table_output_init(o, db, space, 0);
+            rc = write_space(f, o);
+        }
+        if (id == UINT32_MAX) {
+            break;
+        }
+        id++;
+    }
+    return rc;
+}
+
+/* The memtables are in tables: shows the new state and lets go of memory and log. */
+static void retire(struct flush *f, struct view *fresh)
+{
+    struct db *db = f->db;
+    struct memtable_slot gone[MEMTABLE_SLOTS];
+    mutex_lock(&db->mu);
+    uint32_t n = memtable_list_take_below(&db->memtables, f->end, gone);
+    db_publish_view_locked(db, fresh);
+    mutex_unlock(&db->mu);
+    for (uint32_t i = 0; i < n; i++) {
+        memtable_list_release(&db->memtables, &gone[i]);
+    }
+    if (wal_release(&db->wal, f->end) < 0) {
+        db_log(db, LOAM_LOG_WARN, "cannot recycle a log segment: %s", loam_last_error()->message);
+    }
+    version_set_reap(&db->versions);
+    obsolete_files_purge(&db->obsolete);
+}
+
+int flush_run(struct db *db)
+{
+    struct flush *f = alloc_zero(&db->alloc, MEM_BUILD, sizeof *f);
+    struct view *fresh = view_alloc(&db->alloc);
+    if (f == NULL || fresh == NULL) {
+        alloc_put(&db->alloc, MEM_BUILD, f, sizeof *f);
+        view_discard(fresh);
+        return FAIL(LOAM_E_NOMEM, "no memory for a flush");
+    }
+    f->db = db;
+    uint64_t start = clock_nanos();
+    choose(f);
+    int rc = LOAM_OK;
+    if (f->count != 0) {
+        commit_wait(&db->commit, f->boundary); /* the last writers into it are done */
+        f->held = snapshot_numbers(&db->snapshots, &db->commit, &db->alloc, &f->held_count,
+                                   &f->held_cap);
+        rc = f->held == NULL ? FAIL(LOAM_E_NOMEM, "no memory for a flush") : write_all(f);
+        if (rc == LOAM_OK) {
+            rc = install(f, true);
+        }
+        alloc_put(&db->alloc, MEM_BUILD, f->held, f->held_cap * sizeof *f->held);
+    }
+    if (rc == LOAM_OK && f->count != 0) {
+        retire(f, fresh);
+        stats_add(&db->stats, STAT_FLUSHES, 1);
+        stats_time(&db->stats, LOAM_HIST_FLUSH, clock_nanos() - start);
+    } else {
+        view_discard(fresh);
+    }
+    close_outputs(f);
+    alloc_put(&db->alloc, MEM_BUILD, f, sizeof *f);
+    return rc;
+}

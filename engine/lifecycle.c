@@ -1,0 +1,175 @@
+/* lifecycle.c - Flush on request, resume after errors, removal.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/lifecycle.h"
+
+#include <errno.h>
+
+#include "arena/status.h"
+#include "engine/background.h"
+#include "engine/flush.h"
+
+#include "arena/poison.h"
+
+#define LOOK_US 100000u /* how long a wait lasts before errors are looked at */
+
+int lifecycle_lock(const loam_vfs *vfs, const char *path, loam_file **f)
+{
+    int neg = vfs->lock(vfs->ctx, path, f);
+    if (neg == -EAGAIN || neg == -EACCES) {
+        return FAIL(LOAM_E_LOCKED, "the database is open elsewhere: its LOCK is held");
+    }
+    return neg < 0 ? FAIL_IO(neg, 0, 0, "cannot lock the database") : LOAM_OK;
+}
+
+/* Waits until no memtable below `end` is left; the error that stands in the way. */
+static int wait_flushed(struct db *db, uint32_t end)
+{
+    int rc = LOAM_OK;
+    mutex_lock(&db->mu);
+    while (rc == LOAM_OK && db->memtables.oldest < end) {
+        if (db->error.code != LOAM_OK) {
+            rc = status_raise(&db->error);
+        } else {
+            cond_broadcast(&db->work_cv);
+            cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
+        }
+    }
+    mutex_unlock(&db->mu);
+    return rc;
+}
+
+int lifecycle_flush(struct db *db)
+{
+    uint32_t generation = wal_generation(&db->wal);
+    epoch_enter();
+    struct memtable *m = memtable_list_find(&db->memtables, generation);
+    bool empty = m != NULL && memtable_empty(m);
+    epoch_exit();
+    int rc = LOAM_STOPPED;
+    while (!empty && rc == LOAM_STOPPED) {
+        rc = db_seal(db, generation, 0);
+        if (rc == LOAM_STOPPED) {
+            int rc_wait = wait_flushed(db, db->memtables.oldest + 1);
+            if (rc_wait < 0) {
+                return rc_wait;
+            }
+        }
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    return wait_flushed(db, empty ? generation : generation + 1);
+}
+
+/* A failed sync: the log behind it is not to be trusted, so everything in it goes to tables. */
+static int renew_log(struct db *db)
+{
+    uint32_t generation = wal_generation(&db->wal);
+    int rc = db_seal(db, generation, 0);
+    while (rc == LOAM_STOPPED) {
+        mutex_lock(&db->mu);
+        cond_broadcast(&db->work_cv);
+        cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
+        int failed = db->error.code != LOAM_OK ? status_raise(&db->error) : LOAM_OK;
+        mutex_unlock(&db->mu);
+        if (failed < 0) {
+            return failed;
+        }
+        rc = db_seal(db, generation, 0);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    rc = wait_flushed(db, generation + 1);
+    return rc < 0 ? rc : wal_clear_poison(&db->wal);
+}
+
+int lifecycle_resume(struct db *db)
+{
+    mutex_lock(&db->mu);
+    loam_error old = db->error;
+    db->error.code = LOAM_OK;
+    db->retry_at = 0;
+    cond_broadcast(&db->work_cv);
+    mutex_unlock(&db->mu);
+    if (old.code == LOAM_OK) {
+        return LOAM_OK;
+    }
+    int rc = version_set_resume(&db->versions);
+    if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
+        rc = renew_log(db);
+    }
+    if (rc < 0) {
+        db_refuse_writes(db, rc);
+        return rc;
+    }
+    mutex_lock(&db->mu);
+    write_controller_refuse(&db->control, false);
+    stats_add(&db->stats, STAT_RESUMES, 1);
+    background_kick_locked(db);
+    mutex_unlock(&db->mu);
+    return LOAM_OK;
+}
+
+/* ---- destroy ----------------------------------------------------------------------------------- */
+
+struct destroy_walk {
+    const loam_vfs *vfs;
+    const char *dir;
+    struct obsolete_files files;
+    bool is_database;
+};
+
+static int note_file(void *ctx, loam_slice name)
+{
+    struct destroy_walk *w = ctx;
+    enum file_kind kind;
+    uint64_t number;
+    if (filename_parse(name, &kind, &number) && kind != FILE_LOCK) {
+        w->is_database = w->is_database || kind == FILE_CURRENT;
+        if (kind != FILE_CURRENT) {
+            obsolete_files_add(&w->files, kind, number);
+        }
+    }
+    return 0;
+}
+
+int lifecycle_destroy(const char *dir, const loam_vfs *vfs)
+{
+    char path[FILENAME_CAP];
+    int rc = filename_make(dir, FILE_CURRENT, 0, path);
+    if (rc < 0) {
+        return rc;
+    }
+    struct destroy_walk w = {.vfs = vfs, .dir = dir};
+    obsolete_files_init(&w.files, vfs, dir, alloc_global());
+    int neg = vfs->list(vfs->ctx, dir, note_file, &w);
+    if (neg < 0 || !w.is_database) {
+        obsolete_files_destroy(&w.files);
+        return neg < 0 && status_from_errno(neg) != LOAM_E_NOENT
+                   ? FAIL_IO(neg, 0, 0, "cannot list the directory")
+                   : FAIL(LOAM_E_NOENT, "there is no database in the directory");
+    }
+    loam_file *lock;
+    filename_make(dir, FILE_LOCK, 0, path);
+    rc = lifecycle_lock(vfs, path, &lock);
+    if (rc == LOAM_OK) {
+        /* CURRENT first: without it the rest is no database, whatever interrupts this. */
+        filename_make(dir, FILE_CURRENT, 0, path);
+        vfs->remove(vfs->ctx, path);
+        vfs->sync_dir(vfs->ctx, dir);
+        filename_make(dir, FILE_LOCK, 0, path);
+        obsolete_files_purge(&w.files);
+        if (obsolete_files_pending(&w.files) != 0) {
+            rc = FAIL(LOAM_E_IO, "%u files could not be removed", obsolete_files_pending(&w.files));
+        } else {
+            vfs->remove(vfs->ctx, path);
+        }
+        vfs->close(vfs->ctx, lock);
+        vfs->sync_dir(vfs->ctx, dir);
+        vfs->remove(vfs->ctx, dir); /* fails when other files are there: they are not ours */
+    }
+    obsolete_files_destroy(&w.files);
+    return rc;
+}

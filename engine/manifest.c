@@ -1,0 +1,592 @@
+/* manifest.c - Writes and reads the log of version edits, and CURRENT.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/manifest.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "arena/coding.h"
+#include "arena/hash.h"
+#include "arena/status.h"
+#include "engine/filename.h"
+
+#include "arena/poison.h"
+
+#define RECORD_EDIT  1u
+#define RETRIES_MAX  100 /* of one interrupted call */
+#define WINDOW_BYTES ((size_t)256 << 10)
+
+static const char manifest_magic[8] = {'l', 'o', 'a', 'm', 'M', 'A', 'N', 'I'};
+static const char current_magic[8] = {'l', 'o', 'a', 'm', 'C', 'U', 'R', 'R'};
+
+/* ---- files ----------------------------------------------------------------------------------- */
+
+static bool interrupted(int64_t n)
+{
+    return n == -EINTR || n == -EAGAIN;
+}
+
+/* 0 or -errno. */
+static int64_t write_all(const loam_vfs *vfs, loam_file *f, const uint8_t *p, size_t n,
+                         uint64_t offset)
+{
+    int retries = 0;
+    while (n != 0) {
+        int64_t done = vfs->write(vfs->ctx, f, p, n, offset);
+        if (done <= 0) {
+            if (!interrupted(done) || ++retries > RETRIES_MAX) {
+                return done < 0 ? done : -EIO;
+            }
+            continue;
+        }
+        assert((uint64_t)done <= n);
+        p += done;
+        n -= (size_t)done;
+        offset += (uint64_t)done;
+        retries = 0;
+    }
+    return 0;
+}
+
+/* Bytes read, fewer than n only at the end of the file; or -errno. */
+static int64_t read_all(const loam_vfs *vfs, loam_file *f, uint8_t *p, size_t n, uint64_t offset)
+{
+    size_t got = 0;
+    int retries = 0;
+    while (got < n) {
+        int64_t done = vfs->read(vfs->ctx, f, p + got, n - got, offset + got);
+        if (interrupted(done) && ++retries <= RETRIES_MAX) {
+            continue;
+        }
+        if (done < 0) {
+            return done;
+        }
+        if (done == 0) {
+            break;
+        }
+        assert((uint64_t)done <= n - got);
+        got += (size_t)done;
+        retries = 0;
+    }
+    return (int64_t)got;
+}
+
+/* Creates `path`, which must not be there; replace: what is there goes first. 0 or -errno. */
+static int64_t create_file(const loam_vfs *vfs, const char *path, bool replace, loam_file **f)
+{
+    uint32_t flags = LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_NEW;
+    int64_t rc = vfs->open(vfs->ctx, path, flags, f);
+    if (rc == -EEXIST && replace) {
+        rc = vfs->remove(vfs->ctx, path);
+        if (rc >= 0) {
+            rc = vfs->open(vfs->ctx, path, flags, f);
+        }
+    }
+    return rc < 0 ? rc : 0;
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+int manifest_init(struct manifest *m, const loam_vfs *vfs, const char *dir, struct alloc *a)
+{
+    *m = (struct manifest){.vfs = vfs, .dir = dir, .alloc = a};
+    m->path_bytes = filename_size(dir);
+    if (m->path_bytes > FILENAME_CAP) {
+        return FAIL(LOAM_E_INVAL, "the directory name is too long (%zu bytes)", strlen(dir));
+    }
+    m->path = alloc_get(a, MEM_VERSION, m->path_bytes);
+    m->path_to = alloc_get(a, MEM_VERSION, m->path_bytes);
+    if (m->path == NULL || m->path_to == NULL) {
+        manifest_destroy(m);
+        return FAIL(LOAM_E_NOMEM, "no memory for the manifest's paths");
+    }
+    return LOAM_OK;
+}
+
+void manifest_close(struct manifest *m)
+{
+    if (m->file != NULL) {
+        /* What matters was synced; an error of close says nothing about it. */
+        (void)m->vfs->close(m->vfs->ctx, m->file);
+        m->file = NULL;
+    }
+}
+
+void manifest_destroy(struct manifest *m)
+{
+    manifest_close(m);
+    alloc_put(m->alloc, MEM_VERSION, m->path, m->path_bytes);
+    alloc_put(m->alloc, MEM_VERSION, m->path_to, m->path_bytes);
+    m->path = m->path_to = NULL;
+}
+
+/* Closes the file for good: what it holds behind m->size is not known. */
+static int write_failed(struct manifest *m, int64_t neg, const char *what)
+{
+    int rc = FAIL_IO(neg, m->number, m->size, "%s of manifest %llu failed", what,
+                     (unsigned long long)m->number);
+    manifest_close(m);
+    return rc;
+}
+
+int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool replace)
+{
+    manifest_close(m);
+    m->db_id = db_id;
+    m->number = number;
+    m->size = 0;
+    int rc = filename_make(m->dir, FILE_MANIFEST, number, m->path);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    int64_t neg = create_file(m->vfs, m->path, replace, &m->file);
+    if (neg < 0) {
+        m->file = NULL;
+        return FAIL_IO(neg, number, 0, "cannot create manifest %llu", (unsigned long long)number);
+    }
+    uint8_t h[MANIFEST_HEADER_BYTES] = {0};
+    memcpy(h, manifest_magic, sizeof manifest_magic);
+    put_fixed32(h + 8, MANIFEST_FORMAT);
+    put_fixed64(h + 16, db_id);
+    put_fixed64(h + 24, number);
+    m->chain = checksum64(h, 32, 0);
+    put_fixed64(h + 32, m->chain);
+    neg = write_all(m->vfs, m->file, h, sizeof h, 0);
+    if (neg < 0) {
+        return write_failed(m, neg, "writing the header");
+    }
+    m->size = sizeof h;
+    return LOAM_OK;
+}
+
+void manifest_record_begin(struct buf *record)
+{
+    static const uint8_t room[MANIFEST_RECORD_BYTES];
+    buf_clear(record);
+    buf_append(record, room, sizeof room);
+}
+
+static uint64_t record_checksum(const uint8_t *record, size_t payload, uint64_t chain)
+{
+    struct checksum_stream s;
+    checksum_begin(&s, chain);
+    checksum_add(&s, record, 8);
+    checksum_add(&s, record + MANIFEST_RECORD_BYTES, payload);
+    return checksum_end(&s);
+}
+
+int manifest_write(struct manifest *m, struct buf *record)
+{
+    int rc = buf_status(record);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    assert(m->file != NULL);
+    assert(record->size > MANIFEST_RECORD_BYTES);
+    size_t payload = record->size - MANIFEST_RECORD_BYTES;
+    if (payload > UINT32_MAX) {
+        return FAIL(LOAM_E_TOOBIG, "a version edit of %zu bytes", payload);
+    }
+    put_fixed32(record->data, (uint32_t)payload);
+    put_fixed32(record->data + 4, RECORD_EDIT);
+    uint64_t chain = record_checksum(record->data, payload, m->chain);
+    put_fixed64(record->data + 8, chain);
+    int64_t neg = write_all(m->vfs, m->file, record->data, record->size, m->size);
+    if (neg < 0) {
+        return write_failed(m, neg, "appending to the end");
+    }
+    m->size += record->size;
+    m->chain = chain;
+    return LOAM_OK;
+}
+
+int manifest_finish_snapshot(struct manifest *m)
+{
+    assert(m->file != NULL);
+    int64_t neg = m->vfs->sync(m->vfs->ctx, m->file, 0);
+    if (neg < 0) {
+        return write_failed(m, neg, "syncing the snapshot");
+    }
+    neg = m->vfs->sync_dir(m->vfs->ctx, m->dir);
+    if (neg < 0) {
+        return write_failed(m, neg, "syncing the name");
+    }
+    m->snapshot_size = m->size;
+    return LOAM_OK;
+}
+
+int manifest_append(struct manifest *m, struct buf *record)
+{
+    uint64_t size = m->size;
+    int rc = manifest_write(m, record);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    int64_t neg = m->vfs->sync(m->vfs->ctx, m->file, 1);
+    if (neg < 0) {
+        m->size = size;
+        return write_failed(m, neg, "syncing an edit");
+    }
+    return LOAM_OK;
+}
+
+void manifest_discard(struct manifest *m)
+{
+    manifest_close(m);
+    if (filename_make(m->dir, FILE_MANIFEST, m->number, m->path) == LOAM_OK) {
+        (void)m->vfs->remove(m->vfs->ctx, m->path);
+    }
+}
+
+static void encode_current(const struct manifest *m, bool closed, uint8_t c[MANIFEST_CURRENT_BYTES])
+{
+    memset(c, 0, MANIFEST_CURRENT_BYTES);
+    memcpy(c, current_magic, sizeof current_magic);
+    put_fixed32(c + 8, MANIFEST_FORMAT);
+    put_fixed32(c + 12, closed ? 1 : 0);
+    put_fixed64(c + 16, m->db_id);
+    put_fixed64(c + 24, m->number);
+    put_fixed64(c + 32, closed ? m->size : 0);
+    put_fixed64(c + 40, closed ? m->chain : 0);
+    put_fixed64(c + 56, checksum64(c, 56, 0));
+}
+
+/* Writes and syncs the temporary file m->path. */
+static int write_current(struct manifest *m, bool closed)
+{
+    uint8_t c[MANIFEST_CURRENT_BYTES];
+    encode_current(m, closed, c);
+    loam_file *f = NULL;
+    int64_t neg = create_file(m->vfs, m->path, true, &f);
+    if (neg < 0) {
+        return FAIL_IO(neg, m->number, 0, "cannot create a temporary file for CURRENT");
+    }
+    neg = write_all(m->vfs, f, c, sizeof c, 0);
+    if (neg >= 0) {
+        neg = m->vfs->sync(m->vfs->ctx, f, 0);
+    }
+    int64_t close_neg = m->vfs->close(m->vfs->ctx, f);
+    neg = neg < 0 ? neg : close_neg;
+    if (neg < 0) {
+        int rc = FAIL_IO(neg, m->number, 0, "cannot write a temporary file for CURRENT");
+        (void)m->vfs->remove(m->vfs->ctx, m->path);
+        return rc;
+    }
+    return LOAM_OK;
+}
+
+int manifest_set_current(struct manifest *m, bool closed, bool *renamed)
+{
+    *renamed = false;
+    int rc = filename_make(m->dir, FILE_TEMP, m->number, m->path);
+    if (rc == LOAM_OK) {
+        rc = filename_make(m->dir, FILE_CURRENT, 0, m->path_to);
+    }
+    if (rc == LOAM_OK) {
+        rc = write_current(m, closed);
+    }
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    *renamed = true;
+    int64_t neg = m->vfs->rename(m->vfs->ctx, m->path, m->path_to);
+    if (neg < 0) {
+        return FAIL_IO(neg, m->number, 0, "cannot replace CURRENT");
+    }
+    neg = m->vfs->sync_dir(m->vfs->ctx, m->dir);
+    if (neg < 0) {
+        return FAIL_IO(neg, m->number, 0, "cannot sync the directory after replacing CURRENT");
+    }
+    return LOAM_OK;
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+static int wrong_format(uint64_t id, const char *what)
+{
+    return status_fail((struct fail_info){.code = LOAM_E_FORMAT, .file_id = id}, __FILE__, __LINE__,
+                       "%s", what);
+}
+
+static int decode_current(const uint8_t *c, size_t size, struct manifest_current *out)
+{
+    if (size >= sizeof current_magic && memcmp(c, current_magic, sizeof current_magic) != 0) {
+        return wrong_format(0, "CURRENT is not of a loam database");
+    }
+    if (size >= 12 && get_fixed32(c + 8) > MANIFEST_FORMAT) {
+        return wrong_format(0, "the database is of a newer format");
+    }
+    if (size != MANIFEST_CURRENT_BYTES) {
+        return FAIL_CORRUPT(0, size, "CURRENT has the wrong size");
+    }
+    if (get_fixed64(c + 56) != checksum64(c, 56, 0)) {
+        return FAIL_CORRUPT(0, 0, "CURRENT: wrong checksum");
+    }
+    uint32_t flags = get_fixed32(c + 12);
+    if (get_fixed32(c + 8) != MANIFEST_FORMAT || flags > 1 || get_fixed64(c + 48) != 0) {
+        return wrong_format(0, "CURRENT is of an unknown format");
+    }
+    *out = (struct manifest_current){.db_id = get_fixed64(c + 16),
+                                     .number = get_fixed64(c + 24),
+                                     .closed = flags == 1,
+                                     .size = get_fixed64(c + 32),
+                                     .chain = get_fixed64(c + 40)};
+    return LOAM_OK;
+}
+
+int manifest_read_current(const loam_vfs *vfs, const char *dir, struct manifest_current *out)
+{
+    char path[FILENAME_CAP];
+    int rc = filename_make(dir, FILE_CURRENT, 0, path);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    loam_file *f = NULL;
+    int64_t n = vfs->open(vfs->ctx, path, LOAM_VFS_READ, &f);
+    if (n == -ENOENT || n == -ENOTDIR) {
+        return LOAM_E_NOENT;
+    }
+    if (n < 0) {
+        return FAIL_IO(n, 0, 0, "cannot open CURRENT");
+    }
+    uint8_t c[MANIFEST_CURRENT_BYTES + 1];
+    n = read_all(vfs, f, c, sizeof c, 0);
+    (void)vfs->close(vfs->ctx, f);
+    if (n < 0) {
+        return FAIL_IO(n, 0, 0, "cannot read CURRENT");
+    }
+    return decode_current(c, (size_t)n, out);
+}
+
+static int check_header(struct manifest_reader *r)
+{
+    uint64_t id = r->expect.number;
+    uint8_t h[MANIFEST_HEADER_BYTES];
+    int64_t n = read_all(r->vfs, r->file, h, sizeof h, 0);
+    if (n < 0) {
+        return FAIL_IO(n, id, 0, "cannot read the manifest");
+    }
+    if ((size_t)n != sizeof h || memcmp(h, manifest_magic, sizeof manifest_magic) != 0) {
+        return FAIL_CORRUPT(id, 0, "the manifest has no header");
+    }
+    if (get_fixed32(h + 8) > MANIFEST_FORMAT) {
+        return wrong_format(id, "the manifest is of a newer format");
+    }
+    r->chain = get_fixed64(h + 32);
+    if (r->chain != checksum64(h, 32, 0)) {
+        return FAIL_CORRUPT(id, 0, "manifest header: wrong checksum");
+    }
+    if (get_fixed32(h + 8) != MANIFEST_FORMAT || get_fixed32(h + 12) != 0) {
+        return wrong_format(id, "the manifest is of an unknown format");
+    }
+    if (get_fixed64(h + 16) != r->expect.db_id || get_fixed64(h + 24) != id) {
+        return FAIL_CORRUPT(id, 16, "the manifest is of another database, or of another number");
+    }
+    r->offset = sizeof h;
+    return LOAM_OK;
+}
+
+static int open_manifest_file(struct manifest_reader *r, const char *dir)
+{
+    char path[FILENAME_CAP];
+    uint64_t id = r->expect.number;
+    int rc = filename_make(dir, FILE_MANIFEST, id, path);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    int64_t n = r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ, &r->file);
+    if (n < 0) {
+        r->file = NULL;
+        return n == -ENOENT ? FAIL_CORRUPT(id, 0, "the manifest that CURRENT names is missing")
+                            : FAIL_IO(n, id, 0, "cannot open the manifest");
+    }
+    n = r->vfs->size(r->vfs->ctx, r->file, &r->file_size);
+    return n < 0 ? FAIL_IO(n, id, 0, "cannot size the manifest") : LOAM_OK;
+}
+
+int manifest_reader_open(struct manifest_reader *r, const loam_vfs *vfs, const char *dir,
+                         struct alloc *a, const struct manifest_current *current)
+{
+    *r = (struct manifest_reader){.vfs = vfs, .expect = *current};
+    buf_init(&r->window, a, MEM_VERSION);
+    int rc = open_manifest_file(r, dir);
+    if (rc == LOAM_OK) {
+        rc = check_header(r);
+    }
+    if (rc == LOAM_OK && current->closed && r->file_size != current->size) {
+        rc = FAIL_CORRUPT(current->number,
+                          r->file_size < current->size ? r->file_size : current->size,
+                          "the manifest has %llu bytes, %llu when the database was closed",
+                          (unsigned long long)r->file_size, (unsigned long long)current->size);
+    }
+    if (rc != LOAM_OK) {
+        manifest_reader_close(r);
+    }
+    return rc;
+}
+
+void manifest_reader_close(struct manifest_reader *r)
+{
+    if (r->file != NULL) {
+        (void)r->vfs->close(r->vfs->ctx, r->file);
+        r->file = NULL;
+    }
+    buf_free(&r->window);
+}
+
+/* Makes [offset, offset + n) of the file available; the caller has checked that it is inside. */
+static int fetch(struct manifest_reader *r, uint64_t offset, size_t n, const uint8_t **p)
+{
+    if (offset >= r->window_offset && offset - r->window_offset <= r->window.size &&
+        n <= r->window.size - (size_t)(offset - r->window_offset)) {
+        *p = r->window.data + (offset - r->window_offset);
+        return LOAM_OK;
+    }
+    uint64_t left = r->file_size - offset;
+    size_t want = n > WINDOW_BYTES ? n : WINDOW_BYTES;
+    want = want < left ? want : (size_t)left;
+    buf_clear(&r->window);
+    uint8_t *to = buf_room(&r->window, want);
+    if (to == NULL) {
+        return buf_status(&r->window);
+    }
+    int64_t got = read_all(r->vfs, r->file, to, want, offset);
+    if (got < 0) {
+        return FAIL_IO(got, r->expect.number, offset, "cannot read the manifest");
+    }
+    if ((size_t)got < n) {
+        return FAIL_CORRUPT(r->expect.number, offset, "the manifest shrank while it was read");
+    }
+    r->window.size = (size_t)got;
+    r->window_offset = offset;
+    *p = to;
+    return LOAM_OK;
+}
+
+/* ---- telling a torn tail from damage --------------------------------------------------------- */
+
+/* The bytes from the record that does not verify to the end of the file. */
+struct rest {
+    const uint8_t *p;
+    size_t n;
+    uint64_t budget; /* bytes that may still be hashed: keeps hostile files linear */
+};
+
+/* Whether a record could begin at `at`; *payload is its size. */
+static bool looks_like_record(const struct rest *t, size_t at, size_t *payload)
+{
+    if (at > t->n || t->n - at <= MANIFEST_RECORD_BYTES) {
+        return false;
+    }
+    *payload = get_fixed32(t->p + at);
+    return get_fixed32(t->p + at + 4) == RECORD_EDIT && *payload != 0 &&
+           *payload <= t->n - at - MANIFEST_RECORD_BYTES;
+}
+
+/* Whether the record at `at` continues a chain that stood at `chain`. A spent budget counts as yes:
+ * so many bytes that look like records are no torn write. */
+static bool continues(struct rest *t, size_t at, uint64_t chain)
+{
+    size_t payload;
+    if (!looks_like_record(t, at, &payload)) {
+        return false;
+    }
+    if (t->budget < payload + MANIFEST_RECORD_BYTES) {
+        return true;
+    }
+    t->budget -= payload + MANIFEST_RECORD_BYTES;
+    return get_fixed64(t->p + at + 8) == record_checksum(t->p + at, payload, chain);
+}
+
+/* Whether a good record follows the bad one at the start: one whose seed is the checksum stored in
+ * the bad one, or the checksum the bad one should have, or that of any later thing that looks like
+ * a record and ends where this one begins. */
+static bool good_record_follows(struct rest *t, uint64_t chain)
+{
+    if (t->n <= MANIFEST_RECORD_BYTES) {
+        return false;
+    }
+    size_t payload;
+    uint64_t stored = get_fixed64(t->p + 8);
+    if (looks_like_record(t, 0, &payload) &&
+        continues(t, MANIFEST_RECORD_BYTES + payload, record_checksum(t->p, payload, chain))) {
+        return true;
+    }
+    for (size_t at = 0; t->n - at > MANIFEST_RECORD_BYTES; at++) {
+        if (!looks_like_record(t, at, &payload)) {
+            continue;
+        }
+        if ((at != 0 && continues(t, at, stored)) ||
+            continues(t, at + MANIFEST_RECORD_BYTES + payload, get_fixed64(t->p + at + 8))) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int bad_record(struct manifest_reader *r)
+{
+    uint64_t id = r->expect.number;
+    if (!r->snapshot_whole || r->expect.closed) {
+        return FAIL_CORRUPT(id, r->offset, "a manifest record does not verify");
+    }
+    uint64_t left = r->file_size - r->offset;
+    if (left > SIZE_MAX / 2) {
+        return FAIL_CORRUPT(id, r->offset, "the manifest is too long");
+    }
+    struct rest t = {.n = (size_t)left, .budget = 4 * left + 65536};
+    int rc = fetch(r, r->offset, t.n, &t.p);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    if (good_record_follows(&t, r->chain)) {
+        return FAIL_CORRUPT(id, r->offset,
+                            "a manifest record does not verify, and others follow it");
+    }
+    r->torn = true;
+    return LOAM_NOTFOUND;
+}
+
+int manifest_read_next(struct manifest_reader *r, loam_slice *payload, uint64_t *offset)
+{
+    uint64_t left = r->file_size - r->offset;
+    if (r->torn) {
+        return LOAM_NOTFOUND;
+    }
+    if (left == 0) {
+        return r->expect.closed && r->chain != r->expect.chain
+                   ? FAIL_CORRUPT(r->expect.number, r->offset,
+                                  "the manifest is not the one that was closed")
+                   : LOAM_NOTFOUND;
+    }
+    if (left <= MANIFEST_RECORD_BYTES) {
+        return bad_record(r);
+    }
+    const uint8_t *p;
+    int rc = fetch(r, r->offset, MANIFEST_RECORD_BYTES, &p);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    uint32_t size = get_fixed32(p);
+    if (size == 0 || size > left - MANIFEST_RECORD_BYTES) {
+        return bad_record(r);
+    }
+    rc = fetch(r, r->offset, MANIFEST_RECORD_BYTES + size, &p);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    uint64_t stored = get_fixed64(p + 8);
+    if (stored != record_checksum(p, size, r->chain)) {
+        return bad_record(r);
+    }
+    if (get_fixed32(p + 4) != RECORD_EDIT) {
+        return wrong_format(r->expect.number, "a manifest record is of a newer format");
+    }
+    *payload = loam_bytes(p + MANIFEST_RECORD_BYTES, size);
+    *offset = r->offset;
+    r->offset += MANIFEST_RECORD_BYTES + size;
+    r->chain = stored;
+    return LOAM_OK;
+}

@@ -1,0 +1,247 @@
+/* options.c - Defaults, ranges and the division of the memory budget.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/options.h"
+
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "arena/status.h"
+
+#include "arena/poison.h"
+
+#define BUDGET_MIN ((uint64_t)1 << 20)
+#define MIB ((uint64_t)1 << 20)
+
+int options_copy(void *dst, size_t dst_size, const void *src, size_t src_size, size_t min_size,
+                 const char *what)
+{
+    memset(dst, 0, dst_size);
+    if (src == NULL) {
+        return LOAM_OK;
+    }
+    if (src_size < min_size) {
+        return FAIL(LOAM_E_INVAL, "%s.struct_size is %zu, at least %zu", what, src_size, min_size);
+    }
+    if (src_size > ((size_t)1 << 16)) {
+        return FAIL(LOAM_E_INVAL, "%s.struct_size is %zu: not initialised?", what, src_size);
+    }
+    const unsigned char *bytes = src;
+    for (size_t i = dst_size; i < src_size; i++) {
+        if (bytes[i] != 0) {
+            return FAIL(LOAM_E_INVAL, "%s sets a field this version of the library does not know",
+                        what);
+        }
+    }
+    memcpy(dst, src, src_size < dst_size ? src_size : dst_size);
+    return LOAM_OK;
+}
+
+/* The memory limit of this process's control group, or UINT64_MAX. */
+static uint64_t cgroup_limit(void)
+{
+    static const char *const paths[] = {"/sys/fs/cgroup/memory.max",
+                                        "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    const loam_vfs *os = loam_vfs_os();
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        loam_file *f;
+        if (os->open(os->ctx, paths[i], LOAM_VFS_READ, &f) < 0) {
+            continue;
+        }
+        char text[32];
+        int64_t n = os->read(os->ctx, f, text, sizeof text - 1, 0);
+        os->close(os->ctx, f);
+        uint64_t v = 0;
+        for (int64_t k = 0; k < n && text[k] >= '0' && text[k] <= '9'; k++) {
+            v = v * 10 + (uint64_t)(text[k] - '0');
+        }
+        if (v != 0) { /* "max" parses as 0 */
+            return v;
+        }
+    }
+    return UINT64_MAX;
+}
+
+static uint64_t default_budget(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES);
+    long page = sysconf(_SC_PAGESIZE);
+    uint64_t ram = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 1024 * MIB;
+    uint64_t limit = cgroup_limit();
+    uint64_t budget = (limit < ram ? limit : ram) / 8;
+    return budget > BUDGET_MIN ? budget : BUDGET_MIN;
+}
+
+static uint32_t default_threads(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t n = cores > 1 ? (uint32_t)cores / 2 : 1;
+    return n < 4 ? n : 4;
+}
+
+static uint32_t default_open_files(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0 || r.rlim_cur == RLIM_INFINITY) {
+        return 4096;
+    }
+    uint64_t n = r.rlim_cur / 2;
+    return n < 16 ? 16 : n > 4096 ? 4096 : (uint32_t)n;
+}
+
+static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
+{
+    return v < lo ? lo : v > hi ? hi : v;
+}
+
+/* The largest power of two <= v. */
+static uint64_t power_of_two_below(uint64_t v)
+{
+    return (uint64_t)1 << (63 - __builtin_clzll(v));
+}
+
+/* A third goes to memtables, over half to the cache, the rest to log windows, indexes, iterators
+ * and merge buffers. Memtables above 64 MiB gain little and make the list's cache misses dearer. */
+static void divide_budget(uint64_t budget, struct limits *l)
+{
+    l->budget = budget;
+    uint64_t memtables = budget / 3;
+    l->memtable_bytes = clamp(memtables / 3, 32 * 1024, 64 * MIB);
+    l->memtables_max = (uint32_t)clamp(memtables / l->memtable_bytes, 3, 6);
+    l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
+    l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
+    l->ring_bytes = budget / 2;
+    l->table_bytes = budget / 16;
+    l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
+    l->window_bytes = (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
+    l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);
+    l->batch_max = clamp(budget / 2, 1, LOAM_MAX_VALUE + 16 * MIB);
+    l->target_file_bytes = clamp(l->memtable_bytes, 256 * 1024, 64 * MIB);
+}
+
+int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out)
+{
+    int rc = options_copy(out, sizeof *out, opts, opts != NULL ? opts->struct_size : 0,
+                          sizeof(loam_ks_options), "ks_options");
+    if (rc < 0) {
+        return rc;
+    }
+    out->struct_size = sizeof *out;
+    if (out->comparator != NULL) {
+        const loam_comparator *c = out->comparator;
+        if (c->struct_size < sizeof *c || c->compare == NULL || c->name == NULL ||
+            c->name[0] == '\0' || strlen(c->name) > 255) {
+            return FAIL(LOAM_E_INVAL, "ks_options.comparator needs struct_size, a name of 1 to 255 "
+                                      "bytes and compare");
+        }
+    }
+    if (out->compression > LOAM_COMPRESS_ZSTD) {
+        return FAIL(LOAM_E_INVAL, "ks_options.compression is %u, at most %d", out->compression,
+                    LOAM_COMPRESS_ZSTD);
+    }
+#if !defined(LOAM_HAVE_ZSTD)
+    if (out->compression == LOAM_COMPRESS_ZSTD) {
+        return FAIL(LOAM_E_UNSUPPORTED, "ks_options.compression: zstd is not built in");
+    }
+#endif
+    if (out->compression == LOAM_COMPRESS_DEFAULT) {
+        out->compression = LOAM_COMPRESS_LZ4;
+    }
+    if (out->filter_bits == 0) {
+        out->filter_bits = 10;
+    } else if (out->filter_bits == UINT32_MAX) {
+        out->filter_bits = 0;
+    } else if (out->filter_bits > 32) {
+        return FAIL(LOAM_E_INVAL, "ks_options.filter_bits is %u, at most 32", out->filter_bits);
+    }
+    if (out->block_bytes == 0) {
+        out->block_bytes = 4096;
+    }
+    if (out->block_bytes < 512 || out->block_bytes > 65536) {
+        return FAIL(LOAM_E_INVAL, "ks_options.block_bytes is %u, 512 to 65536", out->block_bytes);
+    }
+    for (size_t i = 0; i < sizeof out->reserved_ / sizeof *out->reserved_; i++) {
+        if (out->reserved_[i] != 0) {
+            return FAIL(LOAM_E_INVAL, "ks_options.reserved_ is not zero");
+        }
+    }
+    return LOAM_OK;
+}
+
+static int check_pointers(const loam_options *u)
+{
+    if (u->vfs != NULL && (u->vfs->struct_size < sizeof *u->vfs || u->vfs->open == NULL)) {
+        return FAIL(LOAM_E_INVAL, "options.vfs has no calls or too small a struct_size");
+    }
+    if (u->allocator != NULL && (u->allocator->struct_size < sizeof *u->allocator ||
+                                 u->allocator->alloc == NULL || u->allocator->free == NULL)) {
+        return FAIL(LOAM_E_INVAL, "options.allocator needs struct_size, alloc and free");
+    }
+    if (u->reserved0_ != 0) {
+        return FAIL(LOAM_E_INVAL, "options.reserved0_ is not zero");
+    }
+    for (size_t i = 0; i < sizeof u->reserved_ / sizeof *u->reserved_; i++) {
+        if (u->reserved_[i] != 0) {
+            return FAIL(LOAM_E_INVAL, "options.reserved_ is not zero");
+        }
+    }
+    return LOAM_OK;
+}
+
+static int check_numbers(const loam_options *u)
+{
+    const uint32_t known = LOAM_OPEN_MUST_EXIST | LOAM_OPEN_NEW | LOAM_OPEN_READONLY |
+                           LOAM_OPEN_PARANOID;
+    if ((u->flags & ~known) != 0) {
+        return FAIL(LOAM_E_INVAL, "options.flags has unknown bits 0x%x", u->flags & ~known);
+    }
+    if ((u->flags & LOAM_OPEN_NEW) != 0 &&
+        (u->flags & (LOAM_OPEN_MUST_EXIST | LOAM_OPEN_READONLY)) != 0) {
+        return FAIL(LOAM_E_INVAL, "options.flags: NEW goes with neither MUST_EXIST nor READONLY");
+    }
+    if (u->durability > LOAM_DUR_POWER) {
+        return FAIL(LOAM_E_INVAL, "options.durability is %u, at most %d", u->durability,
+                    LOAM_DUR_POWER);
+    }
+    if (u->threads > 64) {
+        return FAIL(LOAM_E_INVAL, "options.threads is %u, at most 64", u->threads);
+    }
+    if (u->memory_budget != 0 && u->memory_budget < BUDGET_MIN) {
+        return FAIL(LOAM_E_INVAL, "options.memory_budget is %llu, at least %llu",
+                    (unsigned long long)u->memory_budget, (unsigned long long)BUDGET_MIN);
+    }
+    if (u->memory_budget > (uint64_t)1 << 46) {
+        return FAIL(LOAM_E_INVAL, "options.memory_budget is over 64 TiB");
+    }
+    if (u->max_open_files != 0 && u->max_open_files < 16) {
+        return FAIL(LOAM_E_INVAL, "options.max_open_files is %u, at least 16", u->max_open_files);
+    }
+    if (u->log_level > LOAM_LOG_DEBUG) {
+        return FAIL(LOAM_E_INVAL, "options.log_level is %u, at most %d", u->log_level,
+                    LOAM_LOG_DEBUG);
+    }
+    return LOAM_OK;
+}
+
+int options_resolve(const loam_options *opts, struct options *out)
+{
+    loam_options *u = &out->user;
+    int rc = options_copy(u, sizeof *u, opts, opts != NULL ? opts->struct_size : 0,
+                          sizeof(loam_options), "options");
+    if (rc < 0 || (rc = check_numbers(u)) < 0 || (rc = check_pointers(u)) < 0 ||
+        (rc = options_resolve_ks(u->default_ks, &out->default_ks)) < 0) {
+        return rc;
+    }
+    u->struct_size = sizeof *u;
+    u->durability = u->durability != LOAM_DUR_DEFAULT ? u->durability : LOAM_DUR_PROCESS;
+    u->sync_interval_ms = u->sync_interval_ms != 0 ? u->sync_interval_ms : 1000;
+    u->threads = u->threads != 0 ? u->threads : default_threads();
+    u->memory_budget = u->memory_budget != 0 ? u->memory_budget : default_budget();
+    u->max_open_files = u->max_open_files != 0 ? u->max_open_files : default_open_files();
+    u->max_write_pause_us = u->max_write_pause_us != 0 ? u->max_write_pause_us : 2000;
+    u->log_level = u->log_level != 0 ? u->log_level : LOAM_LOG_WARN;
+    u->vfs = u->vfs != NULL ? u->vfs : loam_vfs_os();
+    divide_budget(u->memory_budget, &out->limits);
+    return LOAM_OK;
+}

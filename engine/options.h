@@ -1,0 +1,43 @@
+/* options.h - Checks what the caller asked for and divides the memory budget.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_ENGINE_OPTIONS_H_
+#define LOAM_ENGINE_OPTIONS_H_
+
+#include <stdbool.h>
+
+#include "engine/loam.h"
+
+/* How one budget is shared out; constant after open. All in bytes unless said otherwise. */
+struct limits {
+    uint64_t budget;
+    uint64_t memtable_bytes;   /* data in one memtable before it is sealed */
+    uint32_t memtables_max;    /* active + sealed; beyond it writers wait for a flush */
+    uint64_t ring_bytes;       /* block cache and flush staging */
+    uint64_t table_bytes;      /* indexes and filters of open tables */
+    uint64_t segment_bytes;    /* capacity of one log segment */
+    uint32_t window_bytes;     /* of a log segment mapped at once; a power of two */
+    uint64_t chunk_bytes;      /* arena chunk; a power of two */
+    uint64_t lease_bytes;      /* what a thread takes from a chunk at once */
+    uint64_t value_max;        /* one value */
+    uint64_t batch_max;        /* one batch, encoded */
+    uint64_t target_file_bytes;
+};
+
+/* Options with every default filled in. */
+struct options {
+    loam_options user; /* flags, durability, intervals, callbacks */
+    loam_ks_options default_ks;
+    struct limits limits;
+};
+
+/* Copies a versioned struct: *size_field is src's struct_size. min_size is the oldest layout's.
+ * A newer caller's extra bytes must be zero. Errors: E_INVAL naming `what`. */
+int options_copy(void *dst, size_t dst_size, const void *src, size_t src_size, size_t min_size,
+                 const char *what);
+
+/* opts NULL: all defaults. Returns LOAM_OK, or LOAM_E_INVAL / LOAM_E_UNSUPPORTED naming the field. */
+int options_resolve(const loam_options *opts, struct options *out);
+int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out);
+
+#endif

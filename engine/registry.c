@@ -1,0 +1,46 @@
+/* registry.c - Makes the process's handle tables at first use.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/registry.h"
+
+#include <pthread.h>
+
+#include "engine/db_iter.h"
+#include "engine/handles.h"
+
+#include "arena/poison.h"
+
+static struct registry registry;
+static bool ready;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void start(void)
+{
+    const struct {
+        struct slotmap *map;
+        enum handle_kind kind;
+        void (*finaliser)(void *arg, void *payload);
+    } maps[] = {
+        {&registry.dbs, HANDLE_DB, NULL}, /* loam_close() takes the payload itself */
+        {&registry.spaces, HANDLE_KS, ks_handle_free},
+        {&registry.snaps, HANDLE_SNAP, snap_handle_free},
+        {&registry.iters, HANDLE_ITER, db_iter_free},
+        {&registry.batches, HANDLE_BATCH, batch_handle_free},
+        {&registry.memtables, HANDLE_MEMTABLE, NULL},
+    };
+    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
+        if (slotmap_init(maps[i].map, alloc_global(), maps[i].kind) < 0) {
+            return;
+        }
+        if (maps[i].finaliser != NULL) {
+            slotmap_set_finaliser(maps[i].map, maps[i].finaliser, NULL);
+        }
+    }
+    ready = true;
+}
+
+struct registry *registry_get(void)
+{
+    pthread_once(&once, start);
+    return ready ? &registry : NULL;
+}

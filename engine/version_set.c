@@ -1,0 +1,860 @@
+/* version_set.c - Applies edits durably and publishes the versions they make.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/version_set.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "arena/epoch.h"
+#include "arena/status.h"
+#include "engine/manifest_replay.h"
+#include "engine/sort.h"
+#include "engine/table_cache.h"
+
+#include "arena/poison.h"
+
+#define MANIFEST_BYTES_DEFAULT ((uint64_t)1 << 20)
+#define MANIFEST_GROWTH        4    /* times its snapshot, before a new one is started */
+#define SNAPSHOT_RECORD_TABLES 512u /* tables a record of the snapshot, at most */
+#define READ_ONLY_ATTEMPTS     5    /* a writer may replace the manifest while we read it */
+
+/* ---- life ------------------------------------------------------------------------------------ */
+
+int version_set_create(struct version_set *vs, const struct version_set_options *o)
+{
+    memset(vs, 0, sizeof *vs);
+    vs->options = *o;
+    if (vs->options.manifest_bytes == 0) {
+        vs->options.manifest_bytes = MANIFEST_BYTES_DEFAULT;
+    }
+    mutex_init(&vs->mu, RANK_MANIFEST);
+    version_graveyard_init(&vs->graveyard);
+    vs->build = (struct version_build){.alloc = o->alloc,
+                                       .graveyard = &vs->graveyard,
+                                       .order = {keyspace_order_find, &vs->keyspaces}};
+    size_t n = strlen(o->dir) + 1;
+    vs->dir = alloc_get(o->alloc, MEM_VERSION, n);
+    if (vs->dir == NULL) {
+        version_set_destroy(vs);
+        return FAIL(LOAM_E_NOMEM, "no memory for the version set");
+    }
+    memcpy(vs->dir, o->dir, n);
+    int rc = keyspace_table_init(&vs->keyspaces, o->alloc);
+    if (rc == LOAM_OK) {
+        rc = manifest_init(&vs->manifest, o->vfs, vs->dir, o->alloc);
+    }
+    struct version *v = rc == LOAM_OK ? version_empty(&vs->build) : NULL;
+    if (rc == LOAM_OK && v == NULL) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory for the version set");
+    }
+    if (rc != LOAM_OK) {
+        version_set_destroy(vs);
+        return rc;
+    }
+    /* relaxed: no other thread knows the set yet. */
+    atom_store(&vs->current, v, relaxed);
+    atom_store(&vs->next_file, 1, relaxed);
+    return LOAM_OK;
+}
+
+/* Closes and queues what no version names. Tables whose reader is pinned wait in `zombies`. */
+static void bury_locked(struct version_set *vs, struct table *dead)
+{
+    struct table *pinned = NULL;
+    while (dead != NULL) {
+        struct table *t = dead;
+        dead = t->next;
+        if (vs->options.cache != NULL && !table_cache_drop(vs->options.cache, t)) {
+            t->next = pinned;
+            pinned = t;
+            continue;
+        }
+        if (vs->options.obsolete != NULL) {
+            obsolete_files_add(vs->options.obsolete, FILE_TABLE, t->meta.number);
+        }
+        table_free(t);
+    }
+    vs->zombies = pinned;
+}
+
+static void reap_locked(struct version_set *vs)
+{
+    struct table *dead = vs->zombies;
+    vs->zombies = NULL;
+    struct version *v = version_graveyard_take(&vs->graveyard);
+    while (v != NULL) {
+        struct version *next = v->dead_next;
+        version_free(v, &dead);
+        v = next;
+    }
+    bury_locked(vs, dead);
+}
+
+void version_set_reap(struct version_set *vs)
+{
+    if (mutex_try_lock(&vs->mu)) {
+        reap_locked(vs);
+        mutex_unlock(&vs->mu);
+    }
+    keyspace_table_reap(&vs->keyspaces);
+    if (vs->options.cache != NULL) {
+        table_cache_poll(vs->options.cache);
+    }
+}
+
+/* Gives up the current version without making its tables obsolete. */
+static void release_current(struct version_set *vs)
+{
+    struct version *v = atom_swap(&vs->current, NULL, relaxed); /* relaxed: quiescent */
+    struct table *dead = NULL;
+    if (v != NULL) {
+        version_free(v, &dead);
+    }
+    while (dead != NULL) {
+        struct table *t = dead;
+        dead = t->next;
+        if (vs->options.cache != NULL) {
+            bool dropped = table_cache_drop(vs->options.cache, t);
+            assert(dropped);
+            (void)dropped;
+        }
+        table_free(t);
+    }
+}
+
+void version_set_destroy(struct version_set *vs)
+{
+    if (vs->manifest.path != NULL) {
+        epoch_synchronize();
+        mutex_lock(&vs->mu);
+        reap_locked(vs);
+        release_current(vs);
+        mutex_unlock(&vs->mu);
+        manifest_destroy(&vs->manifest);
+    }
+    alloc_put(vs->options.alloc, MEM_VERSION, vs->doubtful,
+              vs->doubtful_cap * sizeof *vs->doubtful);
+    keyspace_table_destroy(&vs->keyspaces);
+    if (vs->dir != NULL) {
+        alloc_put(vs->options.alloc, MEM_VERSION, vs->dir, strlen(vs->dir) + 1);
+    }
+    version_graveyard_destroy(&vs->graveyard);
+    mutex_destroy(&vs->mu);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+struct version *version_set_ref_current(struct version_set *vs)
+{
+    epoch_enter();
+    struct version *v = version_set_current(vs);
+    while (!version_try_ref(v)) { /* it was replaced since the load: there is a newer one */
+        v = version_set_current(vs);
+    }
+    epoch_exit();
+    return v;
+}
+
+uint64_t version_set_new_file(struct version_set *vs)
+{
+    /* relaxed: only uniqueness matters; the edit that uses the number records what is above it. */
+    return atom_add(&vs->next_file, 1, relaxed);
+}
+
+uint64_t version_set_next_file(const struct version_set *vs)
+{
+    return atom_load(&vs->next_file, relaxed); /* relaxed: a bound of the moment */
+}
+
+uint64_t version_set_new_ks_id(struct version_set *vs)
+{
+    return atom_add(&vs->next_ks, 1, relaxed); /* relaxed: only uniqueness matters */
+}
+
+uint64_t version_set_last_seq(struct version_set *vs)
+{
+    mutex_lock(&vs->mu);
+    uint64_t v = vs->last_seq;
+    mutex_unlock(&vs->mu);
+    return v;
+}
+
+uint64_t version_set_log_number(struct version_set *vs)
+{
+    mutex_lock(&vs->mu);
+    uint64_t v = vs->log_number;
+    mutex_unlock(&vs->mu);
+    return v;
+}
+
+bool version_set_sealed(struct version_set *vs, uint64_t *number, uint64_t *position)
+{
+    mutex_lock(&vs->mu);
+    bool sealed = vs->sealed;
+    *number = vs->sealed_number;
+    *position = vs->sealed_position;
+    mutex_unlock(&vs->mu);
+    return sealed;
+}
+
+bool version_set_in_doubt(const struct version_set *vs)
+{
+    /* relaxed: a state to report; decisions are taken under mu. */
+    return atom_load(&vs->in_doubt, relaxed);
+}
+
+/* ---- a new manifest -------------------------------------------------------------------------- */
+
+/* A snapshot being written: the edit that gathers fields, and the record they are encoded into. */
+struct snapshot {
+    struct manifest *to;
+    struct version_edit edit;
+    struct buf record;
+};
+
+static int snapshot_flush(struct snapshot *s)
+{
+    manifest_record_begin(&s->record);
+    version_edit_encode(&s->edit, &s->record);
+    version_edit_free(&s->edit);
+    return manifest_write(s->to, &s->record);
+}
+
+static int snapshot_tables(struct snapshot *s, const struct ks_version *k)
+{
+    for (uint8_t n = 0; n < LEVEL_COUNT; n++) {
+        for (uint32_t i = 0; i < k->level[n].count; i++) {
+            struct table_meta m = k->level[n].tables[i]->meta;
+            m.level = n;
+            int rc = version_edit_add_table(&s->edit, &m);
+            if (rc == LOAM_OK && s->edit.added_count == SNAPSHOT_RECORD_TABLES) {
+                rc = snapshot_flush(s);
+            }
+            if (rc != LOAM_OK) {
+                return rc;
+            }
+        }
+    }
+    return LOAM_OK;
+}
+
+static void stamp_counters(struct version_set *vs, struct version_edit *e)
+{
+    uint64_t next_ks = atom_load(&vs->next_ks, relaxed); /* relaxed: see version_set_new_ks_id() */
+    version_edit_set_next_file(e, version_set_next_file(vs));
+    version_edit_set_next_ks(e, next_ks > KS_ID_MAX ? KS_ID_MAX + 1 : (uint32_t)next_ks);
+    if (!e->has_last_seq || e->last_seq < vs->last_seq) {
+        version_edit_set_last_seq(e, vs->last_seq);
+    }
+    for (uint32_t i = 0; i < e->added_count; i++) {
+        if (e->last_seq < e->added[i].max_seq) {
+            e->last_seq = e->added[i].max_seq;
+        }
+    }
+}
+
+/* The state of the moment, then `edit` (NULL: none), which ends the snapshot. */
+static int write_snapshot(struct version_set *vs, struct snapshot *s, struct version_edit *edit)
+{
+    const struct version *v = version_set_current(vs);
+    version_edit_set_log_number(&s->edit, vs->log_number);
+    stamp_counters(vs, &s->edit);
+    int rc = keyspace_table_describe(&vs->keyspaces, &s->edit);
+    for (uint32_t i = 0; i < v->ks_count && rc == LOAM_OK; i++) {
+        rc = snapshot_tables(s, v->ks[i]);
+    }
+    if (rc != LOAM_OK || edit == NULL) {
+        s->edit.snapshot_end = true;
+        return rc == LOAM_OK ? snapshot_flush(s) : rc;
+    }
+    bool empty = s->edit.added_count == 0 && !s->edit.has_next_file;
+    rc = empty ? LOAM_OK : snapshot_flush(s);
+    if (rc == LOAM_OK) {
+        edit->snapshot_end = true;
+        manifest_record_begin(&s->record);
+        version_edit_encode(edit, &s->record);
+        edit->snapshot_end = false;
+        rc = manifest_write(s->to, &s->record);
+    }
+    return rc;
+}
+
+static void doubt_file(struct version_set *vs, enum file_kind kind, uint64_t number)
+{
+    if (vs->doubtful_count == vs->doubtful_cap) {
+        uint32_t cap = vs->doubtful_cap != 0 ? vs->doubtful_cap * 2 : 8;
+        void *p = alloc_resize(vs->options.alloc, MEM_VERSION, vs->doubtful,
+                               vs->doubtful_cap * sizeof *vs->doubtful, cap * sizeof *vs->doubtful);
+        if (p == NULL) {
+            return; /* the scan of the next open finds the file */
+        }
+        vs->doubtful = p;
+        vs->doubtful_cap = cap;
+    }
+    vs->doubtful[vs->doubtful_count++] = (struct obsolete_file){.number = number, .kind = kind};
+}
+
+static void discard_file(struct version_set *vs, enum file_kind kind, uint64_t number)
+{
+    if (vs->options.obsolete != NULL) {
+        obsolete_files_add(vs->options.obsolete, kind, number);
+    }
+}
+
+/* The manifest `next` is in force: nothing older can be found by an open any more. */
+static void adopt_manifest(struct version_set *vs, struct manifest *next)
+{
+    if (vs->manifest_number != 0) {
+        discard_file(vs, FILE_MANIFEST, vs->manifest_number);
+    }
+    for (uint32_t i = 0; i < vs->doubtful_count; i++) {
+        discard_file(vs, vs->doubtful[i].kind, vs->doubtful[i].number);
+    }
+    vs->doubtful_count = 0;
+    manifest_destroy(&vs->manifest);
+    vs->manifest = *next;
+    vs->manifest_number = next->number;
+    uint64_t grown = next->snapshot_size * MANIFEST_GROWTH;
+    vs->roll_at = grown > vs->options.manifest_bytes ? grown : vs->options.manifest_bytes;
+    atom_store(&vs->in_doubt, false, relaxed); /* relaxed: as in version_set_in_doubt() */
+}
+
+/* Starts a manifest with the state of the moment and `edit` (NULL: none) and puts it in force. On
+ * error the one before stays in force, or - *unsure - either may be found by the next open. */
+static int roll(struct version_set *vs, struct version_edit *edit, bool *unsure)
+{
+    *unsure = false;
+    struct manifest next;
+    int rc = manifest_init(&next, vs->options.vfs, vs->dir, vs->options.alloc);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    bool first = vs->manifest_number == 0;
+    uint64_t number = version_set_new_file(vs);
+    if (edit != NULL) {
+        stamp_counters(vs, edit); /* the manifest's own number is below next_file */
+    }
+    struct snapshot s = {.to = &next};
+    version_edit_init(&s.edit, vs->options.alloc);
+    buf_init(&s.record, vs->options.alloc, MEM_VERSION);
+    rc = manifest_create(&next, vs->db_id, number, first);
+    bool created = rc == LOAM_OK;
+    if (rc == LOAM_OK) {
+        rc = write_snapshot(vs, &s, edit);
+    }
+    if (rc == LOAM_OK) {
+        rc = manifest_finish_snapshot(&next);
+    }
+    if (rc == LOAM_OK) {
+        rc = manifest_set_current(&next, false, unsure);
+    }
+    version_edit_free(&s.edit);
+    buf_free(&s.record);
+    if (rc == LOAM_OK) {
+        *unsure = false;
+        adopt_manifest(vs, &next);
+        return LOAM_OK;
+    }
+    if (*unsure) {
+        doubt_file(vs, FILE_MANIFEST, number);
+    } else if (created) {
+        loam_error e = *loam_last_error();
+        manifest_discard(&next);
+        rc = status_raise(&e);
+    }
+    manifest_destroy(&next);
+    return rc;
+}
+
+/* ---- applying -------------------------------------------------------------------------------- */
+
+static int writable(const struct version_set *vs)
+{
+    if (vs->options.read_only || vs->closed) {
+        return FAIL(LOAM_E_READONLY, "the version set takes no edits");
+    }
+    return LOAM_OK;
+}
+
+/* Whether the edit also removes this table: then it moves, and its file is in use. */
+static bool is_move(const struct version_edit *e, uint64_t number)
+{
+    for (uint32_t i = 0; i < e->removed_count; i++) {
+        if (e->removed[i].number == number) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Takes out what belongs to keyspaces that were dropped since the edit was begun. */
+static void strip_dropped(struct version_set *vs, struct version_edit *e)
+{
+    epoch_enter();
+    for (uint32_t i = e->added_count; i-- > 0;) {
+        const struct table_meta *m = &e->added[i];
+        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {
+            continue;
+        }
+        bool created = false;
+        for (uint32_t c = 0; c < e->created_count; c++) {
+            created = created || e->created[c].id == m->ks;
+        }
+        if (!created) {
+            if (!is_move(e, m->number)) {
+                discard_file(vs, FILE_TABLE, m->number);
+            }
+            version_edit_drop_added(e, i);
+        }
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < e->removed_count; i++) {
+        if (keyspace_find(&vs->keyspaces, e->removed[i].ks) != NULL) {
+            e->removed[kept++] = e->removed[i];
+        }
+    }
+    e->removed_count = kept;
+    epoch_exit();
+}
+
+/* Makes the edit durable: appended to the manifest, or within a new one when that is not possible.
+ * *unsure: after the error a later open may find the edit all the same. */
+static int commit_locked(struct version_set *vs, struct version_edit *e, bool *unsure)
+{
+    *unsure = false;
+    bool appended = false;
+    if (manifest_is_open(&vs->manifest)) {
+        struct buf record;
+        buf_init(&record, vs->options.alloc, MEM_VERSION);
+        manifest_record_begin(&record);
+        stamp_counters(vs, e);
+        version_edit_encode(e, &record);
+        int rc = manifest_append(&vs->manifest, &record);
+        buf_free(&record);
+        if (rc == LOAM_OK || manifest_is_open(&vs->manifest)) {
+            return rc;
+        }
+        appended = true;
+    }
+    bool roll_unsure;
+    int rc = roll(vs, e, &roll_unsure);
+    if (rc != LOAM_OK) {
+        *unsure = appended || roll_unsure;
+        if (*unsure) {
+            atom_store(&vs->in_doubt, true, relaxed); /* relaxed: see version_set_in_doubt() */
+        }
+        if (version_set_in_doubt(vs)) {
+            status_add_flags(rc, LOAM_ERR_STICKY | (*unsure ? LOAM_ERR_UNKNOWN : 0u));
+        }
+    }
+    return rc;
+}
+
+static void publish(struct version_set *vs, struct version *v)
+{
+    /* release: pairs with the acquire in version_set_current(). */
+    struct version *old = atom_swap(&vs->current, v, acq_rel);
+    version_unref(old);
+}
+
+static void take_counters(struct version_set *vs, const struct version_edit *e)
+{
+    if (e->has_log_number) {
+        assert(e->log_number >= vs->log_number);
+        vs->log_number = e->log_number;
+    }
+    if (e->has_last_seq && e->last_seq > vs->last_seq) {
+        vs->last_seq = e->last_seq;
+    }
+    vs->sealed = e->has_sealed;
+    vs->sealed_number = e->sealed_number;
+    vs->sealed_position = e->sealed_position;
+}
+
+/* The files of the tables that the failed edit would have added are nobody's. */
+static void disown_files(struct version_set *vs, const struct version_edit *e, bool unsure)
+{
+    for (uint32_t i = 0; i < e->added_count; i++) {
+        uint64_t number = e->added[i].number;
+        if (is_move(e, number)) {
+            continue;
+        }
+        if (unsure) {
+            doubt_file(vs, FILE_TABLE, number);
+        } else {
+            discard_file(vs, FILE_TABLE, number);
+        }
+    }
+}
+
+static int apply_locked(struct version_set *vs, struct version_edit *e)
+{
+    struct keyspace_change change = {0};
+    struct version *v = NULL;
+    bool unsure = false;
+    vs->build.file_id = vs->manifest_number;
+    strip_dropped(vs, e);
+    int rc = writable(vs);
+    if (rc == LOAM_OK) {
+        rc = keyspace_change_prepare(&vs->keyspaces, e, vs->manifest_number, &change);
+    }
+    if (rc == LOAM_OK) {
+        rc = version_apply(&vs->build, version_set_current(vs), e, &v);
+    }
+    if (rc == LOAM_OK) {
+        rc = commit_locked(vs, e, &unsure);
+    }
+    if (rc == LOAM_OK) {
+        keyspace_change_commit(&vs->keyspaces, &change);
+        publish(vs, v);
+        take_counters(vs, e);
+        return LOAM_OK;
+    }
+    if (v != NULL) {
+        struct table *dead = NULL;
+        version_free(v, &dead);
+        while (dead != NULL) { /* the fresh ones; all others are in the current version */
+            struct table *t = dead;
+            dead = t->next;
+            table_free(t);
+        }
+    }
+    keyspace_change_abort(&vs->keyspaces, &change);
+    disown_files(vs, e, unsure);
+    return rc;
+}
+
+/* Starts a new manifest when the present one has grown long. An error is no loss: the edits are in
+ * the present one; if it is not clear which of the two is in force, the next edit starts a third.
+ */
+static void roll_if_long(struct version_set *vs)
+{
+    if (!manifest_is_open(&vs->manifest) || vs->manifest.size < vs->roll_at) {
+        return;
+    }
+    bool unsure;
+    if (roll(vs, NULL, &unsure) != LOAM_OK) {
+        vs->roll_at = vs->manifest.size * 2;
+        if (unsure) {
+            manifest_close(&vs->manifest);
+        }
+    }
+}
+
+int version_set_apply(struct version_set *vs, struct version_edit *e)
+{
+    mutex_lock(&vs->mu);
+    int rc = apply_locked(vs, e);
+    if (rc == LOAM_OK) {
+        roll_if_long(vs);
+    }
+    loam_error saved = *loam_last_error();
+    reap_locked(vs);
+    mutex_unlock(&vs->mu);
+    return rc == LOAM_OK ? rc : status_raise(&saved);
+}
+
+int version_set_resume(struct version_set *vs)
+{
+    mutex_lock(&vs->mu);
+    int rc = writable(vs);
+    if (rc == LOAM_OK && version_set_in_doubt(vs)) {
+        bool unsure;
+        rc = roll(vs, NULL, &unsure);
+        if (rc != LOAM_OK) {
+            status_add_flags(rc, LOAM_ERR_STICKY);
+        }
+    }
+    mutex_unlock(&vs->mu);
+    return rc;
+}
+
+int version_set_close_clean(struct version_set *vs, uint64_t number, uint64_t position)
+{
+    struct version_edit e;
+    version_edit_init(&e, vs->options.alloc);
+    version_edit_set_sealed(&e, number, position);
+    mutex_lock(&vs->mu);
+    int rc = apply_locked(vs, &e);
+    if (rc == LOAM_OK) {
+        bool renamed;
+        rc = manifest_set_current(&vs->manifest, true, &renamed);
+        vs->closed = true;
+        manifest_close(&vs->manifest);
+    }
+    mutex_unlock(&vs->mu);
+    version_edit_free(&e);
+    return rc;
+}
+
+/* ---- opening --------------------------------------------------------------------------------- */
+
+static void set_db_id(struct version_set *vs, uint64_t db_id)
+{
+    vs->db_id = db_id;
+    if (vs->options.cache != NULL) {
+        vs->options.cache->db_id = db_id;
+    }
+}
+
+int version_set_make(struct version_set *vs, struct version_edit *first)
+{
+    uint64_t db_id = 0;
+    int neg = vs->options.vfs->random(vs->options.vfs->ctx, &db_id, sizeof db_id);
+    if (neg < 0) {
+        return FAIL_IO(neg, 0, 0, "no random number for the database's id");
+    }
+    set_db_id(vs, db_id != 0 ? db_id : 1); /* 0 means "none" in files' headers */
+    for (uint32_t i = 0; i < first->created_count; i++) {
+        uint64_t next = atom_load(&vs->next_ks, relaxed); /* relaxed: no other thread yet */
+        if (first->created[i].id >= next) {
+            atom_store(&vs->next_ks, (uint64_t)first->created[i].id + 1, relaxed);
+        }
+    }
+    mutex_lock(&vs->mu);
+    int rc = apply_locked(vs, first);
+    mutex_unlock(&vs->mu);
+    return rc;
+}
+
+struct leftovers {
+    bool database; /* something is there that only a complete database has */
+};
+
+static int check_leftover(void *arg, loam_slice name)
+{
+    struct leftovers *l = arg;
+    enum file_kind kind;
+    uint64_t number;
+    if (filename_parse(name, &kind, &number)) {
+        /* CURRENT is durable before the first log or table, and before a second manifest. */
+        l->database = l->database || kind == FILE_TABLE || kind == FILE_LOG ||
+                      (kind == FILE_MANIFEST && number > 1);
+    }
+    return 0;
+}
+
+/* CURRENT is not there: no database, or a damaged one. */
+static int no_current(struct version_set *vs)
+{
+    struct leftovers l = {false};
+    int neg = vs->options.vfs->list(vs->options.vfs->ctx, vs->dir, check_leftover, &l);
+    if (neg < 0 && neg != -ENOENT && neg != -ENOTDIR) {
+        return FAIL_IO(neg, 0, 0, "cannot list the database directory");
+    }
+    if (l.database) {
+        return FAIL_CORRUPT(0, 0, "CURRENT is missing beside files of a database");
+    }
+    return FAIL(LOAM_E_NOENT, "no database here");
+}
+
+static int install_replay(struct version_set *vs, struct manifest_replay *r)
+{
+    struct keyspace_change change;
+    int rc = keyspace_change_prepare(&vs->keyspaces, &r->keyspaces, r->file_id, &change);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    keyspace_change_commit(&vs->keyspaces, &change);
+    uint32_t count = r->table_count;
+    struct table **tables = manifest_replay_take(r);
+    if (tables == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for %u tables", count);
+    }
+    vs->build.file_id = r->file_id;
+    struct version *v = NULL;
+    rc = version_of_tables(&vs->build, tables, count, &v);
+    for (uint32_t i = 0; rc != LOAM_OK && i < count; i++) {
+        table_free(tables[i]);
+    }
+    alloc_put(vs->options.alloc, MEM_VERSION, tables, count * sizeof(struct table *));
+    if (rc == LOAM_OK) {
+        publish(vs, v);
+        atom_store(&vs->next_file, r->next_file, relaxed); /* relaxed: no other thread yet */
+        atom_store(&vs->next_ks, r->next_ks, relaxed);     /* likewise */
+        vs->manifest_number = r->file_id;
+        vs->log_number = r->log_number;
+        vs->last_seq = r->last_seq;
+        vs->sealed = r->sealed;
+        vs->sealed_number = r->sealed_number;
+        vs->sealed_position = r->sealed_position;
+    }
+    return rc;
+}
+
+static int recover_once(struct version_set *vs)
+{
+    struct manifest_current current;
+    int rc = manifest_read_current(vs->options.vfs, vs->dir, &current);
+    if (rc != LOAM_OK) {
+        return rc == LOAM_E_NOENT ? no_current(vs) : rc;
+    }
+    struct manifest_replay r;
+    manifest_replay_init(&r, vs->options.alloc);
+    rc = manifest_replay_run(&r, vs->options.vfs, vs->dir, &current);
+    if (rc == LOAM_OK) {
+        rc = manifest_replay_check_files(&r, vs->options.vfs, vs->dir);
+    }
+    if (rc == LOAM_OK) {
+        set_db_id(vs, current.db_id);
+        rc = install_replay(vs, &r);
+    }
+    manifest_replay_free(&r);
+    return rc;
+}
+
+int version_set_recover(struct version_set *vs)
+{
+    mutex_lock(&vs->mu);
+    int rc = recover_once(vs);
+    /* Without the lock a writer may remove the manifest or a table between two of our steps. */
+    for (int i = 1; vs->options.read_only && rc == LOAM_E_CORRUPT && i < READ_ONLY_ATTEMPTS &&
+                    keyspace_table_count(&vs->keyspaces) == 0;
+         i++) {
+        rc = recover_once(vs);
+    }
+    mutex_unlock(&vs->mu);
+    return rc;
+}
+
+/* ---- keyspaces and files --------------------------------------------------------------------- */
+
+struct given_order {
+    struct version_order others;
+    uint32_t ks;
+    const loam_comparator *cmp;
+};
+
+static bool find_given_order(void *ctx, uint32_t ks, const loam_comparator **cmp)
+{
+    struct given_order *g = ctx;
+    if (ks != g->ks) {
+        return g->others.find(g->others.ctx, ks, cmp);
+    }
+    *cmp = g->cmp;
+    return true;
+}
+
+static int order_ks_locked(struct version_set *vs, struct keyspace *k, const loam_comparator *cmp)
+{
+    if (atom_load(&k->ordered, acquire)) { /* acquire: as in keyspace_order_find() */
+        return LOAM_OK;
+    }
+    struct given_order given = {.others = vs->build.order, .ks = k->id, .cmp = cmp};
+    struct version_build build = vs->build;
+    build.order = (struct version_order){find_given_order, &given};
+    build.file_id = vs->manifest_number;
+    const struct version *base = version_set_current(vs);
+    if (version_ks(base, k->id) != NULL) {
+        struct version *v;
+        int rc = version_reorder(&build, base, k->id, &v);
+        if (rc != LOAM_OK) {
+            return rc;
+        }
+        publish(vs, v);
+    }
+    atom_store(&k->cmp, cmp, relaxed); /* relaxed: the release below publishes it */
+    /* release: pairs with the acquire in keyspace_order_find(). */
+    atom_store(&k->ordered, true, release);
+    return LOAM_OK;
+}
+
+int version_set_order_ks(struct version_set *vs, uint32_t id, const loam_comparator *cmp)
+{
+    struct keyspace *k = keyspace_get(&vs->keyspaces, id);
+    if (k == NULL) {
+        return FAIL(LOAM_E_NOENT, "no keyspace with id %u", id);
+    }
+    int rc;
+    if (strcmp(k->comparator, cmp != NULL ? cmp->name : "") != 0) {
+        rc = FAIL(LOAM_E_FORMAT, "keyspace %u has another comparator: \"%s\"", id, k->comparator);
+    } else {
+        mutex_lock(&vs->mu);
+        rc = order_ks_locked(vs, k, cmp);
+        mutex_unlock(&vs->mu);
+    }
+    keyspace_put(k);
+    return rc;
+}
+
+struct live_files {
+    uint64_t *tables; /* ascending numbers */
+    uint64_t count;
+    uint64_t manifest, log_number, next_file;
+    bool (*keep_log)(void *ctx, uint64_t number);
+    void *ctx;
+};
+
+static bool number_less(const void *ctx, const void *a, const void *b)
+{
+    (void)ctx;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
+}
+
+static bool is_live(void *arg, enum file_kind kind, uint64_t number)
+{
+    const struct live_files *l = arg;
+    if (kind == FILE_MANIFEST) {
+        return number == l->manifest;
+    }
+    if (kind == FILE_LOG) {
+        return l->keep_log != NULL ? l->keep_log(l->ctx, number) : number >= l->log_number;
+    }
+    if (kind != FILE_TABLE) {
+        return false;
+    }
+    uint64_t lo = 0;
+    uint64_t hi = l->count;
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        if (l->tables[mid] < number) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo < l->count && l->tables[lo] == number;
+}
+
+static void collect_live(const struct version *v, struct live_files *l)
+{
+    for (uint32_t k = 0; k < v->ks_count; k++) {
+        for (int n = 0; n < LEVEL_COUNT; n++) {
+            const struct level *level = &v->ks[k]->level[n];
+            for (uint32_t i = 0; i < level->count; i++) {
+                l->tables[l->count++] = level->tables[i]->meta.number;
+            }
+        }
+    }
+    sort_elements(l->tables, (size_t)l->count, sizeof *l->tables, number_less, NULL);
+}
+
+int version_set_clean_directory(struct version_set *vs,
+                                bool (*keep_log)(void *ctx, uint64_t number), void *ctx)
+{
+    if (vs->options.obsolete == NULL) {
+        return LOAM_OK;
+    }
+    /* The lock keeps edits out, so that no table is added behind the list's back; files that are
+     * still being written are the caller's business: none may be, yet. */
+    mutex_lock(&vs->mu);
+    const struct version *v = version_set_current(vs);
+    size_t bytes = (size_t)version_table_count(v) * sizeof(uint64_t);
+    struct live_files live = {.manifest = vs->manifest_number,
+                              .log_number = vs->log_number,
+                              .keep_log = keep_log,
+                              .ctx = ctx};
+    live.tables = alloc_get(vs->options.alloc, MEM_VERSION, bytes);
+    int rc = LOAM_OK;
+    if (live.tables == NULL) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory to clean the directory");
+    } else if (!version_set_in_doubt(vs) && manifest_is_open(&vs->manifest)) {
+        collect_live(v, &live);
+        rc = obsolete_files_scan(vs->options.obsolete, is_live, &live);
+    }
+    alloc_put(vs->options.alloc, MEM_VERSION, live.tables, bytes);
+    mutex_unlock(&vs->mu);
+    return rc;
+}

@@ -1,0 +1,291 @@
+/* write.c - The write path.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/write.h"
+
+#include <assert.h>
+
+#include "arena/hash.h"
+#include "arena/status.h"
+
+#include "arena/poison.h"
+
+#define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
+#define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
+
+static int refused(struct db *db)
+{
+    mutex_lock(&db->mu);
+    loam_error e = db->error;
+    mutex_unlock(&db->mu);
+    if (e.code == LOAM_OK) {
+        return LOAM_OK;
+    }
+    status_raise(&e);
+    return e.code;
+}
+
+static uint64_t deadline_of(const loam_write_opts *opts)
+{
+    return opts != NULL && opts->deadline_us != 0 ? clock_micros() + opts->deadline_us : UINT64_MAX;
+}
+
+static int busy(struct db *db)
+{
+    stats_add(&db->stats, STAT_BUSY_WRITES, 1);
+    return FAIL(LOAM_E_BUSY, "the write was not admitted in time");
+}
+
+/* Waits as pacing demands. */
+static int admit(struct call *c, uint64_t bytes, const loam_write_opts *opts)
+{
+    struct db *db = c->db;
+    uint32_t state = write_controller_state(&db->control);
+    if (__builtin_expect(state == 0, 1)) {
+        return LOAM_OK;
+    }
+    if ((state & WRITES_REFUSED) != 0) {
+        int rc = refused(db);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    if ((state & WRITES_PACED) == 0) {
+        return LOAM_OK;
+    }
+    uint64_t pause = write_controller_charge(&db->control, bytes);
+    if (pause < SLEEP_MIN_US) {
+        return LOAM_OK;
+    }
+    if (opts != NULL && ((opts->flags & LOAM_W_NOWAIT) != 0 ||
+                         (opts->deadline_us != 0 && opts->deadline_us < pause))) {
+        write_controller_refund(&db->control, bytes);
+        return busy(db);
+    }
+    stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
+    stats_add(&db->stats, STAT_THROTTLED_US, pause);
+    if (!call_wait_begin(c)) {
+        return LOAM_E_CLOSED;
+    }
+    thread_sleep_micros(pause);
+    call_wait_end(c);
+    return LOAM_OK;
+}
+
+/* Waits for a flush to make room for another memtable. */
+static int wait_for_room(struct call *c, uint64_t deadline, const loam_write_opts *opts)
+{
+    struct db *db = c->db;
+    if (opts != NULL && (opts->flags & LOAM_W_NOWAIT) != 0) {
+        return busy(db);
+    }
+    uint64_t start = clock_micros();
+    if (start >= deadline) {
+        return busy(db);
+    }
+    if (!call_wait_begin(c)) {
+        return LOAM_E_CLOSED;
+    }
+    mutex_lock(&db->mu);
+    if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max &&
+        db->error.code == LOAM_OK && !atom_load(&db->stopping, relaxed)) {
+        uint64_t limit = deadline - start;
+        cond_broadcast(&db->work_cv);
+        cond_wait_for(&db->idle_cv, &db->mu, limit < ROOM_POLL_US ? limit : ROOM_POLL_US);
+    }
+    mutex_unlock(&db->mu);
+    stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
+    stats_add(&db->stats, STAT_THROTTLED_US, clock_micros() - start);
+    call_wait_end(c);
+    return refused(db);
+}
+
+/* Switches away from `generation`, waiting for room as the caller allows. */
+static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint, uint64_t deadline,
+                         const loam_write_opts *opts)
+{
+    for (;;) {
+        if (!call_wait_begin(c)) {
+            return LOAM_E_CLOSED;
+        }
+        int rc = db_seal(c->db, generation, hint);
+        call_wait_end(c);
+        if (rc != LOAM_STOPPED) {
+            return rc;
+        }
+        rc = wait_for_room(c, deadline, opts);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+/* A place in the log of a generation whose memtable is below its limit. */
+static int reserve(struct call *c, uint64_t size, const loam_write_opts *opts, struct wal_slot *s)
+{
+    struct db *db = c->db;
+    uint64_t deadline = UINT64_MAX;
+    for (;;) {
+        uint32_t generation = wal_generation(&db->wal);
+        struct memtable *m = memtable_list_find(&db->memtables, generation);
+        int rc = WAL_FULL;
+        /* m is NULL for an instant when the generation read is an old one: look again. */
+        if (m != NULL && memtable_bytes(m) < db->options.limits.memtable_bytes) {
+            rc = wal_begin(&db->wal, size, s);
+            if (rc != WAL_FULL) {
+                return rc;
+            }
+        }
+        if (deadline == UINT64_MAX) {
+            deadline = deadline_of(opts);
+        }
+        rc = seal_and_wait(c, generation, size, deadline, opts);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+}
+
+static void copy_one(uint8_t *to, const struct op *o)
+{
+    to += op_put_head(to, o->kind, o->ks, o->key.size, o->value.size);
+    if (o->key.size != 0) {
+        memcpy(to, o->key.data, o->key.size);
+    }
+    if (o->value.size != 0) {
+        memcpy(to + o->key.size, o->value.data, o->value.size);
+    }
+}
+
+static int add_op(struct memtable *m, const struct op *o, uint64_t seq)
+{
+    return memtable_add(m, o->ks, o->key, hash_key(o->key.data, o->key.size),
+                        entry_tag(seq, o->kind), o->value);
+}
+
+/* Inserts every operation; cannot fail after memtable_reserve(). */
+static void add_all(struct db *db, struct memtable *m, const struct write_request *q, uint64_t seq)
+{
+    struct stats_stripe *t = stats_stripe_self(&db->stats);
+    if (q->one != NULL) {
+        int rc = add_op(m, q->one, seq);
+        assert(rc == LOAM_OK);
+        (void)rc;
+        stats_bump(t, q->one->kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);
+        return;
+    }
+    struct reader r = reader_of(q->ops.data, q->ops.size);
+    struct op o;
+    while (op_read(&r, &o) == LOAM_OK) {
+        int rc = add_op(m, &o, seq++);
+        assert(rc == LOAM_OK);
+        (void)rc;
+        stats_bump(t, o.kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);
+    }
+}
+
+static uint64_t encoded_size(const struct write_request *q)
+{
+    if (q->one == NULL) {
+        return q->ops.size;
+    }
+    uint8_t head[OP_HEAD_MAX];
+    const struct op *o = q->one;
+    return op_put_head(head, o->kind, o->ks, o->key.size, o->value.size) + o->key.size +
+           o->value.size;
+}
+
+/* Logs and applies the request; *s tells where. */
+static int log_and_apply(struct call *c, const struct write_request *q, uint64_t size,
+                         const loam_write_opts *opts, struct wal_slot *s)
+{
+    struct db *db = c->db;
+    int rc = reserve(c, size, opts, s);
+    if (rc < 0) {
+        return rc;
+    }
+    struct memtable *m = memtable_list_find(&db->memtables, s->generation);
+    rc = memtable_reserve(m, (size_t)q->count, q->data);
+    if (rc < 0) {
+        if (wal_void(&db->wal, s) != WAL_UNUSED) {
+            commit_publish(&db->commit, s->position, s->end);
+        }
+        return rc;
+    }
+    if (s->payload != NULL) {
+        if (q->one != NULL) {
+            copy_one(s->payload, q->one);
+        } else {
+            memcpy(s->payload, q->ops.data, q->ops.size);
+        }
+    }
+    rc = wal_end(&db->wal, s, wal_durable(&db->wal));
+    if (rc < 0) {
+        return rc;
+    }
+    add_all(db, m, q, s->position);
+    commit_publish(&db->commit, s->position, s->end);
+    struct stats_stripe *t = stats_stripe_self(&db->stats);
+    stats_bump(t, STAT_BYTES_PUT, q->data);
+    stats_bump(t, STAT_BYTES_LOGGED, db->logging ? s->end - s->position : 0);
+    return LOAM_OK;
+}
+
+int write_sync(struct call *c, uint64_t position)
+{
+    struct db *db = c->db;
+    if (wal_durable(&db->wal) >= position) {
+        return LOAM_OK;
+    }
+    if (!call_wait_begin(c)) {
+        return LOAM_E_CLOSED;
+    }
+    uint64_t start = clock_nanos();
+    int rc = wal_sync(&db->wal, position);
+    stats_time(&db->stats, LOAM_HIST_SYNC, clock_nanos() - start);
+    stats_add(&db->stats, STAT_GROUP_COMMITS, 1);
+    if (rc < 0) {
+        status_add_flags(rc, LOAM_ERR_UNKNOWN);
+        db_refuse_writes(db, rc);
+    }
+    call_wait_end(c);
+    return rc;
+}
+
+int write_apply(struct call *c, const struct write_request *q, const loam_write_opts *opts)
+{
+    struct db *db = c->db;
+    if (db->readonly) {
+        return FAIL(LOAM_E_READONLY, "the database was opened read-only");
+    }
+    struct stats_stripe *t = stats_stripe_self(&db->stats);
+    uint64_t start = stats_sample(t) ? clock_nanos() : 0;
+    uint64_t size = encoded_size(q);
+    int rc = admit(c, size, opts);
+    if (rc < 0) {
+        return rc;
+    }
+    struct wal_slot s;
+    rc = log_and_apply(c, q, size, opts, &s);
+    if (rc < 0) {
+        return rc;
+    }
+    uint32_t flags = opts != NULL ? opts->flags : 0;
+    bool durable = (flags & LOAM_W_DURABLE) != 0 ||
+                   (db->options.user.durability == LOAM_DUR_POWER &&
+                    (flags & LOAM_W_RELAXED) == 0);
+    if (durable) {
+        rc = write_sync(c, s.end);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    if (opts != NULL && opts->seq != NULL) {
+        *opts->seq = s.position;
+    }
+    if (start != 0) {
+        stats_time(&db->stats, q->one != NULL ? LOAM_HIST_PUT : LOAM_HIST_WRITE,
+                   clock_nanos() - start);
+    }
+    return LOAM_OK;
+}

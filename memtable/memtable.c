@@ -1,0 +1,224 @@
+/* memtable.c - A skip list, filter and index before it and two arenas under it, as one write buffer.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   get:  filter word --no--> not here       add:  known to the filter? index, else list
+ *           | maybe                                 new key: filter bits, link, index slot
+ *         index bucket --node of the key--> its versions
+ *           | none, and bucket full
+ *         list search
+ *
+ * Who adds a version to a node that the index did not lead to enters the node into the index before
+ * it returns: its maker may not have come that far, and a get that follows must not miss the key.
+ */
+#include "memtable/memtable.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "arena/arena.h"
+#include "arena/status.h"
+#include "memtable/key_filter.h"
+#include "memtable/key_index.h"
+
+#include "arena/poison.h"
+
+/* One byte of each for so many expected bytes of data. Together they fit one chunk of 2 MiB for a
+ * memtable of 64 MiB; with entries of 150 bytes that is 7 bits of filter and 0.9 slots a key. */
+#define FILTER_SHARE 168
+#define INDEX_SHARE  42
+#define LEASE_SHARE  1024
+#define LEASE_MIN    ((size_t)4 << 10)
+#define LEASE_MAX    ((size_t)64 << 10)
+
+struct memtable {
+    struct skiplist list;
+    struct key_filter filter;
+    struct key_index index;
+    struct arena nodes;  /* nodes with short keys, filter and index, the writers' records */
+    struct arena values; /* versions and long keys */
+    struct alloc *alloc;
+    uint64_t filter_used; /* what nodes had handed out for filter and index */
+    uint64_t id;
+};
+
+static size_t clamp(size_t n, size_t low, size_t high)
+{
+    return n < low ? low : n > high ? high : n;
+}
+
+/* Filter and index come from the arena of nodes: recycled pages, counted in the budget. */
+static int filter_make(struct memtable *m, size_t expected)
+{
+    size_t lines = clamp(expected / FILTER_SHARE / CACHE_LINE, 4, UINT32_MAX / 8);
+    size_t buckets = clamp(expected / INDEX_SHARE / CACHE_LINE, 16, UINT32_MAX);
+    size_t bytes = (lines + buckets) * CACHE_LINE;
+    char *p = arena_alloc(&m->nodes, bytes, CACHE_LINE);
+    if (p == NULL) {
+        return loam_last_error()->code;
+    }
+    memset(p, 0, bytes);
+    key_index_init(&m->index, (struct key_index_bucket *)(void *)p, (uint32_t)buckets);
+    key_filter_init(&m->filter, (_Atomic uint64_t *)(void *)(p + buckets * CACHE_LINE),
+                    (uint32_t)(lines * CACHE_LINE / sizeof(uint64_t)));
+    m->filter_used = arena_used(&m->nodes);
+    return LOAM_OK;
+}
+
+int memtable_create(const struct memtable_options *o, struct memtable **out)
+{
+    struct memtable *m =
+        alloc_get_aligned(o->alloc, MEM_MEMTABLE, sizeof *m, _Alignof(struct memtable));
+    if (m == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a memtable");
+    }
+    memset((void *)m, 0, sizeof *m);
+    m->alloc = o->alloc;
+    m->id = o->id;
+    uint64_t limit = o->hard_limit != 0 ? o->hard_limit : ARENA_NO_LIMIT;
+    size_t lease = clamp(o->bytes / LEASE_SHARE, LEASE_MIN, LEASE_MAX);
+    /* Neighbouring ids: a thread's leases of both never displace each other. */
+    uint64_t ids = arena_new_ids(2);
+    int rc = arena_init(&m->nodes, o->pool, ids, lease, limit);
+    assert(rc == LOAM_OK);
+    rc = arena_init(&m->values, o->pool, ids + 1, lease, limit);
+    assert(rc == LOAM_OK);
+    arena_share_budget(&m->values, &m->nodes);
+    skiplist_init(&m->list, &m->nodes, &m->values, o->comparator, o->comparator_ctx);
+    rc = filter_make(m, o->bytes);
+    if (rc != LOAM_OK) {
+        memtable_destroy(m);
+        return rc;
+    }
+    *out = m;
+    return LOAM_OK;
+}
+
+void memtable_destroy(struct memtable *m)
+{
+    if (m == NULL) {
+        return;
+    }
+    arena_destroy(&m->values);
+    arena_destroy(&m->nodes);
+    alloc_put_aligned(m->alloc, MEM_MEMTABLE, m, sizeof *m, _Alignof(struct memtable));
+}
+
+uint64_t memtable_id(const struct memtable *m)
+{
+    return m->id;
+}
+
+int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes)
+{
+    return skiplist_ensure(&m->list, n, bytes);
+}
+
+/* Under a comparator keys of different bytes may be one key: their hashes say nothing then. */
+static bool uses_hash(const struct skiplist_target *t)
+{
+    return t->cmp == NULL;
+}
+
+/* The node of the target by way of the index. NULL: see *absent. */
+static struct skiplist_node *index_find(const struct memtable *m, uint64_t hash,
+                                        const struct skiplist_target *t, bool *absent)
+{
+    const struct key_index_bucket *b = key_index_bucket(&m->index, hash);
+    /* Before the slots are read: a free last slot then means that none was left out earlier. */
+    *absent = key_index_complete(b);
+    uint32_t at = 0, ref;
+    while ((ref = key_index_next(b, hash, &at)) != 0) {
+        struct skiplist_node *n = skiplist_match(&m->list, ref, t);
+        if (n != NULL) {
+            *absent = false;
+            return n;
+        }
+    }
+    return NULL;
+}
+
+int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
+                 loam_slice value)
+{
+    if (key.size > MEMTABLE_MAX_KEY || value.size > MEMTABLE_MAX_VALUE) {
+        return FAIL(LOAM_E_TOOBIG, "a key of %zu bytes with a value of %zu", key.size, value.size);
+    }
+    struct skiplist_target t = skiplist_target(&m->list, ks, key);
+    bool hashed = uses_hash(&t);
+    struct skiplist_node *known = NULL;
+    if (hashed) {
+        key_index_prefetch(&m->index, key_hash);
+        bool absent;
+        if (key_filter_may_contain(&m->filter, key_hash)) {
+            known = index_find(m, key_hash, &t, &absent);
+        }
+    }
+    struct skiplist_place place;
+    if (known != NULL) {
+        skiplist_locate_node(&m->list, known, &place);
+    } else {
+        skiplist_locate(&m->list, &t, &place);
+        if (hashed && place.found == NULL) {
+            key_filter_add(&m->filter, key_hash);
+        }
+    }
+    int rc = skiplist_link(&m->list, &place, tag, value);
+    if (rc == LOAM_OK && hashed && place.node != 0) {
+        key_index_add(&m->index, key_hash, place.node);
+    }
+    return rc;
+}
+
+int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
+                 uint64_t snapshot, struct entry *e)
+{
+    struct skiplist_target t = skiplist_target(&m->list, ks, key);
+    const struct skiplist_node *n = NULL;
+    bool absent = false;
+    if (uses_hash(&t)) {
+        key_index_prefetch(&m->index, key_hash);
+        if (!key_filter_may_contain(&m->filter, key_hash)) {
+            return LOAM_NOTFOUND;
+        }
+        n = index_find(m, key_hash, &t, &absent);
+    }
+    if (n == NULL && !absent) {
+        n = skiplist_find(&m->list, &t);
+    }
+    if (n == NULL) {
+        return LOAM_NOTFOUND;
+    }
+    /* The largest tag of the snapshot, whatever the kind. */
+    uint64_t max_tag = snapshot >= SEQ_MAX ? UINT64_MAX : (snapshot << 8 | 0xff);
+    return skiplist_node_get(&m->list, n, max_tag, e);
+}
+
+uint64_t memtable_bytes(const struct memtable *m)
+{
+    return arena_used(&m->nodes) - m->filter_used + arena_used(&m->values);
+}
+
+uint64_t memtable_reserved(const struct memtable *m)
+{
+    return arena_reserved(&m->nodes);
+}
+
+uint64_t memtable_count(const struct memtable *m)
+{
+    return skiplist_count(&m->list);
+}
+
+bool memtable_empty(const struct memtable *m)
+{
+    return skiplist_empty(&m->list);
+}
+
+int memtable_next_ks(struct memtable *m, uint32_t ks, uint32_t *found)
+{
+    return skiplist_next_ks(&m->list, ks, found);
+}
+
+void memtable_cursor_init(struct memtable_cursor *c, struct memtable *m, uint32_t ks)
+{
+    skiplist_cursor_init(&c->at, &m->list, ks);
+}

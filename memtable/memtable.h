@@ -1,0 +1,124 @@
+/* memtable.h - One write buffer: versions of keys of every keyspace, in memory, in order.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A skip list ordered by keyspace id, then by the keyspace's comparator, with a filter over the key
+ * hashes before it, in two arenas: nodes with their short keys, and values. Nothing is removed before
+ * the whole is destroyed; a delete is a version of kind ENTRY_DELETE, also of a key not held here.
+ *
+ * Ordering guarantees
+ *   What memtable_add() added is found by everything its return happens before. A reader that runs
+ *   beside additions sees each version entirely or not at all; which sequence numbers it may see is
+ *   the caller's business (get takes a snapshot, cursors show all).
+ * Progress guarantees
+ *   get and the cursors are wait-free but for the length of the list; add is lock-free after
+ *   memtable_reserve(), and alone as arena_alloc() is.
+ */
+#ifndef LOAM_MEMTABLE_MEMTABLE_H_
+#define LOAM_MEMTABLE_MEMTABLE_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena/chunk_pool.h"
+#include "arena/entry.h"
+#include "memtable/skiplist.h"
+
+#define MEMTABLE_MAX_KEY 65535u                  /* bytes */
+#define MEMTABLE_MAX_VALUE ((uint64_t)1 << 30)   /* bytes */
+
+struct memtable;
+
+struct memtable_options {
+    struct alloc *alloc;
+    struct chunk_pool *pool;
+    size_t bytes;      /* expected size: sizes the key filter (1/64 of it) and the leases */
+    size_t hard_limit; /* bytes of memory, in chunks; 0 = none. Room for two chunks beside the
+                          filter is needed to hold anything */
+    /* Of a keyspace; NULL, or a NULL result, is byte order. The result must stay valid and the same
+     * while the memtable lives. */
+    const loam_comparator *(*comparator)(void *ctx, uint32_t ks);
+    void *comparator_ctx;
+    uint64_t id; /* the caller's name for it; threads' caches use a process-wide name of their own */
+};
+
+/* Zeroes the filter, so it is best called ahead of need by a background thread. LOAM_OK or E_NOMEM,
+ * E_BUDGET. */
+int memtable_create(const struct memtable_options *o, struct memtable **m);
+/* NULL is allowed. REQUIRES: no thread uses it; what get and cursors lent ends. */
+void memtable_destroy(struct memtable *m);
+uint64_t memtable_id(const struct memtable *m);
+
+/* Room for an operation list before its log record is final: after LOAM_OK, this thread's next n
+ * entries with `bytes` of keys and values in all cannot fail. LOAM_E_BUDGET or E_NOMEM. */
+int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
+
+/* Copies key and value; the newest tag of a key is its current version. Any thread.
+ * key_hash: hash_key() of the key. tag: entry_tag(); not used with this key before.
+ * LOAM_OK; E_TOOBIG, or E_BUDGET or E_NOMEM without a reservation: then nothing was added. */
+int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
+                 loam_slice value);
+
+/* The newest version with a sequence number <= snapshot. LOAM_OK: *e is filled, lent while the
+ * memtable lives; a delete is found as kind ENTRY_DELETE. LOAM_NOTFOUND. Any thread. */
+int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
+                 uint64_t snapshot, struct entry *e);
+
+/* Data held: keys, values, overhead per entry, without the filter. Cheap; too high by at most a lease
+ * per writing thread. What sealing goes by. */
+uint64_t memtable_bytes(const struct memtable *m);
+/* Memory taken from pool and system, filter included. What the budget goes by. */
+uint64_t memtable_reserved(const struct memtable *m);
+/* Entries added; exact once additions are over. O(threads that wrote). */
+uint64_t memtable_count(const struct memtable *m);
+bool memtable_empty(const struct memtable *m);
+/* The smallest keyspace id >= ks that has entries: LOAM_OK, or LOAM_NOTFOUND. */
+int memtable_next_ks(struct memtable *m, uint32_t ks, uint32_t *found);
+
+/* Over every version of one keyspace: keys ascending, versions of a key newest first. Lives in the
+ * caller's memory, allocates nothing, needs no end. One thread at a time; sees additions made while
+ * it stands. Entries are lent while the memtable lives. */
+struct memtable_cursor {
+    struct skiplist_cursor at;
+};
+void memtable_cursor_init(struct memtable_cursor *c, struct memtable *m, uint32_t ks);
+
+/* These return whether the cursor stands on an entry now. Off the end, next, prev and next_key stay
+ * off; first, last and seek position anew. */
+static inline bool memtable_cursor_first(struct memtable_cursor *c)
+{
+    return skiplist_cursor_first(&c->at);
+}
+/* The oldest version of the last key. */
+static inline bool memtable_cursor_last(struct memtable_cursor *c)
+{
+    return skiplist_cursor_last(&c->at);
+}
+/* The first entry >= (key, tag) in the order of the cursor; tag UINT64_MAX = the newest version. */
+static inline bool memtable_cursor_seek(struct memtable_cursor *c, loam_slice key, uint64_t tag)
+{
+    return skiplist_cursor_seek(&c->at, key, tag);
+}
+static inline bool memtable_cursor_next(struct memtable_cursor *c)
+{
+    return skiplist_cursor_next(&c->at);
+}
+static inline bool memtable_cursor_prev(struct memtable_cursor *c)
+{
+    return skiplist_cursor_prev(&c->at);
+}
+/* The newest version of the next key. */
+static inline bool memtable_cursor_next_key(struct memtable_cursor *c)
+{
+    return skiplist_cursor_next_key(&c->at);
+}
+static inline bool memtable_cursor_valid(const struct memtable_cursor *c)
+{
+    return skiplist_cursor_valid(&c->at);
+}
+/* REQUIRES: valid. */
+static inline void memtable_cursor_entry(const struct memtable_cursor *c, struct entry *e)
+{
+    skiplist_cursor_entry(&c->at, e);
+}
+
+#endif

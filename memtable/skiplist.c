@@ -1,0 +1,1042 @@
+/* skiplist.c - Search, insertion by CAS, version chains and cursors of the list.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Defects of earlier lists that cannot occur here by construction: a snapshot number is taken by the
+ * caller from one ordered counter, not by the list (F10); versions never change, so a delete cannot
+ * reach into older snapshots (F11); counts are per thread and only grow, nothing underflows (F12, F18).
+ */
+#include "memtable/skiplist.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "arena/status.h"
+#include "arena/thread_slot.h"
+
+#include "arena/poison.h"
+
+#define KS_WIDE      0xffffu /* in a node's ks field: the wide form */
+#define KEY_INLINE   1023u   /* bytes; longer keys are wide */
+#define KEY_AREA_MIN 8u      /* bytes, so that the first 8 can always be loaded */
+
+#define VALUE_SIZE_MASK 0x3fffffffu /* and 1 GiB itself as VALUE_IS_MAX */
+#define VALUE_IS_MAX    0x40000000u
+#define VERSION_JUMPS   0x80000000u /* two words before the version: jump, depth */
+
+struct skiplist_node {
+    _Atomic uint32_t next; /* level 0; the link of level i lies i words before it */
+    _Atomic uint32_t versions;
+    uint32_t meta; /* ks:16 | size:10 | height:6 */
+    unsigned char key[];
+};
+
+/* The key area of a wide node. */
+struct wide_key {
+    unsigned char prefix[8];
+    uint32_t ks;
+    uint32_t size;
+    uint32_t key; /* reference, in the arena of values */
+};
+
+struct skiplist_version {
+    _Atomic uint32_t next;
+    uint32_t size; /* of the value, and flags */
+    uint32_t tag[2];
+    unsigned char value[];
+};
+
+/* ---- small accessors ---- */
+
+static inline uint64_t load_be64(const unsigned char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, sizeof v);
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    v = __builtin_bswap64(v);
+#endif
+    return v;
+}
+
+static inline struct skiplist_node *node_at(const struct skiplist *s, uint32_t ref)
+{
+    return arena_at(s->nodes, ref);
+}
+
+static inline struct skiplist_version *version_at(const struct skiplist *s, uint32_t ref)
+{
+    return arena_at(s->values, ref);
+}
+
+/* The head seen as a node, of which only the links exist. */
+static inline struct skiplist_node *head_node(const struct skiplist *s)
+{
+    return (struct skiplist_node *)(uintptr_t)&s->head[SKIPLIST_MAX_HEIGHT - 1];
+}
+
+static inline _Atomic uint32_t *node_link(const struct skiplist_node *n, uint32_t level)
+{
+    return (_Atomic uint32_t *)(uintptr_t)&n->next - level;
+}
+
+static inline uint32_t node_next(const struct skiplist_node *n, uint32_t level)
+{
+    /* acquire: pairs with the release in link_level(); the node's bytes are visible. */
+    return atom_load(node_link(n, level), acquire);
+}
+
+static inline uint32_t node_height(const struct skiplist_node *n)
+{
+    return n->meta & 0x3f;
+}
+
+static inline const struct wide_key *node_wide(const struct skiplist_node *n)
+{
+    return n->meta >> 16 == KS_WIDE ? (const void *)n->key : NULL;
+}
+
+static inline uint32_t node_ks(const struct skiplist_node *n)
+{
+    uint32_t ks = n->meta >> 16;
+    return ks != KS_WIDE ? ks : node_wide(n)->ks;
+}
+
+static inline loam_slice node_key(const struct skiplist *s, const struct skiplist_node *n)
+{
+    const struct wide_key *w = node_wide(n);
+    if (w != NULL) {
+        return loam_bytes(arena_at(s->values, w->key), w->size);
+    }
+    return loam_bytes(n->key, n->meta >> 6 & 0x3ff);
+}
+
+static inline const struct skiplist_version *node_newest(const struct skiplist *s,
+                                                         const struct skiplist_node *n)
+{
+    /* acquire: pairs with the release in chain_insert(). */
+    return version_at(s, atom_load(&n->versions, acquire));
+}
+
+static inline uint64_t version_tag(const struct skiplist_version *v)
+{
+    uint64_t tag;
+    memcpy(&tag, v->tag, sizeof tag);
+    return tag;
+}
+
+static inline uint32_t version_next(const struct skiplist_version *v)
+{
+    /* acquire: pairs with the release in chain_insert(). */
+    return atom_load(&v->next, acquire);
+}
+
+static inline size_t version_size(const struct skiplist_version *v)
+{
+    return v->size & (VALUE_SIZE_MASK | VALUE_IS_MAX);
+}
+
+/* A reference to an older version of the chain, or 0. */
+static inline uint32_t version_jump(const struct skiplist_version *v)
+{
+    return (v->size & VERSION_JUMPS) != 0 ? ((const uint32_t *)(const void *)v)[-2] : 0;
+}
+
+static inline uint32_t version_depth(const struct skiplist_version *v)
+{
+    return (v->size & VERSION_JUMPS) != 0 ? ((const uint32_t *)(const void *)v)[-1] : 0;
+}
+
+/* ---- order ---- */
+
+static int compare_always(void *ctx, loam_slice a, loam_slice b)
+{
+    (void)a;
+    (void)b;
+    return *(const int *)ctx;
+}
+
+/* Comparators under which every key of the keyspace lies behind, or before, the target. */
+static int behind = 1;
+static int before = -1;
+static const loam_comparator all_behind = {.compare = compare_always, .ctx = &behind};
+static const loam_comparator all_before = {.compare = compare_always, .ctx = &before};
+
+static struct skiplist_target target_of(const loam_comparator *cmp, uint32_t ks, loam_slice key)
+{
+    struct skiplist_target t = {.data = key.data, .size = key.size, .cmp = cmp, .ks = ks};
+    if (key.size >= 8) {
+        t.prefix = load_be64(key.data);
+    } else if (key.size != 0) {
+        unsigned char head[8] = {0};
+        memcpy(head, key.data, key.size);
+        t.prefix = load_be64(head);
+    }
+    return t;
+}
+
+static inline const loam_comparator *order_of(const struct skiplist *s, uint32_t ks)
+{
+    return s->order != NULL ? s->order(s->order_ctx, ks) : NULL;
+}
+
+struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, loam_slice key)
+{
+    return target_of(order_of(s, ks), ks, key);
+}
+
+/* Byte order of two keys whose zero-padded first 8 bytes are equal. */
+static inline int compare_rest(const unsigned char *a, size_t an, const unsigned char *b, size_t bn)
+{
+    size_t n = an < bn ? an : bn;
+    size_t at = 8;
+    for (; at + 8 <= n; at += 8) {
+        uint64_t x = load_be64(a + at), y = load_be64(b + at);
+        if (x != y) {
+            return x < y ? -1 : 1;
+        }
+    }
+    if (at < n) {
+        /* The last 8 bytes again with what is known to be equal: no loop over the tail. */
+        uint64_t x = load_be64(a + n - 8), y = load_be64(b + n - 8);
+        if (x != y) {
+            return x < y ? -1 : 1;
+        }
+    }
+    return (an > bn) - (an < bn);
+}
+
+static __attribute__((noinline)) int compare_wide(const struct skiplist *s,
+                                                  const struct skiplist_node *n,
+                                                  const struct skiplist_target *t)
+{
+    uint32_t ks = node_ks(n);
+    if (ks != t->ks) {
+        return ks < t->ks ? -1 : 1;
+    }
+    loam_slice key = node_key(s, n);
+    if (t->cmp != NULL) {
+        return t->cmp->compare(t->cmp->ctx, key, loam_bytes(t->data, t->size));
+    }
+    uint64_t prefix = load_be64(n->key);
+    if (prefix != t->prefix) {
+        return prefix < t->prefix ? -1 : 1;
+    }
+    return compare_rest(key.data, key.size, t->data, t->size);
+}
+
+/* The node's key against the target. */
+static inline int compare(const struct skiplist *s, const struct skiplist_node *n,
+                          const struct skiplist_target *t)
+{
+    uint32_t ks = n->meta >> 16;
+    if (__builtin_expect(ks == KS_WIDE || t->cmp != NULL, 0)) {
+        return compare_wide(s, n, t);
+    }
+    if (ks != t->ks) {
+        return ks < t->ks ? -1 : 1;
+    }
+    uint64_t prefix = load_be64(n->key);
+    if (prefix != t->prefix) {
+        return prefix < t->prefix ? -1 : 1;
+    }
+    return compare_rest(n->key, n->meta >> 6 & 0x3ff, t->data, t->size);
+}
+
+/* ---- search ---- */
+
+/* The node of the target, else NULL; *at is its reference, or that of the first node behind the
+ * target. Down from the head; at each level passed, prev[level] is the last node before the target
+ * and after[level] the link behind it (both arrays or neither; when the node is found, levels below
+ * are not filled). */
+static inline __attribute__((always_inline)) struct skiplist_node *
+search(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_node **prev,
+       uint32_t *after, uint32_t *at)
+{
+    struct skiplist_node *x = head_node(s);
+    uint32_t known = 0; /* a node behind the target; need not be compared again */
+    /* relaxed: with a smaller height the search starts lower and takes longer. */
+    uint32_t level = atom_load(&s->height, relaxed);
+    while (level-- != 0) {
+        uint32_t ref;
+        while ((ref = node_next(x, level)) != known && ref != 0) {
+            struct skiplist_node *n = node_at(s, ref);
+            if (level != 0) {
+                /* Where the search goes on if n is behind the target. */
+                __builtin_prefetch(node_at(s, atom_load(node_link(x, level - 1), relaxed)));
+            }
+            int c = compare(s, n, t);
+            if (c == 0) {
+                *at = ref;
+                return n;
+            }
+            if (c > 0) {
+                known = ref;
+                break;
+            }
+            x = n;
+        }
+        if (prev != NULL) {
+            prev[level] = x;
+            after[level] = ref;
+        }
+    }
+    *at = known;
+    return NULL;
+}
+
+struct skiplist_node *skiplist_find(const struct skiplist *s, const struct skiplist_target *t)
+{
+    uint32_t at;
+    return search(s, t, NULL, NULL, &at);
+}
+
+struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
+                                     const struct skiplist_target *t)
+{
+    struct skiplist_node *n = node_at(s, ref);
+    return compare(s, n, t) == 0 ? n : NULL;
+}
+
+/* The first node >= target, or NULL. */
+static struct skiplist_node *find_ge(const struct skiplist *s, const struct skiplist_target *t)
+{
+    uint32_t at;
+    struct skiplist_node *n = search(s, t, NULL, NULL, &at);
+    return n != NULL || at == 0 ? n : node_at(s, at);
+}
+
+/* The last node < target, or NULL. */
+static struct skiplist_node *find_lt(const struct skiplist *s, const struct skiplist_target *t)
+{
+    struct skiplist_node *x = head_node(s);
+    uint32_t known = 0;
+    /* relaxed: as in search(). */
+    uint32_t level = atom_load(&s->height, relaxed);
+    while (level-- != 0) {
+        uint32_t ref;
+        while ((ref = node_next(x, level)) != known && ref != 0) {
+            struct skiplist_node *n = node_at(s, ref);
+            if (compare(s, n, t) >= 0) {
+                known = ref;
+                break;
+            }
+            x = n;
+        }
+    }
+    return x != head_node(s) ? x : NULL;
+}
+
+/* ---- writers ---- */
+
+static _Thread_local struct {
+    uint64_t id; /* of the list */
+    uint32_t slot;
+    struct skiplist_writer *writer;
+} writer_cache[ARENA_CACHE_ENTRIES];
+
+static void writer_init(const struct skiplist *s, struct skiplist_writer *w, uint32_t slot)
+{
+    memset(w, 0, sizeof *w);
+    w->slot = slot;
+    w->random = (s->id << 32 | slot) * 0x9e3779b97f4a7c15u | 1;
+    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
+        w->prev[i] = head_node(s);
+    }
+}
+
+static struct skiplist_writer *writer_make(struct skiplist *s, uint32_t slot)
+{
+    uint32_t ref;
+    struct skiplist_writer *w =
+        arena_alloc_ref(s->nodes, sizeof *w, _Alignof(struct skiplist_writer), &ref);
+    if (w == NULL) {
+        return NULL;
+    }
+    writer_init(s, w, slot);
+    uint32_t first = atom_load(&s->writers, relaxed); /* relaxed: the CAS decides */
+    do {
+        w->next = first;
+        /* release: pairs with the acquire in the walks; the record is complete. */
+    } while (!atom_cas(&s->writers, &first, ref, release, relaxed));
+    return w;
+}
+
+static __attribute__((noinline)) struct skiplist_writer *writer_find(struct skiplist *s,
+                                                                     uint32_t slot)
+{
+    if (slot == THREAD_SLOT_NONE) {
+        return NULL;
+    }
+    struct skiplist_writer *w = NULL;
+    /* acquire: pairs with the release in writer_make(). */
+    for (uint32_t ref = atom_load(&s->writers, acquire); ref != 0; ref = w->next) {
+        w = arena_at(s->nodes, ref);
+        if (w->slot == slot) {
+            break;
+        }
+        if (w->next == 0) {
+            w = NULL;
+            break;
+        }
+    }
+    if (w == NULL) {
+        w = writer_make(s, slot);
+    }
+    if (w != NULL) {
+        writer_cache[s->id % ARENA_CACHE_ENTRIES].id = s->id;
+        writer_cache[s->id % ARENA_CACHE_ENTRIES].slot = slot;
+        writer_cache[s->id % ARENA_CACHE_ENTRIES].writer = w;
+    }
+    return w;
+}
+
+/* This thread's record; NULL: it has no slot, or there is no memory. */
+static inline struct skiplist_writer *writer_self(struct skiplist *s)
+{
+    uint32_t slot = thread_slot_self();
+    uint64_t at = s->id % ARENA_CACHE_ENTRIES;
+    if (__builtin_expect(writer_cache[at].id == s->id && writer_cache[at].slot == slot, 1)) {
+        return writer_cache[at].writer;
+    }
+    return writer_find(s, slot);
+}
+
+/* 1 with probability 3/4, 2 with 3/16, ... */
+static inline uint32_t height_draw(uint64_t *random)
+{
+    uint64_t r = *random;
+    r ^= r << 13;
+    r ^= r >> 7;
+    r ^= r << 17;
+    *random = r;
+    uint64_t mixed = (r * 0x2545f4914f6cdd1du) >> 32;
+    return 1 + (uint32_t)__builtin_ctzll(mixed | (uint64_t)1 << (2 * SKIPLIST_MAX_HEIGHT - 2)) / 2;
+}
+
+/* ---- insertion ---- */
+
+static void place_init(struct skiplist *s, struct skiplist_place *p)
+{
+    p->found = NULL;
+    p->node = 0;
+    p->writer = writer_self(s);
+    if (__builtin_expect(p->writer == NULL, 0)) {
+        p->writer = &p->stray;
+        writer_init(s, p->writer, THREAD_SLOT_NONE);
+    }
+}
+
+void skiplist_locate_node(struct skiplist *s, struct skiplist_node *n, struct skiplist_place *p)
+{
+    place_init(s, p);
+    p->found = n;
+}
+
+void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct skiplist_place *p)
+{
+    p->target = *t;
+    place_init(s, p);
+    struct skiplist_writer *w = p->writer;
+    /* The gap behind the last insert encloses the target at every level when it does at level 0. */
+    if (w->has_place && compare(s, w->prev[0], t) < 0 &&
+        (w->after[0] == 0 || compare(s, node_at(s, w->after[0]), t) > 0)) {
+        return;
+    }
+    uint32_t at;
+    p->found = search(s, t, w->prev, w->after, &at);
+    p->node = p->found != NULL ? at : 0;
+    w->has_place = p->found == NULL;
+}
+
+/* The jump pointer of a version on top of `older`: the skew binary scheme, by which jump lengths
+ * along a chain are 1, 3, 1, 3, 7, ... and any tag is found in O(log n) steps. */
+static void version_set_jump(const struct skiplist *s, struct skiplist_version *v,
+                             uint32_t older_ref)
+{
+    uint32_t *words = (uint32_t *)(void *)v;
+    words[-2] = older_ref;
+    words[-1] = 0;
+    if (older_ref == 0) {
+        return;
+    }
+    const struct skiplist_version *older = version_at(s, older_ref);
+    uint32_t depth = version_depth(older);
+    words[-1] = depth + 1;
+    uint32_t jump = version_jump(older);
+    if (jump != 0) {
+        const struct skiplist_version *j = version_at(s, jump);
+        uint32_t jj = version_jump(j);
+        if (jj != 0 && depth - version_depth(j) ==
+                           version_depth(j) - version_depth(version_at(s, jj))) {
+            words[-2] = jj;
+        }
+    }
+}
+
+/* Puts the version at its place in the node's chain. */
+static void chain_insert(const struct skiplist *s, struct skiplist_node *n,
+                         struct skiplist_version *v, uint32_t ref)
+{
+    _Atomic uint32_t *link = &n->versions;
+    uint64_t tag = version_tag(v);
+    for (;;) {
+        /* acquire: pairs with the release below, of the version read next. */
+        uint32_t older = atom_load(link, acquire);
+        if (older != 0) {
+            struct skiplist_version *o = version_at(s, older);
+            assert(version_tag(o) != tag);
+            if (version_tag(o) > tag) {
+                link = &o->next;
+                continue;
+            }
+        }
+        atom_store(&v->next, older, relaxed); /* relaxed: published by the CAS */
+        if ((v->size & VERSION_JUMPS) != 0) {
+            version_set_jump(s, v, older);
+        }
+        /* release: pairs with the acquires of version links; v is complete. */
+        if (atom_cas(link, &older, ref, release, relaxed)) {
+            return;
+        }
+    }
+}
+
+/* jumps: it goes on top of another version. */
+static struct skiplist_version *version_make(struct skiplist *s, uint64_t tag, loam_slice value,
+                                             bool jumps, uint32_t *ref)
+{
+    size_t extra = jumps ? 2 * sizeof(uint32_t) : 0;
+    size_t size = extra + sizeof(struct skiplist_version) + ((value.size + 3) & ~(size_t)3);
+    char *p = arena_alloc_ref(s->values, size, ARENA_UNIT, ref);
+    if (p == NULL) {
+        return NULL;
+    }
+    struct skiplist_version *v = (struct skiplist_version *)(void *)(p + extra);
+    *ref += (uint32_t)(extra / ARENA_UNIT);
+    atom_store(&v->next, 0, relaxed); /* relaxed: not shared yet */
+    v->size = (uint32_t)value.size | (jumps ? VERSION_JUMPS : 0);
+    memcpy(v->tag, &tag, sizeof tag);
+    if (value.size != 0) {
+        memcpy(v->value, value.data, value.size);
+    }
+    return v;
+}
+
+static void version_undo(struct skiplist *s, struct skiplist_version *v)
+{
+    size_t extra = (v->size & VERSION_JUMPS) != 0 ? 2 * sizeof(uint32_t) : 0;
+    arena_undo(s->values, (char *)v - extra,
+               extra + sizeof *v + ((version_size(v) + 3) & ~(size_t)3));
+}
+
+static bool target_is_wide(const struct skiplist_target *t)
+{
+    return t->size > KEY_INLINE || t->ks >= KS_WIDE;
+}
+
+static size_t node_bytes(const struct skiplist_target *t, uint32_t height)
+{
+    size_t area = (t->size + 3) & ~(size_t)3;
+    if (target_is_wide(t)) {
+        area = sizeof(struct wide_key);
+    } else if (area < KEY_AREA_MIN) {
+        area = KEY_AREA_MIN;
+    }
+    return (height - 1) * sizeof(uint32_t) + sizeof(struct skiplist_node) + area;
+}
+
+static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist_target *t,
+                                       uint32_t height, uint32_t version, uint32_t *ref)
+{
+    bool wide = target_is_wide(t);
+    uint32_t key_ref = 0;
+    if (wide) {
+        void *copy = arena_alloc_ref(s->values, t->size + 1, ARENA_UNIT, &key_ref);
+        if (copy == NULL) {
+            return NULL;
+        }
+        memcpy(copy, t->size != 0 ? t->data : (const unsigned char *)"", t->size);
+    }
+    char *p = arena_alloc_ref(s->nodes, node_bytes(t, height), ARENA_UNIT, ref);
+    if (p == NULL) {
+        return NULL;
+    }
+    *ref += height - 1;
+    struct skiplist_node *n =
+        (struct skiplist_node *)(void *)(p + (height - 1) * sizeof(uint32_t));
+    atom_store(&n->versions, version, relaxed); /* relaxed: published by the first link */
+    if (wide) {
+        struct wide_key *w = (struct wide_key *)(void *)n->key;
+        for (unsigned i = 0; i < 8; i++) {
+            w->prefix[i] = (unsigned char)(t->prefix >> (56 - 8 * i));
+        }
+        w->ks = t->ks;
+        w->size = (uint32_t)t->size;
+        w->key = key_ref;
+        n->meta = KS_WIDE << 16 | height;
+    } else {
+        n->meta = t->ks << 16 | (uint32_t)t->size << 6 | height;
+        memset(n->key, 0, KEY_AREA_MIN);
+        if (t->size != 0) {
+            memcpy(n->key, t->data, t->size);
+        }
+    }
+    return n;
+}
+
+/* Links the node at one level between prev and after of the place, which is moved on first when
+ * others inserted there. 0; or the node that holds the same key already (only at level 0). */
+static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
+                                        struct skiplist_writer *w, struct skiplist_node *n,
+                                        uint32_t ref, uint32_t level)
+{
+    for (;;) {
+        uint32_t next = w->after[level];
+        atom_store(node_link(n, level), next, relaxed); /* relaxed: published by the CAS */
+        /* release: pairs with the acquire in node_next(). */
+        if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {
+            return 0;
+        }
+        while ((next = node_next(w->prev[level], level)) != 0) {
+            struct skiplist_node *other = node_at(s, next);
+            int c = compare(s, other, t);
+            if (c == 0) {
+                assert(level == 0);
+                return next;
+            }
+            if (c > 0) {
+                break;
+            }
+            w->prev[level] = other;
+        }
+        w->after[level] = next;
+    }
+}
+
+static void raise_height(struct skiplist *s, uint32_t height)
+{
+    /* relaxed, both: see search(); the links of the new levels carry the order. */
+    uint32_t now = atom_load(&s->height, relaxed);
+    while (now < height && !atom_cas(&s->height, &now, height, relaxed, relaxed)) {
+    }
+}
+
+static void count_one(struct skiplist *s, struct skiplist_writer *w)
+{
+    if (__builtin_expect(w->slot == THREAD_SLOT_NONE, 0)) {
+        atom_add(&s->stray_count, 1, relaxed); /* relaxed: a count */
+        return;
+    }
+    /* relaxed, both: only this thread writes it. */
+    atom_store(&w->count, atom_load(&w->count, relaxed) + 1, relaxed);
+}
+
+int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value)
+{
+    struct skiplist_writer *w = p->writer;
+    uint32_t version_ref;
+    struct skiplist_version *v = version_make(s, tag, value, p->found != NULL, &version_ref);
+    if (v == NULL) {
+        return loam_last_error()->code;
+    }
+    struct skiplist_node *found = p->found;
+    if (found == NULL) {
+        uint32_t height = w->slot != THREAD_SLOT_NONE ? height_draw(&w->random) : 1;
+        uint32_t ref;
+        struct skiplist_node *n = node_make(s, &p->target, height, version_ref, &ref);
+        if (n == NULL) {
+            version_undo(s, v);
+            return loam_last_error()->code;
+        }
+        uint32_t other = link_level(s, &p->target, w, n, ref, 0);
+        if (other == 0) {
+            p->node = ref;
+            w->prev[0] = n;
+            raise_height(s, height);
+            for (uint32_t level = 1; level < height; level++) {
+                link_level(s, &p->target, w, n, ref, level);
+                w->prev[level] = n;
+            }
+        } else {
+            /* Another thread inserted the key meanwhile: its node takes the version. */
+            found = node_at(s, other);
+            p->node = other;
+            size_t size = node_bytes(&p->target, height);
+            arena_undo(s->nodes, (char *)n - (height - 1) * sizeof(uint32_t), size);
+            w->has_place = false;
+        }
+    }
+    if (found != NULL) {
+        chain_insert(s, found, v, version_ref);
+    }
+    count_one(s, w);
+    return LOAM_OK;
+}
+
+int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
+{
+    if (n > UINT32_MAX || bytes > ARENA_MAX_BYTES) {
+        return FAIL(LOAM_E_BUDGET, "%zu entries of %llu bytes for a memtable", n,
+                    (unsigned long long)bytes);
+    }
+    struct skiplist_writer *w = writer_self(s);
+    /* The heights of the nodes to come are known: towers cost what they will cost. */
+    uint64_t links = 0;
+    if (w != NULL) {
+        uint64_t random = w->random;
+        for (size_t i = 0; i < n; i++) {
+            links += height_draw(&random) - 1;
+        }
+    }
+    uint64_t keys = bytes < n * KEY_INLINE ? bytes : n * KEY_INLINE;
+    uint64_t nodes = n * (sizeof(struct skiplist_node) + sizeof(struct wide_key) + 4) +
+                     links * sizeof(uint32_t) + keys;
+    uint64_t values = n * (sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + 8) + bytes;
+    if (s->nodes == s->values) {
+        return arena_ensure(s->nodes, nodes + values, 3 * n);
+    }
+    int rc = arena_ensure(s->nodes, nodes, n);
+    return rc == LOAM_OK ? arena_ensure(s->values, values, 2 * n) : rc;
+}
+
+/* ---- reading ---- */
+
+/* The newest version with a tag <= max, or NULL. */
+static const struct skiplist_version *chain_find(const struct skiplist *s,
+                                                 const struct skiplist_node *n, uint64_t max)
+{
+    const struct skiplist_version *v = node_newest(s, n);
+    while (version_tag(v) > max) {
+        uint32_t jump = version_jump(v);
+        const struct skiplist_version *j = jump != 0 ? version_at(s, jump) : NULL;
+        if (j != NULL && version_tag(j) > max) {
+            v = j;
+            continue;
+        }
+        uint32_t next = version_next(v);
+        if (next == 0) {
+            return NULL;
+        }
+        v = version_at(s, next);
+    }
+    return v;
+}
+
+/* The version next newer than v, or NULL when v is the newest. */
+static const struct skiplist_version *chain_newer(const struct skiplist *s,
+                                                  const struct skiplist_node *n,
+                                                  const struct skiplist_version *v)
+{
+    uint64_t tag = version_tag(v);
+    const struct skiplist_version *p = node_newest(s, n);
+    if (p == v) {
+        return NULL;
+    }
+    for (;;) {
+        uint32_t jump = version_jump(p);
+        const struct skiplist_version *j = jump != 0 ? version_at(s, jump) : NULL;
+        const struct skiplist_version *next = version_at(s, version_next(p));
+        if (next == v) {
+            return p;
+        }
+        p = j != NULL && version_tag(j) > tag ? j : next;
+    }
+}
+
+static const struct skiplist_version *chain_oldest(const struct skiplist *s,
+                                                   const struct skiplist_node *n)
+{
+    const struct skiplist_version *v = node_newest(s, n);
+    for (;;) {
+        uint32_t older = version_jump(v);
+        older = older != 0 ? older : version_next(v);
+        if (older == 0) {
+            return v;
+        }
+        v = version_at(s, older);
+    }
+}
+
+static inline void entry_fill(const struct skiplist *s, const struct skiplist_node *n,
+                              const struct skiplist_version *v, struct entry *e)
+{
+    e->key = node_key(s, n);
+    e->tag = version_tag(v);
+    e->value = loam_bytes(v->value, version_size(v));
+}
+
+int skiplist_node_get(const struct skiplist *s, const struct skiplist_node *n, uint64_t max_tag,
+                      struct entry *e)
+{
+    const struct skiplist_version *v = chain_find(s, n, max_tag);
+    if (v == NULL) {
+        return LOAM_NOTFOUND;
+    }
+    entry_fill(s, n, v, e);
+    return LOAM_OK;
+}
+
+int skiplist_get(const struct skiplist *s, uint32_t ks, loam_slice key, uint64_t max_tag,
+                 struct entry *e)
+{
+    struct skiplist_target t = skiplist_target(s, ks, key);
+    const struct skiplist_node *n = skiplist_find(s, &t);
+    return n != NULL ? skiplist_node_get(s, n, max_tag, e) : LOAM_NOTFOUND;
+}
+
+uint64_t skiplist_count(const struct skiplist *s)
+{
+    uint64_t n = atom_load(&s->stray_count, relaxed); /* relaxed, as below: a count */
+    /* acquire: pairs with the release in writer_make(). */
+    for (uint32_t ref = atom_load(&s->writers, acquire); ref != 0;) {
+        const struct skiplist_writer *w = arena_at(s->nodes, ref);
+        n += atom_load(&w->count, relaxed);
+        ref = w->next;
+    }
+    return n;
+}
+
+bool skiplist_empty(const struct skiplist *s)
+{
+    return node_next(head_node(s), 0) == 0;
+}
+
+int skiplist_next_ks(const struct skiplist *s, uint32_t ks, uint32_t *found)
+{
+    struct skiplist_target t = {.cmp = &all_behind, .ks = ks};
+    const struct skiplist_node *n = find_ge(s, &t);
+    if (n == NULL) {
+        return LOAM_NOTFOUND;
+    }
+    *found = node_ks(n);
+    return LOAM_OK;
+}
+
+void skiplist_init(struct skiplist *s, struct arena *nodes, struct arena *values,
+                   skiplist_order_fn *order, void *order_ctx)
+{
+    memset(s, 0, sizeof *s);
+    s->id = arena_new_ids(1);
+    s->nodes = nodes;
+    s->values = values;
+    s->order = order;
+    s->order_ctx = order_ctx;
+    atom_store(&s->height, 1, relaxed); /* relaxed: not shared yet */
+}
+
+/* ---- cursors ---- */
+
+void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks)
+{
+    *c = (struct skiplist_cursor){.list = s, .cmp = order_of(s, ks), .ks = ks};
+}
+
+static bool cursor_off(struct skiplist_cursor *c)
+{
+    c->node = NULL;
+    return false;
+}
+
+/* On the newest version of n, if n is of the cursor's keyspace. */
+static bool cursor_enter(struct skiplist_cursor *c, const struct skiplist_node *n)
+{
+    if (n == NULL || node_ks(n) != c->ks) {
+        return cursor_off(c);
+    }
+    c->node = n;
+    c->version = node_newest(c->list, n);
+    return true;
+}
+
+/* A walk along level 0 waits for one node after the other. So when the cursor enters a stretch between
+ * two nodes of height 2, it moves one node further in each of the next stretches (their starts are
+ * found along level 1) and fetches that node's version: when it gets there, all has come. */
+static void read_ahead(struct skiplist_cursor *c)
+{
+    const struct skiplist *s = c->list;
+    uint32_t kept = c->lanes != 0 ? c->lanes - 1 : 0; /* the nearest stretch is entered now */
+    for (uint32_t i = 0; i < kept; i++) {
+        const struct skiplist_node *n = c->lane[i + 1];
+        /* relaxed: only an address to fetch. */
+        const char *v = (const char *)version_at(s, atom_load(&n->versions, relaxed));
+        __builtin_prefetch(v);
+        __builtin_prefetch(v + CACHE_LINE);
+        uint32_t next = node_next(n, 0);
+        if (next != 0) {
+            n = node_at(s, next);
+            __builtin_prefetch(n);
+        }
+        c->lane[i] = n;
+    }
+    c->lanes = kept;
+    const struct skiplist_node *scout = c->scout != NULL ? c->scout : c->node;
+    for (int i = 0; i < 2 && c->lanes < SKIPLIST_LANES; i++) {
+        uint32_t next = node_next(scout, 1);
+        if (next == 0) {
+            break;
+        }
+        scout = node_at(s, next);
+        __builtin_prefetch(scout);
+        c->lane[c->lanes++] = scout;
+    }
+    c->scout = scout;
+}
+
+static void read_ahead_stop(struct skiplist_cursor *c)
+{
+    c->lanes = 0;
+    c->scout = NULL;
+}
+
+static bool cursor_enter_oldest(struct skiplist_cursor *c, const struct skiplist_node *n)
+{
+    if (!cursor_enter(c, n)) {
+        return false;
+    }
+    c->version = chain_oldest(c->list, n);
+    return true;
+}
+
+bool skiplist_cursor_first(struct skiplist_cursor *c)
+{
+    struct skiplist_target t = {.cmp = &all_behind, .ks = c->ks};
+    read_ahead_stop(c);
+    return cursor_enter(c, find_ge(c->list, &t));
+}
+
+bool skiplist_cursor_last(struct skiplist_cursor *c)
+{
+    struct skiplist_target t = {.cmp = &all_before, .ks = c->ks};
+    read_ahead_stop(c);
+    return cursor_enter_oldest(c, find_lt(c->list, &t));
+}
+
+bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t tag)
+{
+    struct skiplist_target t = target_of(c->cmp, c->ks, key);
+    const struct skiplist_node *n = find_ge(c->list, &t);
+    read_ahead_stop(c);
+    if (!cursor_enter(c, n)) {
+        return false;
+    }
+    if (version_tag(c->version) <= tag || compare(c->list, n, &t) != 0) {
+        return true;
+    }
+    c->version = chain_find(c->list, n, tag);
+    return c->version != NULL || skiplist_cursor_next_key(c);
+}
+
+bool skiplist_cursor_next_key(struct skiplist_cursor *c)
+{
+    if (c->node == NULL) {
+        return false;
+    }
+    uint32_t next = node_next(c->node, 0);
+    if (!cursor_enter(c, next != 0 ? node_at(c->list, next) : NULL)) {
+        return false;
+    }
+    if (node_height(c->node) > 1) {
+        read_ahead(c);
+    }
+    return true;
+}
+
+bool skiplist_cursor_next(struct skiplist_cursor *c)
+{
+    if (c->node == NULL) {
+        return false;
+    }
+    uint32_t older = version_next(c->version);
+    if (older != 0) {
+        c->version = version_at(c->list, older);
+        return true;
+    }
+    return skiplist_cursor_next_key(c);
+}
+
+bool skiplist_cursor_prev(struct skiplist_cursor *c)
+{
+    if (c->node == NULL) {
+        return false;
+    }
+    const struct skiplist_version *newer = chain_newer(c->list, c->node, c->version);
+    if (newer != NULL) {
+        c->version = newer;
+        return true;
+    }
+    struct skiplist_target t = target_of(c->cmp, c->ks, node_key(c->list, c->node));
+    read_ahead_stop(c);
+    return cursor_enter_oldest(c, find_lt(c->list, &t));
+}
+
+void skiplist_cursor_entry(const struct skiplist_cursor *c, struct entry *e)
+{
+    entry_fill(c->list, c->node, c->version, e);
+}
+
+/* ---- verification ---- */
+
+static const char *check_chain(const struct skiplist *s, const struct skiplist_node *n)
+{
+    uint32_t ref = atom_load(&n->versions, acquire); /* acquire: as in node_newest() */
+    if (ref == 0) {
+        return "a node has no version";
+    }
+    const struct skiplist_version *v = version_at(s, ref);
+    for (;;) {
+        uint32_t jump = version_jump(v);
+        if (jump != 0 && version_tag(version_at(s, jump)) >= version_tag(v)) {
+            return "a jump leads to a newer version";
+        }
+        uint32_t next = version_next(v);
+        if (next == 0) {
+            return NULL;
+        }
+        const struct skiplist_version *older = version_at(s, next);
+        if (version_tag(older) >= version_tag(v)) {
+            return "a chain's tags do not fall";
+        }
+        v = older;
+    }
+}
+
+const char *skiplist_check(const struct skiplist *s)
+{
+    /* Every level is walked in step with level 0: a node must be the next one at each level of its
+     * height and at no other. */
+    uint32_t at[SKIPLIST_MAX_HEIGHT];
+    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
+        at[i] = node_next(head_node(s), i);
+    }
+    const struct skiplist_node *last = NULL;
+    while (at[0] != 0) {
+        uint32_t ref = at[0];
+        const struct skiplist_node *n = node_at(s, ref);
+        if (last != NULL) {
+            uint32_t ks = node_ks(last);
+            struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, last));
+            if (compare(s, n, &t) <= 0) {
+                return "level 0 is not in rising order";
+            }
+        }
+        if (node_height(n) == 0 || node_height(n) > atom_load(&s->height, relaxed)) {
+            return "a tower is higher than the list"; /* relaxed above: no insert runs */
+        }
+        for (uint32_t i = 0; i < node_height(n); i++) {
+            if (at[i] != ref) {
+                return "a tower is not linked, or not in order, at one of its levels";
+            }
+            at[i] = node_next(n, i);
+        }
+        const char *broken = check_chain(s, n);
+        if (broken != NULL) {
+            return broken;
+        }
+        last = n;
+    }
+    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
+        if (at[i] != 0) {
+            return "an upper level holds a node that level 0 does not";
+        }
+    }
+    return NULL;
+}

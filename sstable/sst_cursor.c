@@ -1,0 +1,296 @@
+/* sst_cursor.c - Loads block after block and keeps the position between them.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "sstable/sst_cursor.h"
+
+#include <assert.h>
+
+#include "arena/epoch.h"
+
+#include "arena/poison.h"
+
+#define READ_MAX            (64u << 10)
+#define READ_MAX_BACKGROUND (256u << 10)
+#define READ_FIRST          (16u << 10) /* first read of a walk that turned out to be sequential */
+#define GAP_MAX             (64u << 10) /* blocks not yet due are read along up to this distance */
+#define BEHIND              16u         /* bytes that must be readable behind a block */
+#define NO_BLOCK            UINT32_MAX
+
+/* ---- life ---- */
+
+/* The assembled key, and room to remember one. */
+static int fit_key(struct sst_cursor *c)
+{
+    size_t each = (size_t)c->r->props.max_key + 2 * BEHIND;
+    return sst_fit(c->alloc, MEM_ITER, &c->key, &c->key_cap, 2 * each);
+}
+
+static void forget_block(struct sst_cursor *c)
+{
+    c->block = NO_BLOCK;
+    c->at.block.count = 0;
+    c->at.index = NO_BLOCK;
+}
+
+int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a, uint32_t flags,
+                    uint32_t readahead)
+{
+    bool background = (flags & SST_CURSOR_BACKGROUND) != 0;
+    memset(c, 0, sizeof *c);
+    c->alloc = a;
+    c->unpacker.alloc = a;
+    c->flags = flags;
+    c->read_max = readahead != 0 ? readahead : background ? READ_MAX_BACKGROUND : READ_MAX;
+    return sst_cursor_rebind(c, r);
+}
+
+int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r)
+{
+    c->r = r;
+    c->rc = LOAM_OK;
+    c->count = r->index.count;
+    c->window_size = 0;
+    c->read_next = READ_FIRST;
+    forget_block(c);
+    return fit_key(c);
+}
+
+void sst_cursor_free(struct sst_cursor *c)
+{
+    if (c->alloc == NULL) {
+        return;
+    }
+    alloc_put(c->alloc, MEM_ITER, c->window, c->window_cap);
+    alloc_put(c->alloc, MEM_ITER, c->copy, c->copy_cap);
+    alloc_put(c->alloc, MEM_ITER, c->key, c->key_cap);
+    sst_unpacker_free(&c->unpacker);
+    memset(c, 0, sizeof *c);
+}
+
+/* ---- loading a block ---- */
+
+/* Copies the block out of the cache. LOAM_NOTFOUND: it is not there. */
+static int load_cached(struct sst_cursor *c, uint32_t i, bool sequential)
+{
+    const struct sst_reader *r = c->r;
+    /* Only what somebody looked for counts as used, not what a walk came by. */
+    bool touch = !sequential && (c->flags & SST_CURSOR_BACKGROUND) == 0;
+    size_t size = 0;
+    int rc = LOAM_NOTFOUND;
+    if (r->cached == NULL) {
+        return rc;
+    }
+    epoch_enter();
+    const void *p = block_cache_peek(r->cache, &r->cached->blocks, i, touch, &size);
+    if (p != NULL) {
+        rc = sst_check_cached(r, i, p, size);
+        if (rc == LOAM_OK) {
+            rc = sst_fit(c->alloc, MEM_ITER, &c->copy, &c->copy_cap, size + BEHIND);
+        }
+        if (rc == LOAM_OK) {
+            memcpy(c->copy, p, size);
+            memset(c->copy + size, 0, BEHIND);
+        }
+    }
+    epoch_exit();
+    return rc;
+}
+
+static int read_window(struct sst_cursor *c, uint64_t start, size_t n)
+{
+    const struct sst_reader *r = c->r;
+    c->window_size = 0;
+    int rc = sst_fit(c->alloc, MEM_ITER, &c->window, &c->window_cap, n);
+    if (rc == LOAM_OK) {
+        rc = sst_read_full(r->vfs, r->file, r->props.file_number, c->window, n, start);
+    }
+    if (rc == LOAM_OK) {
+        c->window_offset = start;
+        c->window_size = n;
+    }
+    return rc;
+}
+
+/* Brings the stored block into the window, more of the file with it when the walk is sequential. */
+static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
+{
+    uint64_t offset = c->r->index.offsets[i];
+    uint64_t size = c->r->index.sizes[i];
+    uint64_t window_end = c->window_offset + c->window_size;
+    if (c->window_size != 0 && offset >= c->window_offset && offset + size <= window_end) {
+        return LOAM_OK;
+    }
+    if (!sequential) {
+        c->read_next = READ_FIRST;
+        return read_window(c, offset, size);
+    }
+    /* Blocks written by several evictors are out of order by a little: what was skipped so far is
+     * still to come, so the next window begins where the last one ended. */
+    bool near = c->window_size != 0 && offset > window_end && offset - window_end <= GAP_MAX;
+    uint64_t start = near ? window_end : offset;
+    uint64_t ahead = (c->flags & SST_CURSOR_BACKGROUND) != 0 ? c->read_max : c->read_next;
+    uint64_t need = offset + size - start;
+    uint64_t left = c->r->footer.data_end - start;
+    uint64_t n = need > ahead ? need : ahead;
+    n = n < left ? n : left;
+    c->read_next = c->read_next < c->read_max / 2 ? c->read_next * 2 : c->read_max;
+    int rc = read_window(c, start, n);
+    if (rc != LOAM_OK && n != size) {
+        /* The trouble may be in bytes that nobody asked for. */
+        rc = read_window(c, offset, size);
+    }
+    return rc;
+}
+
+/* *data is the checked block, in place in the window or unpacked into the copy. */
+static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const uint8_t **data)
+{
+    struct sst_place at = sst_place_of(c->r, i);
+    struct sst_stored s;
+    int rc = fill_window(c, i, sequential);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    const uint8_t *p = c->window + (at.offset - c->window_offset);
+    rc = sst_stored_check(at, SST_DATA, p, c->r->index.sizes[i], c->r->props.max_block, &s);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    *data = s.payload; /* its trailer is BEHIND bytes */
+    if (s.codec != SST_CODEC_NONE) {
+        rc = sst_fit(c->alloc, MEM_ITER, &c->copy, &c->copy_cap, s.raw_size + BEHIND);
+        if (rc == LOAM_OK) {
+            rc = sst_unpack(&c->unpacker, at, &s, c->copy);
+            memset(c->copy + s.raw_size, 0, BEHIND);
+        }
+        *data = c->copy;
+    }
+    if (rc == LOAM_OK) {
+        rc = sst_check_block(c->r, i, *data, s.raw_size);
+    }
+    if (rc == LOAM_OK && (c->flags & SST_CURSOR_BACKGROUND) == 0 && c->r->cached != NULL) {
+        epoch_enter();
+        sst_offer_block(c->r, i, *data, s.raw_size, false);
+        epoch_exit();
+    }
+    return rc;
+}
+
+_Static_assert(BEHIND <= SST_TRAILER_SIZE, "a block in the window has its trailer behind it");
+
+/* Makes block i the present one, not yet at an entry. False: an error, in c->rc. */
+static bool load(struct sst_cursor *c, uint32_t i)
+{
+    assert(i < c->count);
+    if (c->block == i) {
+        return true;
+    }
+    bool background = (c->flags & SST_CURSOR_BACKGROUND) != 0;
+    bool sequential = c->block != NO_BLOCK ? i == c->block + 1 : background;
+    const uint8_t *data = NULL;
+    forget_block(c);
+    int rc = load_cached(c, i, sequential);
+    if (rc == LOAM_OK) {
+        c->cache_hits++;
+        data = c->copy;
+    } else if (rc == LOAM_NOTFOUND) {
+        c->cache_misses++;
+        rc = load_stored(c, i, sequential, &data);
+    }
+    if (rc != LOAM_OK) {
+        c->rc = rc;
+        return false;
+    }
+    block_cursor_init(&c->at, data, c->key);
+    c->block = i;
+    return true;
+}
+
+/* ---- moving ---- */
+
+/* A placement from anywhere: earlier errors are over, the cursor is not valid unless it succeeds. */
+static void start(struct sst_cursor *c)
+{
+    c->rc = LOAM_OK;
+    c->at.index = NO_BLOCK;
+}
+
+bool sst_cursor_first(struct sst_cursor *c)
+{
+    start(c);
+    return load(c, 0) && block_cursor_move(&c->at, 0);
+}
+
+bool sst_cursor_last(struct sst_cursor *c)
+{
+    start(c);
+    return load(c, c->count - 1) && block_cursor_move(&c->at, c->at.block.count - 1);
+}
+
+bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)
+{
+    start(c);
+    /* One block, or the next one when the key is in the gap behind the block's last entry or its
+     * versions go on there. */
+    for (uint32_t i = index_find(&c->r->index, key); i < c->count; i++) {
+        if (!load(c, i)) {
+            return false;
+        }
+        if (block_cursor_move(&c->at, block_seek(&c->at.block, c->r->cmp, key, tag))) {
+            return true;
+        }
+    }
+    c->at.index = NO_BLOCK;
+    return false;
+}
+
+bool sst_cursor_seek_before(struct sst_cursor *c, loam_slice key, uint64_t tag)
+{
+    if (sst_cursor_seek(c, key, tag)) {
+        return sst_cursor_prev(c);
+    }
+    return c->rc == LOAM_OK && sst_cursor_last(c);
+}
+
+bool sst_cursor_next_block(struct sst_cursor *c)
+{
+    c->at.index = NO_BLOCK;
+    if (c->rc != LOAM_OK || c->block == NO_BLOCK || c->block + 1 >= c->count) {
+        return false;
+    }
+    return load(c, c->block + 1) && block_cursor_move(&c->at, 0);
+}
+
+bool sst_cursor_prev_block(struct sst_cursor *c)
+{
+    c->at.index = NO_BLOCK;
+    if (c->rc != LOAM_OK || c->block == NO_BLOCK || c->block == 0) {
+        return false;
+    }
+    return load(c, c->block - 1) && block_cursor_move(&c->at, c->at.block.count - 1);
+}
+
+bool sst_cursor_next_key(struct sst_cursor *c)
+{
+    assert(sst_cursor_valid(c));
+    /* Inside the block the rests can be compared where they are. */
+    const struct block *b = &c->at.block;
+    const loam_comparator *cmp = c->r->cmp;
+    struct block_item now, next;
+    block_item(b, c->at.index, &now);
+    for (uint32_t i = c->at.index + 1; i < b->count; i++) {
+        block_item(b, i, &next);
+        if (key_compare(cmp, loam_bytes(now.rest, now.rest_size),
+                        loam_bytes(next.rest, next.rest_size)) != 0) {
+            return block_cursor_move(&c->at, i);
+        }
+    }
+    uint8_t *saved = c->key + c->key_cap / 2;
+    size_t size = c->at.entry.key.size;
+    memcpy(saved, c->at.entry.key.data, size);
+    bool valid = sst_cursor_next_block(c);
+    while (valid && key_compare(cmp, c->at.entry.key, loam_bytes(saved, size)) == 0) {
+        valid = sst_cursor_next(c);
+    }
+    return valid;
+}

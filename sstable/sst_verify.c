@@ -1,0 +1,190 @@
+/* sst_verify.c - Reads a whole table from disk and checks everything it says.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "sstable/sst_reader.h"
+
+#include "arena/hash.h"
+#include "arena/status.h"
+#include "sstable/block.h"
+
+#include "arena/poison.h"
+
+#define CHUNK ((size_t)256 << 10) /* bytes read at a time for the whole-file checksum */
+
+struct verifier {
+    const struct sst_reader *r;
+    struct sst_get_scratch scratch;
+    sst_damage_fn fn;
+    void *arg;
+    int rc;       /* first damage */
+    bool stopped; /* the callback had enough */
+    uint8_t *key; /* assembled keys, one entry */
+    size_t key_cap;
+    struct buf last_key;  /* last entry of the blocks so far */
+    struct buf separator; /* of the block before, in full */
+    uint64_t last_tag;
+    bool any; /* there is a last entry */
+    uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
+};
+
+/* Damage that loam_last_error() describes. */
+static void report(struct verifier *v, uint64_t offset, int rc)
+{
+    v->rc = v->rc == LOAM_OK ? rc : v->rc;
+    if (v->fn != NULL && v->fn(v->arg, offset, rc) != 0) {
+        v->stopped = true;
+    }
+}
+
+static void damage(struct verifier *v, uint64_t offset, const char *what)
+{
+    uint64_t file = v->r->props.file_number;
+    report(v, offset, FAIL_CORRUPT(file, offset, "table %llu: %s", (unsigned long long)file, what));
+}
+
+static void verify_file_sum(struct verifier *v, uint64_t *checksum)
+{
+    const struct sst_reader *r = v->r;
+    struct checksum_stream sum;
+    checksum_begin(&sum, 0);
+    for (uint64_t at = 0; at < r->props.file_size; at += CHUNK) {
+        uint64_t left = r->props.file_size - at;
+        size_t n = left < CHUNK ? (size_t)left : CHUNK;
+        int rc = sst_fit(v->scratch.alloc, MEM_ITER, &v->scratch.io, &v->scratch.io_cap, n);
+        if (rc == LOAM_OK) {
+            rc = sst_read_full(r->vfs, r->file, r->props.file_number, v->scratch.io, n, at);
+        }
+        if (rc != LOAM_OK) {
+            report(v, at, rc);
+            return;
+        }
+        checksum_add(&sum, v->scratch.io, n);
+    }
+    if (checksum != NULL) {
+        *checksum = checksum_end(&sum);
+    }
+}
+
+/* The separator of block i in full. */
+static void set_separator(struct verifier *v, uint32_t i)
+{
+    loam_slice prefix = index_prefix(&v->r->index);
+    loam_slice rest = index_rest(&v->r->index, i);
+    buf_set(&v->separator, prefix.data, prefix.size);
+    buf_append(&v->separator, rest.data, rest.size);
+}
+
+/* The first entry of a block follows the last one of the block before, and lies beyond the separator
+ * between the two unless a key's versions span them. */
+static const char *check_seam(const struct verifier *v, uint32_t block, const struct entry *e)
+{
+    const loam_comparator *cmp = v->r->cmp;
+    if (block == 0 && bytes_compare(e->key, v->r->props.smallest) != 0) {
+        return "the first key is not the smallest";
+    }
+    if (!v->any) {
+        return NULL;
+    }
+    int c = key_compare(cmp, buf_slice(&v->last_key), e->key);
+    if (c > 0 || (c == 0 && v->last_tag <= e->tag)) {
+        return "blocks are out of order";
+    }
+    int beyond = key_compare(cmp, buf_slice(&v->separator), e->key);
+    return beyond < 0 || (c == 0 && beyond == 0) ? NULL : "a key lies before its block";
+}
+
+static const char *check_hashes(const struct verifier *v, const struct block *b, uint32_t i,
+                                const struct entry *e)
+{
+    uint64_t hash = hash_key(e->key.data, e->key.size);
+    if (b->data[BLOCK_HEADER_SIZE + i] != fingerprint_of(hash)) {
+        return "a fingerprint is wrong";
+    }
+    return sst_may_contain(v->r, hash) ? NULL : "the filter misses a key";
+}
+
+static const char *check_entries(struct verifier *v, uint32_t block, const uint8_t *data)
+{
+    struct block_cursor c;
+    block_cursor_init(&c, data, v->key);
+    const char *what = NULL;
+    for (bool ok = block_cursor_move(&c, 0); ok && what == NULL; ok = block_cursor_next(&c)) {
+        const struct entry *e = &c.entry;
+        uint64_t seq = tag_seq(e->tag);
+        what = c.index == 0 ? check_seam(v, block, e) : NULL;
+        what = what == NULL ? check_hashes(v, &c.block, c.index, e) : what;
+        v->entries++;
+        v->deletes += tag_kind(e->tag) == ENTRY_DELETE;
+        v->raw_bytes += e->key.size + e->value.size;
+        v->min_seq = seq < v->min_seq ? seq : v->min_seq;
+        v->max_seq = seq > v->max_seq ? seq : v->max_seq;
+        if (c.index + 1 == c.block.count) {
+            buf_set(&v->last_key, e->key.data, e->key.size);
+            v->last_tag = e->tag;
+            v->any = true;
+        }
+    }
+    set_separator(v, block);
+    if (what == NULL &&
+        key_compare(v->r->cmp, buf_slice(&v->last_key), buf_slice(&v->separator)) > 0) {
+        what = "a key lies behind its block";
+    }
+    return what;
+}
+
+static void verify_block(struct verifier *v, uint32_t i)
+{
+    const struct sst_reader *r = v->r;
+    const uint8_t *data = NULL;
+    size_t size = 0;
+    int rc = sst_read_block(r, i, &v->scratch, &data, &size);
+    if (rc == LOAM_OK && !block_sum_matches(data, size, r->file_seed, i)) {
+        rc = FAIL_CORRUPT(r->props.file_number, r->index.offsets[i],
+                          "block %u of table %llu was written with changed contents", i,
+                          (unsigned long long)r->props.file_number);
+    }
+    if (rc != LOAM_OK) {
+        report(v, r->index.offsets[i], rc);
+        return;
+    }
+    const char *what = check_entries(v, i, data);
+    if (what != NULL) {
+        damage(v, r->index.offsets[i], what);
+    }
+}
+
+static void verify_totals(struct verifier *v)
+{
+    const struct sst_props *p = &v->r->props;
+    if (v->entries != p->entries || v->deletes != p->deletes || v->raw_bytes != p->raw_bytes ||
+        v->min_seq != p->min_seq || v->max_seq != p->max_seq) {
+        damage(v, v->r->footer.props.offset, "the properties do not match the entries");
+    }
+}
+
+int sst_verify(struct sst_reader *r, sst_damage_fn fn, void *arg, uint64_t *checksum)
+{
+    struct verifier v = {.r = r, .fn = fn, .arg = arg, .min_seq = UINT64_MAX};
+    sst_get_scratch_init(&v.scratch, r->alloc);
+    buf_init(&v.last_key, r->alloc, MEM_ITER);
+    buf_init(&v.separator, r->alloc, MEM_ITER);
+    v.rc = sst_fit(r->alloc, MEM_ITER, &v.key, &v.key_cap, (size_t)r->props.max_key + 16);
+    if (v.rc == LOAM_OK) {
+        verify_file_sum(&v, checksum);
+        for (uint32_t i = 0; i < r->index.count && !v.stopped; i++) {
+            verify_block(&v, i);
+        }
+    }
+    if (v.rc == LOAM_OK) {
+        verify_totals(&v);
+    }
+    if (v.last_key.oom || v.separator.oom) {
+        v.rc = FAIL(LOAM_E_NOMEM, "no memory to verify table %llu",
+                    (unsigned long long)r->props.file_number);
+    }
+    alloc_put(r->alloc, MEM_ITER, v.key, v.key_cap);
+    buf_free(&v.last_key);
+    buf_free(&v.separator);
+    sst_get_scratch_free(&v.scratch);
+    return v.rc;
+}

@@ -1,0 +1,491 @@
+/* memtable_test.c - The write buffer against a sorted list of versions.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: an array of all versions added, sorted by (keyspace, key in its order, tag falling). Gets
+ * at random snapshots and random walks of cursors are compared with it entry by entry.
+ */
+#include <criterion/criterion.h>
+
+#include "arena/hash.h"
+#include "arena/random.h"
+#include "arena/sync.h"
+#include "memtable/memtable.h"
+#include "tests/support/check.h"
+
+static struct alloc memory;
+static struct chunk_pool pool;
+
+static void setup(void)
+{
+    alloc_init(&memory, NULL, UINT64_MAX);
+    CHECK_EQ(chunk_pool_init(&pool, &memory, 256 << 10, 16), LOAM_OK);
+}
+
+static void teardown(void)
+{
+    chunk_pool_destroy(&pool);
+    CHECK_EQ(alloc_used(&memory), 0);
+}
+
+TestSuite(memtable, .init = setup, .fini = teardown);
+
+static int compare_backwards(void *ctx, loam_slice a, loam_slice b)
+{
+    (void)ctx;
+    return bytes_compare(b, a);
+}
+
+static const loam_comparator backwards = {
+    .struct_size = sizeof backwards, .name = "backwards", .compare = compare_backwards};
+
+/* Odd keyspaces run backwards. */
+static const loam_comparator *order_of(void *ctx, uint32_t ks)
+{
+    (void)ctx;
+    return ks % 2 == 1 ? &backwards : NULL;
+}
+
+static struct memtable *make(size_t bytes, size_t limit)
+{
+    struct memtable_options o = {.alloc = &memory,
+                                 .pool = &pool,
+                                 .bytes = bytes,
+                                 .hard_limit = limit,
+                                 .comparator = order_of,
+                                 .id = 77};
+    struct memtable *m = NULL;
+    CHECK_EQ(memtable_create(&o, &m), LOAM_OK);
+    return m;
+}
+
+static int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t tag, loam_slice value)
+{
+    return memtable_add(m, ks, key, hash_key(key.data, key.size), tag, value);
+}
+
+static int get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t snapshot, struct entry *e)
+{
+    return memtable_get(m, ks, key, hash_key(key.data, key.size), snapshot, e);
+}
+
+/* ---- the oracle ---- */
+
+struct version {
+    uint32_t ks;
+    uint64_t tag;
+    unsigned char key[1400];
+    size_t key_size;
+    size_t value_size; /* bytes (unsigned char)(tag >> 8 + i) */
+};
+
+static int version_order(const void *x, const void *y)
+{
+    const struct version *a = x, *b = y;
+    if (a->ks != b->ks) {
+        return a->ks < b->ks ? -1 : 1;
+    }
+    int c = key_compare(order_of(NULL, a->ks), loam_bytes(a->key, a->key_size),
+                        loam_bytes(b->key, b->key_size));
+    return c != 0 ? c : (a->tag < b->tag) - (a->tag > b->tag);
+}
+
+static uint64_t test_seed(void)
+{
+    const char *s = getenv("LOAM_SEED");
+    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : clock_nanos();
+    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+static const uint32_t spaces[] = {0, 1, 2, 7, 65534, 65535, 65536, UINT32_MAX};
+
+/* Few distinct keys, many that differ late or only in length. */
+static void random_key(struct random *r, struct version *v)
+{
+    static const unsigned char letters[] = {0, 1, 'a', 0x7f, 0x80, 0xff};
+    v->ks = spaces[random_below(r, 8)];
+    v->key_size = random_below(r, random_below(r, 30) == 0 ? 1400 : 12);
+    memset(v->key, 'k', sizeof v->key);
+    for (size_t i = 0; i < 3 && v->key_size != 0; i++) {
+        v->key[random_below(r, v->key_size)] = letters[random_below(r, 6)];
+    }
+}
+
+static void check_entry(const struct entry *e, const struct version *v)
+{
+    unsigned char value[600];
+    CHECK_BYTES(e->key.data, e->key.size, v->key, v->key_size);
+    CHECK_EQ(e->tag, v->tag);
+    for (size_t i = 0; i < v->value_size; i++) {
+        value[i] = (unsigned char)((v->tag >> 8) + i);
+    }
+    CHECK_BYTES(e->value.data, e->value.size, value, v->value_size);
+}
+
+static void add_random(struct memtable *m, struct random *r, struct version *v, uint64_t seq)
+{
+    unsigned char value[600];
+    random_key(r, v);
+    bool put = random_below(r, 4) != 0;
+    v->tag = entry_tag(seq, put ? ENTRY_PUT : ENTRY_DELETE);
+    v->value_size = put ? random_below(r, 600) : 0;
+    for (size_t i = 0; i < v->value_size; i++) {
+        value[i] = (unsigned char)(seq + i);
+    }
+    if (random_below(r, 2) == 0) {
+        CHECK_EQ(memtable_reserve(m, 1, v->key_size + v->value_size), LOAM_OK);
+    }
+    CHECK_EQ(add(m, v->ks, loam_bytes(v->key, v->key_size), v->tag,
+                 loam_bytes(value, v->value_size)),
+             LOAM_OK);
+}
+
+static bool same_key(const struct version *a, const struct version *b)
+{
+    return a->ks == b->ks && a->key_size == b->key_size &&
+           memcmp(a->key, b->key, a->key_size) == 0;
+}
+
+static void check_gets(struct memtable *m, struct random *r, const struct version *all, size_t n,
+                       uint64_t top)
+{
+    for (int i = 0; i < 3000; i++) {
+        struct version want;
+        if (random_below(r, 2) == 0) {
+            random_key(r, &want);
+        } else {
+            want = all[random_below(r, n)];
+        }
+        uint64_t snapshot = random_below(r, 3) == 0 ? UINT64_MAX : random_below(r, top + 2);
+        const struct version *expected = NULL;
+        for (size_t k = 0; k < n; k++) {
+            if (same_key(&all[k], &want) && tag_seq(all[k].tag) <= snapshot &&
+                (expected == NULL || expected->tag < all[k].tag)) {
+                expected = &all[k];
+            }
+        }
+        struct entry e;
+        int rc = get(m, want.ks, loam_bytes(want.key, want.key_size), snapshot, &e);
+        CHECK_EQ(rc, expected != NULL ? LOAM_OK : LOAM_NOTFOUND);
+        if (expected != NULL) {
+            check_entry(&e, expected);
+        }
+    }
+}
+
+/* The range of one keyspace in the sorted array. */
+static void range_of(const struct version *all, size_t n, uint32_t ks, size_t *from, size_t *to)
+{
+    for (*from = 0; *from < n && all[*from].ks < ks; (*from)++) {
+    }
+    for (*to = *from; *to < n && all[*to].ks == ks; (*to)++) {
+    }
+}
+
+static void check_walks(struct memtable *m, struct random *r, const struct version *all, size_t n)
+{
+    for (int walk = 0; walk < 300; walk++) {
+        uint32_t ks = spaces[random_below(r, 8)];
+        size_t from, to;
+        range_of(all, n, ks, &from, &to);
+        struct memtable_cursor c;
+        memtable_cursor_init(&c, m, ks);
+        CHECK(!memtable_cursor_valid(&c));
+        CHECK(!memtable_cursor_next(&c) && !memtable_cursor_prev(&c));
+        size_t at; /* `to` or SIZE_MAX: off */
+        bool ok;
+        uint64_t how = random_below(r, 4);
+        if (how == 0) {
+            ok = memtable_cursor_first(&c);
+            at = from;
+        } else if (how == 1) {
+            ok = memtable_cursor_last(&c);
+            at = to - 1;
+        } else {
+            struct version want;
+            random_key(r, &want);
+            if (how == 2 && from != to) {
+                want = all[from + random_below(r, to - from)];
+            }
+            want.ks = ks;
+            want.tag = random_below(r, 2) == 0 ? UINT64_MAX : random_below(r, 4000) << 8;
+            ok = memtable_cursor_seek(&c, loam_bytes(want.key, want.key_size), want.tag);
+            for (at = from; at < to && version_order(&all[at], &want) < 0; at++) {
+            }
+        }
+        for (int step = 0; step < 100; step++) {
+            bool valid = at >= from && at < to;
+            CHECK_EQ(ok, valid);
+            CHECK_EQ(memtable_cursor_valid(&c), valid);
+            if (!valid) {
+                CHECK(!memtable_cursor_next(&c) && !memtable_cursor_next_key(&c));
+                break;
+            }
+            struct entry e;
+            memtable_cursor_entry(&c, &e);
+            check_entry(&e, &all[at]);
+            uint64_t move = random_below(r, 10);
+            if (move < 5) {
+                ok = memtable_cursor_next(&c);
+                at++;
+            } else if (move < 9) {
+                ok = memtable_cursor_prev(&c);
+                at = at == from ? to : at - 1;
+            } else {
+                ok = memtable_cursor_next_key(&c);
+                size_t key = at;
+                while (at < to && same_key(&all[at], &all[key])) {
+                    at++;
+                }
+            }
+        }
+    }
+}
+
+static void model(size_t n, size_t bytes)
+{
+    struct random r;
+    random_init(&r, test_seed());
+    struct memtable *m = make(bytes, 0);
+    struct version *all = calloc(n, sizeof *all);
+    CHECK(all != NULL);
+    CHECK(memtable_empty(m));
+    for (size_t i = 0; i < n; i++) {
+        /* Mostly in order of sequence, sometimes a bit late, as concurrent writers are. */
+        add_random(m, &r, &all[i], (i ^ (random_below(&r, 8) == 0 ? 0u : 1u)) * 2 + i % 2);
+    }
+    CHECK_EQ(memtable_count(m), n);
+    CHECK(!memtable_empty(m));
+    check_gets(m, &r, all, n, 2 * n + 2);
+    qsort(all, n, sizeof *all, version_order);
+    check_walks(m, &r, all, n);
+    for (uint32_t i = 0; i < 8; i++) {
+        uint32_t found = 1;
+        size_t k = 0;
+        while (k < n && all[k].ks < spaces[i]) {
+            k++;
+        }
+        CHECK_EQ(memtable_next_ks(m, spaces[i], &found), k < n ? LOAM_OK : LOAM_NOTFOUND);
+        CHECK(k == n || found == all[k].ks);
+    }
+    free(all);
+    memtable_destroy(m);
+}
+
+Test(memtable, agrees_with_the_model)
+{
+    model(2000, 4 << 20);
+}
+
+Test(memtable, agrees_with_the_model_when_filter_and_index_are_far_too_small)
+{
+    model(3000, 0);
+}
+
+Test(memtable, an_empty_one_answers)
+{
+    struct memtable *m = make(1 << 20, 0);
+    struct memtable_cursor c;
+    struct entry e;
+    uint32_t ks;
+    memtable_cursor_init(&c, m, 3);
+    CHECK(!memtable_cursor_first(&c) && !memtable_cursor_last(&c));
+    CHECK(!memtable_cursor_seek(&c, LOAM_LIT("a"), UINT64_MAX));
+    CHECK_EQ(get(m, 3, LOAM_LIT("a"), SEQ_MAX, &e), LOAM_NOTFOUND);
+    CHECK_EQ(memtable_next_ks(m, 0, &ks), LOAM_NOTFOUND);
+    CHECK_EQ(memtable_bytes(m), 0);
+    CHECK_EQ(memtable_count(m), 0);
+    CHECK_EQ(memtable_id(m), 77);
+    memtable_destroy(m);
+    memtable_destroy(NULL);
+}
+
+Test(memtable, f08_a_delete_of_a_key_not_held_is_an_entry)
+{
+    struct memtable *m = make(1 << 20, 0);
+    struct entry e;
+    CHECK_EQ(add(m, 0, LOAM_LIT("elsewhere"), entry_tag(5, ENTRY_DELETE), LOAM_LIT("")), LOAM_OK);
+    CHECK_EQ(get(m, 0, LOAM_LIT("elsewhere"), 5, &e), LOAM_OK);
+    CHECK_EQ(tag_kind(e.tag), ENTRY_DELETE);
+    CHECK_EQ(e.value.size, 0);
+    CHECK_EQ(get(m, 0, LOAM_LIT("elsewhere"), 4, &e), LOAM_NOTFOUND);
+    memtable_destroy(m);
+}
+
+Test(memtable, f09_f11_overwrites_and_deletes_leave_older_snapshots_alone)
+{
+    struct memtable *m = make(1 << 20, 0);
+    struct entry e;
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(1, ENTRY_PUT), LOAM_LIT("one")), LOAM_OK);
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(2, ENTRY_DELETE), LOAM_LIT("")), LOAM_OK);
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(3, ENTRY_PUT), LOAM_LIT("three")), LOAM_OK);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), 1, &e), LOAM_OK);
+    CHECK_BYTES(e.value.data, e.value.size, "one", 3);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), 2, &e), LOAM_OK);
+    CHECK_EQ(tag_kind(e.tag), ENTRY_DELETE);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), SEQ_MAX, &e), LOAM_OK);
+    CHECK_BYTES(e.value.data, e.value.size, "three", 5);
+    memtable_destroy(m);
+}
+
+Test(memtable, f12_counts_every_entry_once)
+{
+    struct memtable *m = make(1 << 20, 0);
+    for (uint64_t i = 1; i <= 1000; i++) {
+        uint64_t key = i % 10;
+        CHECK_EQ(add(m, 0, loam_bytes(&key, 8), entry_tag(i, i % 3 == 0 ? ENTRY_DELETE : ENTRY_PUT),
+                     LOAM_LIT("")),
+                 LOAM_OK);
+        CHECK_EQ(memtable_count(m), i);
+    }
+    memtable_destroy(m);
+}
+
+Test(memtable, f13_the_limit_is_an_error_and_what_was_reserved_fits)
+{
+    struct random r;
+    random_init(&r, test_seed());
+    struct memtable *m = make(1 << 20, 2 << 20);
+    static unsigned char value[9000];
+    uint64_t seq = 0, added = 0;
+    for (;;) {
+        size_t n = 1 + random_below(&r, 50), bytes = 0, keys[50], values[50];
+        for (size_t i = 0; i < n; i++) {
+            keys[i] = random_below(&r, random_below(&r, 50) == 0 ? 5000 : 40);
+            values[i] = random_below(&r, random_below(&r, 50) == 0 ? sizeof value : 100);
+            bytes += keys[i] + values[i];
+        }
+        int rc = memtable_reserve(m, n, bytes);
+        if (rc != LOAM_OK) {
+            CHECK_EQ(rc, LOAM_E_BUDGET);
+            break;
+        }
+        for (size_t i = 0; i < n; i++) {
+            memset(value, (int)random_below(&r, 256), keys[i]);
+            CHECK_EQ(add(m, (uint32_t)random_below(&r, 2) * 70000, loam_bytes(value, keys[i]),
+                         entry_tag(++seq, ENTRY_PUT), loam_bytes(value, values[i])),
+                     LOAM_OK);
+            added++;
+        }
+    }
+    CHECK(memtable_reserved(m) <= 2 << 20);
+    CHECK(memtable_bytes(m) > 1 << 20);
+    /* Without a reservation it fails at some point, and then nothing was added. */
+    int rc;
+    do {
+        rc = add(m, 0, LOAM_LIT("key"), entry_tag(++seq, ENTRY_PUT), loam_bytes(value, 500));
+        added += rc == LOAM_OK;
+    } while (rc == LOAM_OK);
+    CHECK_EQ(rc, LOAM_E_BUDGET);
+    struct entry e;
+    if (get(m, 0, LOAM_LIT("key"), SEQ_MAX, &e) == LOAM_OK) {
+        CHECK(tag_seq(e.tag) < seq);
+    }
+    CHECK_EQ(memtable_count(m), added);
+    memtable_destroy(m);
+}
+
+Test(memtable, f19_keys_and_values_over_their_limits_are_refused)
+{
+    struct memtable *m = make(1 << 20, 0);
+    CHECK_EQ(memtable_add(m, 0, loam_bytes("", MEMTABLE_MAX_KEY + 1), 0, 1 << 8 | ENTRY_PUT,
+                          LOAM_LIT("")),
+             LOAM_E_TOOBIG);
+    CHECK_EQ(memtable_add(m, 0, LOAM_LIT("k"), 0, 1 << 8 | ENTRY_PUT,
+                          loam_bytes("", ((size_t)1 << 32) + 5)),
+             LOAM_E_TOOBIG);
+    CHECK(memtable_empty(m));
+    static unsigned char key[MEMTABLE_MAX_KEY];
+    struct entry e;
+    for (uint64_t i = 0; i < 20; i++) {
+        key[sizeof key - 1] = (unsigned char)i;
+        CHECK_EQ(memtable_reserve(m, 1, sizeof key + 8), LOAM_OK);
+        CHECK_EQ(add(m, 0, loam_bytes(key, sizeof key), entry_tag(i + 1, ENTRY_PUT),
+                     loam_bytes(&i, 8)),
+                 LOAM_OK);
+    }
+    for (uint64_t i = 0; i < 20; i++) {
+        key[sizeof key - 1] = (unsigned char)i;
+        CHECK_EQ(get(m, 0, loam_bytes(key, sizeof key), SEQ_MAX, &e), LOAM_OK);
+        CHECK_BYTES(e.value.data, e.value.size, &i, 8);
+        CHECK_BYTES(e.key.data, e.key.size, key, sizeof key);
+    }
+    memtable_destroy(m);
+}
+
+Test(memtable, large_values_round_trip)
+{
+    struct memtable *m = make(1 << 20, 0);
+    size_t size = (size_t)24 << 20;
+    unsigned char *value = malloc(size);
+    memset(value, 5, size);
+    value[size - 1] = 9;
+    CHECK_EQ(memtable_reserve(m, 1, size + 1), LOAM_OK);
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(1, ENTRY_PUT), loam_bytes(value, size)), LOAM_OK);
+    struct entry e;
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), 1, &e), LOAM_OK);
+    CHECK_BYTES(e.value.data, e.value.size, value, size);
+    CHECK(memtable_bytes(m) >= size && memtable_bytes(m) < size + (1 << 20));
+    free(value);
+    memtable_destroy(m);
+}
+
+Test(memtable, f07_fill_and_drop_cycles_map_nothing_new)
+{
+    uint64_t maps = 0, held = 0;
+    for (int cycle = 0; cycle < 8; cycle++) {
+        struct memtable *m = make(1 << 20, 0);
+        for (uint64_t i = 0; i < 8000; i++) {
+            uint64_t key = i * 0x9e3779b97f4a7c15u;
+            CHECK_EQ(add(m, 0, loam_bytes(&key, 8), entry_tag(i + 1, ENTRY_PUT),
+                         loam_bytes("0123456789012345678901234567890123456789", 40)),
+                     LOAM_OK);
+        }
+        memtable_destroy(m);
+        if (cycle == 0) {
+            maps = chunk_pool_stats(&pool).map_calls;
+            held = alloc_used(&memory);
+        }
+    }
+    CHECK_EQ(chunk_pool_stats(&pool).map_calls, maps);
+    CHECK_EQ(alloc_used(&memory), held);
+}
+
+Test(memtable, adding_and_reading_call_no_allocator)
+{
+    struct memtable *m = make(1 << 20, 0);
+    CHECK_EQ(add(m, 0, LOAM_LIT("first"), entry_tag(1, ENTRY_PUT), LOAM_LIT("v")), LOAM_OK);
+    uint64_t calls = alloc_calls();
+    for (uint64_t i = 2; i < 3000; i++) {
+        struct entry e;
+        CHECK_EQ(memtable_reserve(m, 1, 16), LOAM_OK);
+        CHECK_EQ(add(m, 0, loam_bytes(&i, 8), entry_tag(i, ENTRY_PUT), loam_bytes(&i, 8)), LOAM_OK);
+        CHECK_EQ(get(m, 0, loam_bytes(&i, 8), SEQ_MAX, &e), LOAM_OK);
+    }
+    CHECK_EQ(alloc_calls(), calls);
+    memtable_destroy(m);
+}
+
+Test(memtable, equal_keys_of_different_bytes_are_one_key_under_a_comparator)
+{
+    /* Keyspace 1 compares by its comparator only, so differing hashes must not hide a key. */
+    struct memtable *m = make(1 << 20, 0);
+    struct entry e;
+    CHECK_EQ(memtable_add(m, 1, LOAM_LIT("k"), 1, entry_tag(1, ENTRY_PUT), LOAM_LIT("v")), LOAM_OK);
+    CHECK_EQ(memtable_get(m, 1, LOAM_LIT("k"), UINT64_MAX, SEQ_MAX, &e), LOAM_OK);
+    memtable_destroy(m);
+}
+
+Test(memtable, without_memory_it_is_not_created)
+{
+    struct memtable_options o = {.alloc = &memory, .pool = &pool, .bytes = 1 << 20};
+    struct memtable *m = NULL;
+    o.hard_limit = 1000;
+    CHECK_EQ(memtable_create(&o, &m), LOAM_E_BUDGET);
+    memory.limit = alloc_used(&memory) + 100;
+    CHECK_EQ(memtable_create(&o, &m), LOAM_E_NOMEM);
+    memory.limit = alloc_used(&memory) + 5000;
+    o.hard_limit = 0;
+    CHECK_EQ(memtable_create(&o, &m), LOAM_E_NOMEM);
+    CHECK(m == NULL);
+}

@@ -1,0 +1,220 @@
+/* skiplist_stress.c - Writers, readers and cursors at once in one memtable, with threads that come and go.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: an entry's value repeats its tag and its key's hash, so a torn or foreign entry is seen. A
+ * thread must find what it added itself, and what others had published before. Cursors must see
+ * rising keys and falling tags. At the end all entries are there, and skiplist_check() finds every
+ * level sorted and every tower linked.
+ */
+#include <pthread.h>
+
+#include "arena/hash.h"
+#include "arena/random.h"
+#include "arena/sync.h"
+#include "arena/thread_slot.h"
+#include "memtable/memtable.h"
+#include "tests/support/check.h"
+#include "tests/support/stress.h"
+
+#define KEYS 3000
+
+struct shared {
+    struct alloc memory;
+    struct chunk_pool pool;
+    struct memtable *table;
+    _Atomic uint64_t next_seq;
+    _Atomic uint64_t published[KEYS]; /* a sequence number that every get must reach */
+    uint64_t adds;                    /* per writer */
+    uint64_t keys;
+};
+
+static void shared_init(struct shared *s, size_t bytes, uint64_t keys, uint64_t adds)
+{
+    memset(s, 0, sizeof *s);
+    alloc_init(&s->memory, NULL, UINT64_MAX);
+    CHECK_EQ(chunk_pool_init(&s->pool, &s->memory, 256 << 10, 8), LOAM_OK);
+    struct memtable_options o = {.alloc = &s->memory, .pool = &s->pool, .bytes = bytes};
+    CHECK_EQ(memtable_create(&o, &s->table), LOAM_OK);
+    atom_store(&s->next_seq, 1, relaxed);
+    s->adds = adds;
+    s->keys = keys;
+}
+
+static void key_of(uint64_t number, char key[17])
+{
+    snprintf(key, 17, "%016llu", (unsigned long long)(number * 2654435761u % 1000000007u));
+}
+
+static void add_one(struct shared *s, uint64_t number)
+{
+    char key[17];
+    key_of(number, key);
+    uint64_t hash = hash_key(key, 16);
+    uint64_t seq = atom_add(&s->next_seq, 1, relaxed);
+    uint64_t value[2] = {entry_tag(seq, ENTRY_PUT), hash};
+    CHECK_EQ(memtable_reserve(s->table, 1, 32), LOAM_OK);
+    CHECK_EQ(memtable_add(s->table, number % 2, loam_bytes(key, 16), hash, value[0],
+                          loam_bytes(value, 16)),
+             LOAM_OK);
+    uint64_t seen = atom_load(&s->published[number], relaxed);
+    while (seen < seq && !atom_cas(&s->published[number], &seen, seq, release, relaxed)) {
+    }
+}
+
+static void check_entry(const struct entry *e)
+{
+    uint64_t value[2];
+    CHECK_EQ(e->key.size, 16);
+    CHECK_EQ(e->value.size, 16);
+    memcpy(value, e->value.data, 16);
+    CHECK_EQ(value[0], e->tag);
+    CHECK_EQ(value[1], hash_key(e->key.data, 16));
+}
+
+static void get_one(struct shared *s, uint64_t number)
+{
+    char key[17];
+    key_of(number, key);
+    uint64_t seq = atom_load(&s->published[number], acquire);
+    struct entry e;
+    int rc = memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), SEQ_MAX, &e);
+    if (rc != LOAM_OK) {
+        CHECK_EQ(rc, LOAM_NOTFOUND);
+        CHECK_EQ(seq, 0);
+        return;
+    }
+    CHECK(tag_seq(e.tag) >= seq);
+    check_entry(&e);
+    if (seq != 0) {
+        CHECK_EQ(memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), seq,
+                              &e),
+                 LOAM_OK);
+        CHECK_EQ(tag_seq(e.tag), seq);
+    }
+}
+
+/* Walks a keyspace; returns the number of entries seen. */
+static uint64_t walk(struct shared *s, uint32_t ks, bool forward)
+{
+    struct memtable_cursor c;
+    memtable_cursor_init(&c, s->table, ks);
+    uint64_t n = 0;
+    struct entry last = {.tag = 0}, e;
+    bool ok = forward ? memtable_cursor_first(&c) : memtable_cursor_last(&c);
+    while (ok) {
+        memtable_cursor_entry(&c, &e);
+        check_entry(&e);
+        if (n++ != 0) {
+            int order = bytes_compare(last.key, e.key);
+            order = order != 0 ? order : (last.tag < e.tag) - (last.tag > e.tag);
+            CHECK(forward ? order < 0 : order > 0);
+        }
+        last = e;
+        ok = forward ? memtable_cursor_next(&c) : memtable_cursor_prev(&c);
+    }
+    return n;
+}
+
+static void mixed_work(struct crew_member *m)
+{
+    struct shared *s = m->shared;
+    struct random r;
+    random_init(&r, m->seed);
+    for (uint64_t i = 0; i < s->adds; i++) {
+        if (m->index % 2 == 0) {
+            uint64_t number = random_below(&r, s->keys);
+            add_one(s, number);
+            get_one(s, number);
+        }
+        get_one(s, random_below(&r, s->keys));
+        if (m->index % 2 == 1 && i % 500 == 0) {
+            walk(s, (uint32_t)random_below(&r, 2), random_below(&r, 2) == 0);
+        }
+    }
+}
+
+static void finish(struct shared *s)
+{
+    uint64_t added = atom_load(&s->next_seq, relaxed) - 1;
+    CHECK_EQ(memtable_count(s->table), added);
+    CHECK_EQ(walk(s, 0, true) + walk(s, 1, true), added);
+    CHECK_EQ(walk(s, 0, false) + walk(s, 1, false), added);
+    struct memtable_cursor c;
+    memtable_cursor_init(&c, s->table, 0);
+    const char *broken = skiplist_check(c.at.list);
+    if (broken != NULL) {
+        CHECK_FAIL_("%s", broken);
+    }
+    memtable_destroy(s->table);
+    CHECK_EQ(chunk_pool_stats(&s->pool).out, 0);
+    chunk_pool_destroy(&s->pool);
+    CHECK_EQ(alloc_used(&s->memory), 0);
+}
+
+STRESS(skiplist, f15_f16_f17_writers_readers_and_cursors_agree)
+{
+    static struct shared s;
+    shared_init(&s, 1 << 20, KEYS, 3000 * stress_scale);
+    crew_run(8, mixed_work, &s, seed);
+    finish(&s);
+}
+
+STRESS(skiplist, few_hot_keys_with_a_filter_and_index_too_small)
+{
+    static struct shared s;
+    shared_init(&s, 0, 5, 2000 * stress_scale);
+    crew_run(8, mixed_work, &s, seed);
+    finish(&s);
+    shared_init(&s, 0, KEYS, 2000 * stress_scale);
+    crew_run(8, mixed_work, &s, seed);
+    finish(&s);
+}
+
+/* All threads insert the same ascending keys at once: every level-0 link is fought for. */
+static void ascend(struct crew_member *m)
+{
+    struct shared *s = m->shared;
+    for (uint64_t i = 0; i < KEYS; i++) {
+        add_one(s, i);
+        get_one(s, i);
+    }
+}
+
+STRESS(skiplist, the_same_keys_inserted_by_all_at_once)
+{
+    static struct shared s;
+    shared_init(&s, 1 << 20, KEYS, 0);
+    crew_run(8, ascend, &s, seed);
+    finish(&s);
+}
+
+static void *short_life(void *arg)
+{
+    struct shared *s = arg;
+    for (uint64_t i = 0; i < 20; i++) {
+        add_one(s, i * 37 % KEYS);
+        get_one(s, i * 37 % KEYS);
+    }
+    return NULL;
+}
+
+static void churn(struct crew_member *m)
+{
+    for (int i = 0; i < 40; i++) {
+        pthread_t t;
+        CHECK_EQ(pthread_create(&t, NULL, short_life, m->shared), 0);
+        short_life(m->shared);
+        if (i % 8 == 0) {
+            thread_slot_detach();
+        }
+        CHECK_EQ(pthread_join(t, NULL), 0);
+    }
+}
+
+STRESS(skiplist, f02_f12_threads_may_come_and_go)
+{
+    static struct shared s;
+    shared_init(&s, 1 << 20, KEYS, 0);
+    crew_run(8, churn, &s, seed);
+    finish(&s);
+}

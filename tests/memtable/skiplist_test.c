@@ -1,0 +1,273 @@
+/* skiplist_test.c - Structure of the list: order, towers, version chains, cost of inserts and walks.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: skiplist_check() verifies every level and chain; numbers of comparisons are counted through
+ * a comparator. Contents against a model are in memtable_test.c. Defects of earlier lists (F..) that
+ * are no behaviour of this one: F10 and F14 (snapshot numbers and sealing are the caller's), F18 (no
+ * shared counter exists), F22 (the stress tests run this very code).
+ */
+#include <criterion/criterion.h>
+
+#include "arena/random.h"
+#include "arena/sync.h"
+#include "memtable/skiplist.h"
+#include "tests/support/check.h"
+
+static struct alloc memory;
+static struct chunk_pool pool;
+static struct arena nodes, values;
+static struct skiplist list;
+static uint64_t compares;
+
+static int compare_counting(void *ctx, loam_slice a, loam_slice b)
+{
+    (void)ctx;
+    compares++;
+    return bytes_compare(a, b);
+}
+
+static const loam_comparator counting = {
+    .struct_size = sizeof counting, .name = "counting", .compare = compare_counting};
+
+/* Keyspace 9 counts. */
+static const loam_comparator *order_of(void *ctx, uint32_t ks)
+{
+    (void)ctx;
+    return ks == 9 ? &counting : NULL;
+}
+
+static void setup(void)
+{
+    alloc_init(&memory, NULL, UINT64_MAX);
+    CHECK_EQ(chunk_pool_init(&pool, &memory, 256 << 10, 4), LOAM_OK);
+    CHECK_EQ(arena_init(&nodes, &pool, arena_new_ids(1), 16 << 10, ARENA_NO_LIMIT), LOAM_OK);
+    CHECK_EQ(arena_init(&values, &pool, arena_new_ids(1), 16 << 10, ARENA_NO_LIMIT), LOAM_OK);
+    skiplist_init(&list, &nodes, &values, order_of, NULL);
+}
+
+static void teardown(void)
+{
+    const char *broken = skiplist_check(&list);
+    if (broken != NULL) {
+        CHECK_FAIL_("%s", broken);
+    }
+    arena_destroy(&values);
+    arena_destroy(&nodes);
+    chunk_pool_destroy(&pool);
+    CHECK_EQ(alloc_used(&memory), 0);
+}
+
+TestSuite(skiplist, .init = setup, .fini = teardown);
+
+static int insert(uint32_t ks, loam_slice key, uint64_t tag, loam_slice value)
+{
+    struct skiplist_target t = skiplist_target(&list, ks, key);
+    struct skiplist_place p;
+    skiplist_locate(&list, &t, &p);
+    return skiplist_link(&list, &p, tag, value);
+}
+
+static void insert_number(uint32_t ks, uint64_t n, uint64_t tag)
+{
+    char key[24];
+    snprintf(key, sizeof key, "%016llu", (unsigned long long)n);
+    CHECK_EQ(insert(ks, loam_bytes(key, 16), tag, loam_bytes(&tag, 8)), LOAM_OK);
+}
+
+static uint64_t test_seed(void)
+{
+    const char *s = getenv("LOAM_SEED");
+    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : clock_nanos();
+    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+Test(skiplist, f15_f16_every_level_is_sorted_and_every_tower_linked)
+{
+    struct random r;
+    random_init(&r, test_seed());
+    CHECK(skiplist_empty(&list));
+    for (uint64_t i = 1; i <= 20000; i++) {
+        insert_number((uint32_t)random_below(&r, 3), random_below(&r, 15000), i << 8);
+        if ((i & (i - 1)) == 0) {
+            const char *broken = skiplist_check(&list);
+            cr_assert(broken == NULL, "%s", broken);
+        }
+    }
+    CHECK_EQ(skiplist_count(&list), 20000);
+    CHECK(atom_load(&list.height, relaxed) >= 5);
+}
+
+Test(skiplist, descending_and_interleaved_runs_keep_the_order)
+{
+    for (uint64_t i = 0; i < 3000; i++) {
+        insert_number(0, 100000 - i, 1);
+        insert_number(0, 200000 + i, 1);
+        insert_number(1, i * 7919 % 3000, 1);
+    }
+}
+
+Test(skiplist, ascending_inserts_compare_a_bounded_number_of_times)
+{
+    insert_number(9, 1u << 30, 1);
+    for (uint64_t i = 0; i < 1000; i++) {
+        insert_number(9, i, 1);
+    }
+    compares = 0;
+    for (uint64_t i = 1000; i < 5000; i++) {
+        insert_number(9, i, 1);
+    }
+    CHECK(compares <= 4000 * 2);
+}
+
+Test(skiplist, searches_compare_a_logarithmic_number_of_times)
+{
+    struct random r;
+    random_init(&r, test_seed());
+    for (uint64_t i = 0; i < 20000; i++) {
+        insert_number(9, i * 7919 % 20000, 1);
+    }
+    compares = 0;
+    for (int i = 0; i < 1000; i++) {
+        char key[24];
+        struct entry e;
+        snprintf(key, sizeof key, "%016llu", (unsigned long long)random_below(&r, 20000));
+        CHECK_EQ(skiplist_get(&list, 9, loam_bytes(key, 16), UINT64_MAX, &e), LOAM_OK);
+    }
+    CHECK(compares < 1000 * 60);
+}
+
+Test(skiplist, a_very_long_chain_is_searched_and_walked_quickly)
+{
+    enum { VERSIONS = 200000 };
+    struct entry e;
+    for (uint64_t i = 1; i <= VERSIONS; i++) {
+        CHECK_EQ(insert(0, LOAM_LIT("hot"), i << 8, loam_bytes(&i, 8)), LOAM_OK);
+    }
+    CHECK_EQ(insert(0, LOAM_LIT("a"), 1 << 8, LOAM_LIT("")), LOAM_OK);
+    for (uint64_t i = 1; i <= VERSIONS; i += 7) {
+        CHECK_EQ(skiplist_get(&list, 0, LOAM_LIT("hot"), i << 8 | 0xff, &e), LOAM_OK);
+        CHECK_EQ(e.tag, i << 8);
+    }
+    CHECK_EQ(skiplist_get(&list, 0, LOAM_LIT("hot"), 255, &e), LOAM_NOTFOUND);
+    struct skiplist_cursor c;
+    skiplist_cursor_init(&c, &list, 0);
+    CHECK(skiplist_cursor_last(&c));
+    for (uint64_t i = 1; i <= VERSIONS; i++) {
+        skiplist_cursor_entry(&c, &e);
+        CHECK_EQ(e.tag, i << 8);
+        CHECK(skiplist_cursor_prev(&c));
+    }
+    skiplist_cursor_entry(&c, &e);
+    CHECK_BYTES(e.key.data, e.key.size, "a", 1);
+}
+
+Test(skiplist, versions_may_arrive_in_any_order)
+{
+    struct random r;
+    random_init(&r, test_seed());
+    uint64_t tags[500];
+    for (uint64_t i = 0; i < 500; i++) {
+        tags[i] = i + 1;
+    }
+    for (size_t i = 500; i > 1; i--) {
+        size_t k = random_below(&r, i);
+        uint64_t t = tags[i - 1];
+        tags[i - 1] = tags[k];
+        tags[k] = t;
+    }
+    for (size_t i = 0; i < 500; i++) {
+        CHECK_EQ(insert(0, LOAM_LIT("k"), tags[i], loam_bytes(&tags[i], 8)), LOAM_OK);
+    }
+    struct skiplist_cursor c;
+    struct entry e;
+    skiplist_cursor_init(&c, &list, 0);
+    CHECK(skiplist_cursor_first(&c));
+    for (uint64_t want = 500; want > 0; want--) {
+        skiplist_cursor_entry(&c, &e);
+        CHECK_EQ(e.tag, want);
+        CHECK_EQ(skiplist_cursor_next(&c), want > 1);
+    }
+    CHECK(skiplist_cursor_last(&c));
+    for (uint64_t want = 1; want <= 500; want++) {
+        skiplist_cursor_entry(&c, &e);
+        CHECK_EQ(e.tag, want);
+        CHECK_EQ(skiplist_cursor_prev(&c), want < 500);
+        CHECK_EQ(skiplist_get(&list, 0, LOAM_LIT("k"), want, &e), LOAM_OK);
+        CHECK_EQ(e.tag, want);
+    }
+}
+
+Test(skiplist, f17_an_entry_is_allocated_once)
+{
+    uint64_t entries = 10000;
+    for (uint64_t i = 0; i < entries; i++) {
+        insert_number(0, i * 7919 % entries, (i + 1) << 8);
+    }
+    /* 12 bytes of node, a third of a link more, the key; 16 bytes of version, the value. */
+    CHECK(arena_used(&nodes) < entries * 32 + (40 << 10));
+    CHECK(arena_used(&values) < entries * 24 + (40 << 10));
+}
+
+Test(skiplist, f21_walks_backwards_and_seeks_under_a_comparator)
+{
+    for (uint64_t i = 0; i < 1000; i++) {
+        insert_number(9, i * 2, 1);
+    }
+    struct skiplist_cursor c;
+    struct entry e;
+    char key[24];
+    skiplist_cursor_init(&c, &list, 9);
+    CHECK(skiplist_cursor_seek(&c, LOAM_LIT("0000000000000999"), UINT64_MAX));
+    for (uint64_t want = 1000;; want -= 2) {
+        skiplist_cursor_entry(&c, &e);
+        snprintf(key, sizeof key, "%016llu", (unsigned long long)want);
+        CHECK_BYTES(e.key.data, e.key.size, key, 16);
+        if (!skiplist_cursor_prev(&c)) {
+            CHECK_EQ(want, 0);
+            break;
+        }
+    }
+    CHECK(!skiplist_cursor_valid(&c));
+}
+
+Test(skiplist, keys_that_differ_only_in_zero_bytes_or_length_are_different)
+{
+    static const unsigned char zeros[20];
+    for (size_t n = 0; n <= sizeof zeros; n++) {
+        CHECK_EQ(insert(0, loam_bytes(zeros, n), 1, loam_bytes(&n, sizeof n)), LOAM_OK);
+    }
+    CHECK_EQ(skiplist_count(&list), sizeof zeros + 1);
+    struct skiplist_cursor c;
+    struct entry e;
+    skiplist_cursor_init(&c, &list, 0);
+    CHECK(skiplist_cursor_first(&c));
+    for (size_t n = 0; n <= sizeof zeros; n++) {
+        skiplist_cursor_entry(&c, &e);
+        CHECK_EQ(e.key.size, n);
+        skiplist_cursor_next(&c);
+        CHECK_EQ(skiplist_get(&list, 0, loam_bytes(zeros, n), 1, &e), LOAM_OK);
+        CHECK_BYTES(e.value.data, e.value.size, &n, sizeof n);
+    }
+}
+
+Test(skiplist, nodes_and_values_may_share_an_arena)
+{
+    struct arena one;
+    struct skiplist s;
+    CHECK_EQ(arena_init(&one, &pool, arena_new_ids(1), 16 << 10, 1 << 20), LOAM_OK);
+    skiplist_init(&s, &one, &one, NULL, NULL);
+    uint64_t i = 0;
+    while (skiplist_ensure(&s, 1, 108) == LOAM_OK) {
+        i++;
+        uint64_t key = i * 0x9e3779b97f4a7c15u;
+        static const char value[100];
+        struct skiplist_target t = skiplist_target(&s, 0, loam_bytes(&key, 8));
+        struct skiplist_place p;
+        skiplist_locate(&s, &t, &p);
+        CHECK_EQ(skiplist_link(&s, &p, i, loam_bytes(value, sizeof value)), LOAM_OK);
+    }
+    CHECK(i > 5000);
+    CHECK(skiplist_check(&s) == NULL);
+    arena_destroy(&one);
+}

@@ -1,0 +1,25 @@
+# amalgamate.cmake - Writes the public header with the project's own includes replaced by their text.
+# SPDX-License-Identifier: Apache-2.0
+#
+# cmake -DROOT=<source dir> -DIN=<header> -DOUT=<file> -P amalgamate.cmake
+cmake_minimum_required(VERSION 3.25)
+file(READ "${ROOT}/${IN}" text)
+set(seen "")
+while(text MATCHES "#include \"([^\"]+)\"\n")
+    set(name "${CMAKE_MATCH_1}")
+    set(line "${CMAKE_MATCH_0}")
+    set(part "")
+    if(NOT name IN_LIST seen)
+        list(APPEND seen "${name}")
+        file(READ "${ROOT}/${name}" part)
+    endif()
+    string(FIND "${text}" "${line}" at)
+    string(LENGTH "${line}" length)
+    math(EXPR after "${at} + ${length}")
+    string(SUBSTRING "${text}" 0 ${at} head)
+    string(SUBSTRING "${text}" ${after} -1 tail)
+    string(REPLACE "${line}" "" tail "${tail}")
+    set(text "${head}${part}${tail}")
+endwhile()
+file(WRITE "${OUT}.new" "${text}")
+file(RENAME "${OUT}.new" "${OUT}")

@@ -1,0 +1,76 @@
+/* bench_report.h - The lines a benchmark prints, kept as rows for what is written at the end.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_TOOLS_BENCH_REPORT_H_
+#define LOAM_TOOLS_BENCH_REPORT_H_
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "tools/bench_engine.h"
+#include "tools/bench_flags.h"
+#include "tools/bench_stats.h"
+
+/* Nanoseconds. */
+struct bench_latency {
+    uint64_t count;
+    double mean, p50, p90, p99, p999, p9999, max;
+};
+
+/* One finished benchmark on one engine. */
+struct bench_row {
+    char name[64];
+    const char *engine;
+    uint64_t threads;
+    uint64_t ops;
+    double thread_seconds; /* of all threads together */
+    double seconds;        /* on the wall */
+    uint64_t bytes;        /* of keys and values */
+    uint64_t put_bytes;    /* of those, written */
+    uint64_t tried, found;
+    double background_ops; /* per second, of the extra thread; < 0 = there was none */
+    double write_amp;      /* bytes written per byte of user; < 0 = unknown */
+    uint64_t peak_rss;     /* bytes */
+    bool timed;            /* the latencies are known */
+    struct bench_latency all, by_op[OP_COUNT];
+    char message[160];
+};
+
+struct bench_report {
+    const struct bench_flags *flags;
+    bool show_engine; /* more than one engine: lines begin with its name */
+    struct bench_row *rows;
+    size_t count, cap;
+};
+
+/* Machine and versions to stderr, sizes and warnings to stdout, as db_bench does. */
+void bench_report_header(const struct bench_flags *f, size_t key_bytes);
+
+void bench_report_init(struct bench_report *r, const struct bench_flags *f, bool show_engine);
+void bench_report_destroy(struct bench_report *r);
+
+/* Fills numbers and latencies of a row from merged stats. */
+void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s);
+double bench_row_micros(const struct bench_row *row);  /* of thread time for one operation */
+double bench_row_speed(const struct bench_row *row);   /* operations a second on the wall */
+double bench_row_mbytes(const struct bench_row *row);  /* MiB a second on the wall */
+
+/* Prints a row, its histograms if asked for, and keeps it. s may be NULL. */
+void bench_report_row(struct bench_report *r, const struct bench_row *row,
+                      const struct bench_stats *s);
+/* `name : skipped (why)` */
+void bench_report_skip(struct bench_report *r, const char *engine, const char *name,
+                       const char *why);
+/* AVG and MEDIAN of the last `runs` rows of one engine and name. */
+void bench_report_repeats(struct bench_report *r, const char *engine, const char *name, size_t runs);
+/* YCSB's lines for a row. */
+void bench_report_ycsb(const struct bench_row *row);
+/* Each benchmark's operations per second by engine, and the ratio to the first engine. */
+void bench_report_ratios(const struct bench_report *r, const char *const *engines, size_t n);
+
+/* All rows to a file; 0, or -1 after a line on stderr. */
+int bench_report_write_json(const struct bench_report *r, const char *path);
+int bench_report_write_csv(const struct bench_report *r, const char *path);
+
+#endif

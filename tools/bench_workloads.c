@@ -1,0 +1,116 @@
+/* bench_workloads.c - The table of benchmark names.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "tools/bench_workloads.h"
+
+#include <string.h>
+
+static bool has_flush(const struct bench_engine *e)
+{
+    return e->flush != NULL;
+}
+
+static bool has_compact(const struct bench_engine *e)
+{
+    return e->compact != NULL;
+}
+
+static bool has_checksums(const struct bench_engine *e)
+{
+    return e->has_checksums;
+}
+
+static bool is_loam(const struct bench_engine *e)
+{
+    return e == &bench_engine_loam;
+}
+
+static bool never(const struct bench_engine *e)
+{
+    (void)e;
+    return false;
+}
+
+/* clang-format off */
+#define FILL .role = ROLE_WRITE, .fresh = true
+#define WRITE .role = ROLE_WRITE
+#define READ .role = ROLE_READ, .timed_stop = true
+#define MIXED .role = ROLE_MIXED, .timed_stop = true
+#define HOUSE .role = ROLE_MIXED, .alone = true, .no_session = true
+#define MICRO .role = ROLE_MIXED, .no_session = true
+
+static const struct bench_workload workloads[] = {
+    {"fillseq", .run = bench_fill_sequential, FILL},
+    {"fillbatch", .run = bench_fill_sequential, FILL, .batch = 1000},
+    {"fillrandom", .run = bench_fill_random, FILL, .timed_stop = true},
+    {"filluniquerandom", .run = bench_fill_unique, FILL},
+    {"ycsbload", .run = bench_fill_unique, FILL},
+    {"fillsync", .run = bench_fill_random, FILL, .timed_stop = true, .divide = 1000, .sync = true},
+    {"fill100K", .run = bench_fill_random, FILL, .timed_stop = true, .divide = 1000,
+     .value_size = 100 * 1000},
+    {"overwrite", .run = bench_fill_random, WRITE, .timed_stop = true},
+    {"deleteseq", .run = bench_delete_sequential, WRITE},
+    {"deleterandom", .run = bench_delete_random, WRITE, .timed_stop = true},
+    {"crashwrite_", .run = bench_crash_write, FILL, .alone = true},
+
+    {"readrandom", .run = bench_read_random, READ},
+    {"readmissing", .run = bench_read_missing, READ},
+    {"readhot", .run = bench_read_hot, READ},
+    {"readrandomsmall", .run = bench_read_random, READ, .divide = 1000},
+    {"multireadrandom", .run = bench_read_many, READ},
+    {"readseq", .run = bench_read_forward, .role = ROLE_READ},
+    {"readreverse", .run = bench_read_reverse, .role = ROLE_READ},
+    {"seekrandom", .run = bench_seek_random, READ},
+    {"seekordered", .run = bench_seek_ordered, READ},
+    {"newiterator", .run = bench_iter_new, READ},
+
+    {"readwhilewriting", .run = bench_read_while_writing, READ, .extra = EXTRA_WRITER},
+    {"readwhilescanning", .run = bench_read_while_scanning, READ, .extra = EXTRA_SCANNER},
+    {"seekrandomwhilewriting", .run = bench_seek_while_writing, READ, .extra = EXTRA_WRITER},
+    {"readrandomwriterandom", .run = bench_read_write, MIXED, .message = bench_read_write_message},
+    {"updaterandom", .run = bench_update, MIXED, .message = bench_update_message},
+
+    {"ycsba", .run = bench_ycsb_a, MIXED},
+    {"ycsbb", .run = bench_ycsb_b, MIXED},
+    {"ycsbc", .run = bench_ycsb_c, MIXED},
+    {"ycsbd", .run = bench_ycsb_d, MIXED},
+    {"ycsbe", .run = bench_ycsb_e, MIXED},
+    {"ycsbf", .run = bench_ycsb_f, MIXED},
+
+    {"open", .run = bench_open_close, HOUSE, .divide = 10000},
+    {"flush", .run = bench_flush, HOUSE, .offered = has_flush},
+    {"compact", .run = bench_compact, HOUSE, .offered = has_compact},
+    {"compactall", .run = bench_compact, HOUSE, .offered = has_compact},
+    {"waitforcompaction", .run = bench_wait_idle, HOUSE},
+    {"verifychecksum", .run = bench_verify, HOUSE, .offered = has_checksums},
+    {"recover", .admin = bench_recover},
+    {"memtable", .admin = bench_memtable, .offered = is_loam},
+    {"stats", .admin = bench_print_stats},
+    {"levelstats", .admin = bench_print_levels},
+    {"sstables", .admin = bench_print_levels},
+    {"memstats", .admin = bench_print_memory},
+    /* Engines count since open, and opening again would empty their caches. */
+    {"resetstats", .run = bench_flush, HOUSE, .offered = never},
+
+    {"xxh3", .run = bench_micro_xxh3, MICRO},
+    {"lz4comp", .run = bench_micro_lz4_pack, MICRO, .message = bench_micro_lz4_message},
+    {"lz4uncomp", .run = bench_micro_lz4_unpack, MICRO, .message = bench_micro_lz4_message},
+
+    /* Other stores' parts: names that scripts for LevelDB contain. */
+    {"snappycomp", .run = bench_micro_xxh3, MICRO, .offered = never},
+    {"snappyuncomp", .run = bench_micro_xxh3, MICRO, .offered = never},
+    {"zstdcomp", .run = bench_micro_xxh3, MICRO, .offered = never},
+    {"zstduncomp", .run = bench_micro_xxh3, MICRO, .offered = never},
+    {"crc32c", .run = bench_micro_xxh3, MICRO, .offered = never},
+};
+/* clang-format on */
+
+const struct bench_workload *bench_workload_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(workloads) / sizeof(workloads[0]); i++) {
+        if (strcmp(workloads[i].name, name) == 0) {
+            return &workloads[i];
+        }
+    }
+    return NULL;
+}

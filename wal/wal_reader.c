@@ -1,0 +1,559 @@
+/* wal_reader.c - Replays a segment and tells a torn tail from damage.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "wal/wal_reader.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "arena/hash.h"
+#include "arena/status.h"
+#include "wal/wal_segment.h"
+
+#include "arena/poison.h"
+
+#define BUFFER_MAX (256u << 10) /* bytes; longer records are checked in pieces of this size */
+/* What the search behind the end may spend on records that turn out not to be any: a file whose own
+ * bytes lead to more was made to. */
+#define WASTE_BASE  (1u << 20)
+#define WASTE_TIMES 4u
+#define LONE_MAX    4096u /* bytes; see worth_summing */
+
+/* ---- open and close ----------------------------------------------------------------------------
+ */
+
+static int keep_error(struct wal_reader *r, int rc)
+{
+    r->failed = rc;
+    r->error = *loam_last_error();
+    return rc;
+}
+
+static int read_error(struct wal_reader *r, int64_t rc, uint64_t offset)
+{
+    return keep_error(r, FAIL_IO((int)rc, r->number, offset, "cannot read log segment %llu",
+                                 (unsigned long long)r->number));
+}
+
+static int open_file(struct wal_reader *r, const char *dir)
+{
+    struct wal_place place = {.alloc = r->alloc, .dir = NULL, .dir_size = strlen(dir)};
+    char name[WAL_FILE_NAME_MAX];
+    wal_file_name(name, r->number);
+    size_t n = strlen(name), size = place.dir_size + 1 + n + 1;
+    char *path = alloc_get(r->alloc, MEM_LOG, size);
+    if (path == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory to read the log");
+    }
+    memcpy(path, dir, place.dir_size);
+    path[place.dir_size] = '/';
+    memcpy(path + place.dir_size + 1, name, n + 1);
+    int rc = r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ, &r->file);
+    alloc_put(r->alloc, MEM_LOG, path, size);
+    if (rc < 0) {
+        r->file = NULL;
+        return FAIL_IO(rc, r->number, 0, "cannot open log segment %llu",
+                       (unsigned long long)r->number);
+    }
+    rc = r->vfs->size(r->vfs->ctx, r->file, &r->size);
+    return rc < 0 ? read_error(r, rc, 0) : LOAM_OK;
+}
+
+static int take_buffer(struct wal_reader *r)
+{
+    r->buffer_cap = r->size < BUFFER_MAX ? (size_t)r->size : BUFFER_MAX;
+    if (r->buffer_cap < WAL_HEADER_PAGE) {
+        r->buffer_cap = WAL_HEADER_PAGE;
+    }
+    r->buffer = alloc_get_aligned(r->alloc, MEM_LOG, r->buffer_cap, WAL_HEADER_PAGE);
+    return r->buffer != NULL ? LOAM_OK : FAIL(LOAM_E_NOMEM, "no memory to read the log");
+}
+
+static int read_header(struct wal_reader *r, uint64_t db_id)
+{
+    int64_t n = wal_file_read(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
+    if (n < 0) {
+        return read_error(r, n, 0);
+    }
+    if (n < WAL_HEADER_PAGE) {
+        return FAIL_CORRUPT(r->number, (uint64_t)n, "log segment %llu is cut inside its header",
+                            (unsigned long long)r->number);
+    }
+    int rc = wal_file_header_decode(r->buffer, r->number, &r->header);
+    if (rc < 0) {
+        return rc;
+    }
+    if (r->header.number != r->number || r->header.db_id != db_id) {
+        return FAIL_CORRUPT(
+            r->number, 16, "log segment %llu holds %s", (unsigned long long)r->number,
+            r->header.db_id != db_id ? "another database's log" : "another segment");
+    }
+    if ((r->header.flags & WAL_FLAG_FULL_SIZE) != 0 &&
+        r->size - WAL_HEADER_PAGE < r->header.capacity) {
+        return FAIL_CORRUPT(r->number, r->size, "log segment %llu is cut short",
+                            (unsigned long long)r->number);
+    }
+    /* What was put behind the capacity is no part of the log. */
+    if (r->size - WAL_HEADER_PAGE > r->header.capacity) {
+        r->size = WAL_HEADER_PAGE + r->header.capacity;
+    }
+    return LOAM_OK;
+}
+
+int wal_reader_open(struct wal_reader *r, const loam_vfs *vfs, const char *dir, struct alloc *alloc,
+                    uint64_t number, uint64_t db_id)
+{
+    memset(r, 0, sizeof *r);
+    r->vfs = vfs;
+    r->alloc = alloc;
+    r->number = number;
+    r->limit = UINT64_MAX;
+    r->next = WAL_HEADER_PAGE;
+    int rc = open_file(r, dir);
+    if (rc == LOAM_OK) {
+        rc = take_buffer(r);
+    }
+    if (rc == LOAM_OK) {
+        rc = read_header(r, db_id);
+    }
+    if (rc < 0) {
+        wal_reader_close(r);
+    } else {
+        (void)vfs->advise(vfs->ctx, r->file, 0, r->size, LOAM_ADVISE_SEQUENTIAL);
+    }
+    return rc;
+}
+
+static void drop_big(struct wal_reader *r)
+{
+    if (r->big != NULL) {
+        alloc_put(r->alloc, MEM_LOG, r->big, (size_t)r->big_size);
+        r->big = NULL;
+        r->big_size = 0;
+    }
+}
+
+void wal_reader_close(struct wal_reader *r)
+{
+    drop_big(r);
+    alloc_put_aligned(r->alloc, MEM_LOG, r->buffer, r->buffer_cap, WAL_HEADER_PAGE);
+    r->buffer = NULL;
+    if (r->file != NULL) {
+        (void)r->vfs->close(r->vfs->ctx, r->file);
+        r->file = NULL;
+    }
+}
+
+/* ---- bytes
+ * --------------------------------------------------------------------------------------- */
+
+static uint64_t left_at(const struct wal_reader *r, uint64_t off)
+{
+    return off < r->size ? r->size - off : 0;
+}
+
+/* Bytes of the file from off on, at least `want` unless the file ends: *have of them at the result.
+ * NULL with the error kept when reading fails. want <= BUFFER_MAX. */
+static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, size_t *have)
+{
+    assert(off % 8 == 0);
+    uint64_t left = left_at(r, off);
+    if (want > left) {
+        want = (size_t)left;
+    }
+    uint64_t end = r->buffer_offset + r->buffer_size;
+    if (off < r->buffer_offset || off > end || end - off < want) {
+        size_t n = left < r->buffer_cap ? (size_t)left : r->buffer_cap;
+        int64_t got = wal_file_read(r->vfs, r->file, r->buffer, n, off);
+        if (got < 0) {
+            r->buffer_size = 0;
+            (void)read_error(r, got, off);
+            return NULL;
+        }
+        r->buffer_offset = off;
+        r->buffer_size = (size_t)got;
+        if ((size_t)got < n) {
+            r->size = off + (uint64_t)got; /* the file was cut while it is read */
+        }
+    }
+    *have = (size_t)(r->buffer_offset + r->buffer_size - off);
+    return r->buffer + (off - r->buffer_offset);
+}
+
+/* Does `covered` bytes from off + 8 have the checksum? In pieces, through the buffer. */
+static int check_in_pieces(struct wal_reader *r, uint64_t off, uint64_t covered, uint64_t checksum,
+                           bool *right)
+{
+    struct checksum_stream stream;
+    checksum_begin(&stream, r->header.salt);
+    *right = false;
+    for (off += 8; covered != 0;) {
+        size_t have;
+        const uint8_t *p = bytes_at(r, off, r->buffer_cap & ~(size_t)7, &have);
+        if (p == NULL) {
+            return r->failed;
+        }
+        if (have == 0) {
+            return LOAM_OK;
+        }
+        size_t n = (have < covered ? have : (size_t)covered);
+        checksum_add(&stream, p, n);
+        off += n;
+        covered -= n;
+        if (covered != 0 && (off & 7) != 0) {
+            return LOAM_OK; /* the file ended in the middle of a word */
+        }
+    }
+    *right = checksum_end(&stream) == checksum;
+    return LOAM_OK;
+}
+
+/* ---- records
+ * ------------------------------------------------------------------------------------- */
+
+/* What is at an offset. */
+enum found { FOUND_NONE, FOUND_ATTEMPT, FOUND_RECORD };
+
+/* Could these header bytes, at off, begin a record that ends inside the file? */
+static bool plausible(const struct wal_reader *r, const struct wal_record_header *h, uint64_t off)
+{
+    uint64_t left = left_at(r, off);
+    return h->type != 0 && h->length <= WAL_PAYLOAD_MAX && wal_record_size(h->length) <= left &&
+           (h->position & 7) == 0 && h->position <= WAL_POSITION_MAX &&
+           h->position >= off - WAL_HEADER_PAGE &&
+           (!r->based || h->position - r->base == off - WAL_HEADER_PAGE);
+}
+
+/* Without a base, user data is easily taken for a header. A long record is worth summing only when
+ * the header of the next one follows it. */
+static int worth_summing(struct wal_reader *r, uint64_t off, const struct wal_record_header *h,
+                         bool *worth)
+{
+    uint64_t size = wal_record_size(h->length);
+    *worth = r->based || off == r->next || size <= LONE_MAX;
+    if (*worth) {
+        return LOAM_OK;
+    }
+    size_t have;
+    const uint8_t *p = bytes_at(r, off + size, WAL_RECORD_HEADER, &have);
+    if (p == NULL) {
+        return r->failed;
+    }
+    if (have >= WAL_RECORD_HEADER) {
+        struct wal_record_header next = wal_record_header_get(p);
+        *worth = next.type != 0 && next.position == h->position + size;
+    }
+    return LOAM_OK;
+}
+
+/* Reads the header at off, and on FOUND_RECORD has verified the checksum. *spent: bytes summed. */
+static int probe(struct wal_reader *r, uint64_t off, struct wal_record_header *h, enum found *found,
+                 uint64_t *spent)
+{
+    *found = FOUND_NONE;
+    *spent = 0;
+    size_t have;
+    const uint8_t *p = bytes_at(r, off, WAL_RECORD_HEADER, &have);
+    if (p == NULL) {
+        return r->failed;
+    }
+    if (have < WAL_RECORD_HEADER) {
+        return LOAM_OK;
+    }
+    *h = wal_record_header_get(p);
+    if (!plausible(r, h, off)) {
+        /* With a base the position alone gives an attempt away: no stale record has it. */
+        bool ours = r->based && h->position - r->base == off - WAL_HEADER_PAGE;
+        *found = ours ? FOUND_ATTEMPT : FOUND_NONE;
+        return LOAM_OK;
+    }
+    bool right = false, worth;
+    int rc = worth_summing(r, off, h, &worth);
+    if (rc < 0 || !worth) {
+        return rc;
+    }
+    uint64_t covered = wal_record_covered(h->type, h->length);
+    *spent = covered;
+    if (covered + 8 <= r->buffer_cap) {
+        p = bytes_at(r, off, (size_t)covered + 8, &have);
+        if (p == NULL) {
+            return r->failed;
+        }
+        right = have >= covered + 8 &&
+                checksum64(p + 8, (size_t)covered, r->header.salt) == h->checksum;
+    } else {
+        rc = check_in_pieces(r, off, covered, h->checksum, &right);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    *found = right ? FOUND_RECORD : r->based ? FOUND_ATTEMPT : FOUND_NONE;
+    return LOAM_OK;
+}
+
+static void note_durable(struct wal_reader *r, uint64_t durable)
+{
+    if (r->durable < durable) {
+        r->durable = durable;
+    }
+}
+
+/* A verified record's payload, contiguous: in the buffer, or in memory of its own. */
+static int lend_payload(struct wal_reader *r, uint64_t off, const struct wal_record_header *h,
+                        loam_slice *payload)
+{
+    uint64_t size = wal_record_size(h->length);
+    if (size <= r->buffer_cap) {
+        size_t have;
+        const uint8_t *p = bytes_at(r, off, (size_t)size, &have);
+        if (p == NULL) {
+            return r->failed;
+        }
+        *payload = loam_bytes(p + WAL_RECORD_HEADER, h->length);
+        return LOAM_OK;
+    }
+    r->big = alloc_get(r->alloc, MEM_LOG, (size_t)size);
+    if (r->big == NULL) {
+        return keep_error(r,
+                          FAIL(LOAM_E_NOMEM, "no memory for a log record of %u bytes", h->length));
+    }
+    r->big_size = size;
+    int64_t n = wal_file_read(r->vfs, r->file, r->big, (size_t)size, off);
+    if (n < 0) {
+        return read_error(r, n, off);
+    }
+    /* Read a second time, so checked a second time. */
+    uint64_t covered = wal_record_covered(h->type, h->length);
+    if ((uint64_t)n != size ||
+        checksum64(r->big + 8, (size_t)covered, r->header.salt) != h->checksum) {
+        return keep_error(r,
+                          FAIL_CORRUPT(r->number, off, "log segment %llu reads differently twice",
+                                       (unsigned long long)r->number));
+    }
+    *payload = loam_bytes(r->big + WAL_RECORD_HEADER, h->length);
+    return LOAM_OK;
+}
+
+/* The record at r->next, void ones included, not yet stepped over. LOAM_NOTFOUND at the end. */
+static int look_next(struct wal_reader *r, struct wal_record_header *h)
+{
+    if (r->failed != 0) {
+        return status_raise(&r->error);
+    }
+    if (r->ended) {
+        return LOAM_NOTFOUND;
+    }
+    enum found found;
+    uint64_t spent;
+    int rc = probe(r, r->next, h, &found, &spent);
+    if (rc < 0) {
+        return rc;
+    }
+    if (found == FOUND_RECORD && h->type > WAL_TYPE_VOID) {
+        return keep_error(r, FAIL(LOAM_E_FORMAT, "log segment %llu: record of unknown type %u",
+                                  (unsigned long long)r->number, h->type));
+    }
+    if (found != FOUND_RECORD || h->position >= r->limit) {
+        r->ended = true;
+        r->torn = found == FOUND_ATTEMPT;
+        return LOAM_NOTFOUND;
+    }
+    return LOAM_OK;
+}
+
+/* Over the record that look_next found. */
+static void step(struct wal_reader *r, const struct wal_record_header *h)
+{
+    if (!r->based) {
+        r->based = true;
+        r->base = h->position - (r->next - WAL_HEADER_PAGE);
+    }
+    r->next += wal_record_size(h->length);
+    note_durable(r, wal_record_durable(h));
+}
+
+int wal_reader_peek(struct wal_reader *r, uint64_t *base)
+{
+    assert(r->next == WAL_HEADER_PAGE);
+    struct wal_record_header h;
+    int rc = look_next(r, &h);
+    if (rc == LOAM_OK) {
+        *base = h.position;
+    }
+    return rc;
+}
+
+void wal_reader_expect(struct wal_reader *r, uint64_t base)
+{
+    assert(r->next == WAL_HEADER_PAGE && !r->scanned);
+    if (r->failed == 0) {
+        r->based = true;
+        r->base = base;
+        r->ended = false;
+    }
+}
+
+void wal_reader_limit(struct wal_reader *r, uint64_t position)
+{
+    r->limit = position;
+}
+
+void wal_reader_promise(struct wal_reader *r, uint64_t durable)
+{
+    note_durable(r, durable);
+}
+
+int wal_read_next(struct wal_reader *r, struct wal_record *record)
+{
+    drop_big(r);
+    for (;;) {
+        struct wal_record_header h;
+        int rc = look_next(r, &h);
+        if (rc != LOAM_OK) {
+            return rc;
+        }
+        uint64_t off = r->next;
+        if (h.type == WAL_TYPE_OPS) {
+            rc = lend_payload(r, off, &h, &record->payload);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        step(r, &h);
+        if (h.type == WAL_TYPE_OPS) {
+            record->position = h.position;
+            record->end = h.position + wal_record_size(h.length);
+            return LOAM_OK;
+        }
+    }
+}
+
+/* ---- the end
+ * ------------------------------------------------------------------------------------- */
+
+void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end)
+{
+    end->empty = r->next == WAL_HEADER_PAGE;
+    end->end = r->based ? r->base + (r->next - WAL_HEADER_PAGE) : 0;
+    end->offset = r->next;
+    end->torn = r->torn;
+    end->durable = r->durable;
+}
+
+static int read_to_the_end(struct wal_reader *r)
+{
+    drop_big(r);
+    struct wal_record_header h;
+    int rc;
+    while ((rc = look_next(r, &h)) == LOAM_OK) {
+        step(r, &h);
+    }
+    return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
+}
+
+/* The next offset from off on whose header could be a record's; r->size when there is none. */
+static int next_candidate(struct wal_reader *r, uint64_t *at)
+{
+    uint64_t off = *at;
+    while (left_at(r, off) >= WAL_RECORD_HEADER) {
+        size_t have;
+        const uint8_t *p = bytes_at(r, off, WAL_RECORD_HEADER, &have);
+        if (p == NULL) {
+            return r->failed;
+        }
+        size_t i = 0;
+        if (r->based) {
+            uint64_t position = r->base + (off - WAL_HEADER_PAGE);
+            for (; have - i >= WAL_RECORD_HEADER && get_fixed64(p + i + 8) != position + i;
+                 i += 8) {
+            }
+        } else {
+            /* Without a base the type is the quickest thing that zeros lack. */
+            for (; have - i >= WAL_RECORD_HEADER && (p[i + 20] & 15u) == 0; i += 8) {
+            }
+        }
+        if (have - i >= WAL_RECORD_HEADER) {
+            *at = off + i;
+            return LOAM_OK;
+        }
+        if (i == 0) {
+            break;
+        }
+        off += i;
+    }
+    *at = r->size;
+    return LOAM_OK;
+}
+
+int wal_reader_scan(struct wal_reader *r)
+{
+    int rc = read_to_the_end(r);
+    if (rc < 0 || r->scanned) {
+        return rc;
+    }
+    uint64_t waste = 0, allowed = WASTE_BASE + WASTE_TIMES * r->size;
+    /* The end itself is no record, unless the limit made it the end: that one was given up. */
+    uint64_t off = r->next;
+    while (left_at(r, off) >= WAL_RECORD_HEADER) {
+        struct wal_record_header h;
+        enum found found;
+        uint64_t spent;
+        rc = next_candidate(r, &off);
+        if (rc < 0 || left_at(r, off) == 0) {
+            break;
+        }
+        rc = probe(r, off, &h, &found, &spent);
+        if (rc < 0) {
+            break;
+        }
+        if (found == FOUND_RECORD) {
+            if (!r->based) {
+                r->based = true;
+                r->base = h.position - (off - WAL_HEADER_PAGE);
+            }
+            if (h.position < r->limit) {
+                r->beyond = r->torn = true;
+                note_durable(r, wal_record_durable(&h));
+            }
+            off += wal_record_size(h.length);
+            continue;
+        }
+        waste += spent;
+        if (waste > allowed && !r->based) {
+            break; /* old data in a recycled file; nothing is known to be missing */
+        }
+        if (waste > allowed) {
+            return keep_error(r, FAIL_CORRUPT(r->number, off,
+                                              "log segment %llu is made of false records",
+                                              (unsigned long long)r->number));
+        }
+        off += 8;
+    }
+    r->scanned = rc >= 0;
+    return rc;
+}
+
+int wal_reader_check(struct wal_reader *r, uint64_t sealed_end)
+{
+    int rc = wal_reader_scan(r);
+    if (rc < 0) {
+        return rc;
+    }
+    /* A record behind the end has told the base even when the first one is lost. */
+    uint64_t end = r->based ? r->base + (r->next - WAL_HEADER_PAGE) : 0;
+    if (sealed_end != 0 && (!r->based || end != sealed_end || r->beyond)) {
+        return keep_error(r, FAIL_CORRUPT(r->number, r->next,
+                                          "log segment %llu was closed at %llu and ends at %llu",
+                                          (unsigned long long)r->number,
+                                          (unsigned long long)sealed_end, (unsigned long long)end));
+    }
+    uint64_t promised = r->durable < r->limit ? r->durable : r->limit;
+    if (r->based && promised > end) {
+        return keep_error(r, FAIL_CORRUPT(r->number, r->next,
+                                          "log segment %llu: durable up to %llu, readable to %llu",
+                                          (unsigned long long)r->number,
+                                          (unsigned long long)promised, (unsigned long long)end));
+    }
+    return r->torn ? WAL_TORN : LOAM_OK;
+}

@@ -1,0 +1,404 @@
+/* wal_segment.c - Makes segment files that are whole before anyone relies on them.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "wal/wal_segment.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "arena/status.h"
+
+#include "arena/poison.h"
+
+/* An interrupted call goes on; one that is interrupted this often without moving a byte has failed.
+ */
+#define RETRY_MAX 100
+
+static bool interrupted(int64_t rc)
+{
+    return rc == -EINTR || rc == -EAGAIN;
+}
+
+int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off)
+{
+    const uint8_t *p = data;
+    for (unsigned idle = 0; n != 0;) {
+        int64_t rc = vfs->write(vfs->ctx, f, p, n, off);
+        if (rc < 0 && !interrupted(rc)) {
+            return (int)rc;
+        }
+        if (rc <= 0) {
+            if (++idle == RETRY_MAX) {
+                return rc < 0 ? (int)rc : -EIO;
+            }
+            continue;
+        }
+        idle = 0;
+        p += rc;
+        n -= (size_t)rc;
+        off += (uint64_t)rc;
+    }
+    return 0;
+}
+
+int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off)
+{
+    uint8_t *p = data;
+    size_t done = 0;
+    for (unsigned idle = 0; done < n;) {
+        int64_t rc = vfs->read(vfs->ctx, f, p + done, n - done, off + done);
+        if (rc < 0 && !interrupted(rc)) {
+            return rc;
+        }
+        if (rc < 0) {
+            if (++idle == RETRY_MAX) {
+                return rc;
+            }
+            continue;
+        }
+        if (rc == 0) {
+            break;
+        }
+        idle = 0;
+        done += (size_t)rc;
+    }
+    return (int64_t)done;
+}
+
+int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only)
+{
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
+        rc = vfs->sync(vfs->ctx, f, data_only ? 1u : 0u);
+    }
+    return rc;
+}
+
+char *wal_place_path(const struct wal_place *place, const char *name, size_t *size)
+{
+    size_t dir = place->dir_size, n = strlen(name);
+    *size = dir + 1 + n + 1;
+    char *path = alloc_get(place->alloc, MEM_LOG, *size);
+    if (path != NULL) {
+        memcpy(path, place->dir, dir);
+        path[dir] = '/';
+        memcpy(path + dir + 1, name, n + 1);
+    }
+    return path;
+}
+
+/* Applies one call of the vfs to a name in the log's directory. */
+static int with_path(const struct wal_place *place, const char *name,
+                     int (*fn)(const struct wal_place *place, const char *path, void *arg),
+                     void *arg)
+{
+    size_t size;
+    char *path = wal_place_path(place, name, &size);
+    if (path == NULL) {
+        return -ENOMEM;
+    }
+    int rc = fn(place, path, arg);
+    alloc_put(place->alloc, MEM_LOG, path, size);
+    return rc;
+}
+
+static int remove_path(const struct wal_place *place, const char *path, void *arg)
+{
+    (void)arg;
+    return place->vfs->remove(place->vfs->ctx, path);
+}
+
+/* A name that stays is an obsolete or empty segment, which the next open passes over. */
+void wal_place_remove(const struct wal_place *place, const char *name)
+{
+    (void)with_path(place, name, remove_path, NULL);
+}
+
+static int create_path(const struct wal_place *place, const char *path, void *arg)
+{
+    loam_file **f = arg;
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
+        rc = place->vfs->open(place->vfs->ctx, path,
+                              LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE,
+                              f);
+    }
+    return rc;
+}
+
+static int rename_path(const struct wal_place *place, const char *path, void *arg)
+{
+    const char *to = arg;
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
+        rc = place->vfs->rename(place->vfs->ctx, path, to);
+    }
+    return rc;
+}
+
+static int rename_name(const struct wal_place *place, const char *from, const char *to)
+{
+    size_t size;
+    char *path = wal_place_path(place, to, &size);
+    if (path == NULL) {
+        return -ENOMEM;
+    }
+    int rc = with_path(place, from, rename_path, path);
+    alloc_put(place->alloc, MEM_LOG, path, size);
+    return rc;
+}
+
+static int sync_directory(const struct wal_place *place)
+{
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
+        rc = place->vfs->sync_dir(place->vfs->ctx, place->dir);
+    }
+    return rc;
+}
+
+void wal_segment_init(struct wal_segment *seg)
+{
+    memset(seg, 0, sizeof *seg);
+}
+
+static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t size)
+{
+    const size_t step = 256u << 10;
+    uint8_t *zeros = alloc_zero(place->alloc, MEM_LOG, step);
+    if (zeros == NULL) {
+        return -ENOMEM;
+    }
+    int rc = 0;
+    for (uint64_t off = 0; off < size && rc == 0; off += step) {
+        size_t n = size - off < step ? (size_t)(size - off) : step;
+        rc = wal_file_write(place->vfs, f, zeros, n, off);
+    }
+    alloc_put(place->alloc, MEM_LOG, zeros, step);
+    return rc;
+}
+
+/* Gives a new file its space. *full: its size is final. */
+static int set_space_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
+                           bool *full)
+{
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
+        rc = place->vfs->reserve(place->vfs->ctx, f, 0, size);
+    }
+    *full = rc >= 0 || hard;
+    if (rc == -EOPNOTSUPP) {
+        rc = hard ? write_zeros(place, f, size) : 0;
+    }
+    return rc < 0 ? rc : 0;
+}
+
+static int pick_salt(const struct wal_place *place, uint64_t *salt)
+{
+    *salt = 0;
+    for (unsigned i = 0; i < RETRY_MAX && *salt == 0; i++) {
+        int rc = place->vfs->random(place->vfs->ctx, salt, sizeof *salt);
+        if (rc < 0 && !interrupted(rc)) {
+            return rc;
+        }
+        if (rc < 0) {
+            *salt = 0;
+        }
+    }
+    return *salt != 0 ? 0 : -EIO;
+}
+
+/* Writes the header, makes it durable and reads it back: a file that lost or misplaced the write is
+ * not trusted with records. */
+static int write_header(const struct wal_place *place, loam_file *f,
+                        const struct wal_file_header *h)
+{
+    uint8_t *pages = alloc_get_aligned(place->alloc, MEM_LOG, 2 * WAL_HEADER_PAGE, WAL_HEADER_PAGE);
+    if (pages == NULL) {
+        return -ENOMEM;
+    }
+    uint8_t *back = pages + WAL_HEADER_PAGE;
+    wal_file_header_encode(pages, h);
+    int rc = wal_file_write(place->vfs, f, pages, WAL_HEADER_PAGE, 0);
+    if (rc == 0) {
+        rc = wal_file_sync(place->vfs, f, false);
+    }
+    if (rc >= 0) {
+        int64_t n = wal_file_read(place->vfs, f, back, WAL_HEADER_PAGE, 0);
+        rc = n < 0 ? (int)n : 0;
+        if (rc == 0 && (n != WAL_HEADER_PAGE || memcmp(pages, back, WAL_HEADER_PAGE) != 0)) {
+            rc = -EIO;
+        }
+    }
+    alloc_put_aligned(place->alloc, MEM_LOG, pages, 2 * WAL_HEADER_PAGE, WAL_HEADER_PAGE);
+    return rc < 0 ? rc : 0;
+}
+
+/* The file of the plan under a name that is not a live segment's, with space. */
+static int obtain_file(const struct wal_place *place, const struct wal_segment_plan *plan,
+                       char name[WAL_FILE_NAME_MAX], loam_file **f, bool *full)
+{
+    if (plan->reuse != NULL) {
+        wal_file_name(name, plan->reuse_number);
+        *f = plan->reuse;
+        *full = true;
+        return 0;
+    }
+    wal_temporary_name(name, plan->number);
+    int rc = with_path(place, name, create_path, f);
+    if (rc < 0) {
+        *f = NULL;
+        return rc;
+    }
+    return set_space_aside(place, *f, WAL_HEADER_PAGE + plan->capacity, plan->preallocate_hard,
+                           full);
+}
+
+static void fill_slot(struct wal_segment *seg, const struct wal_segment_plan *plan)
+{
+    seg->number = plan->number;
+    seg->capacity = plan->capacity;
+    seg->sync_failed = false;
+    /* relaxed, all of them: the tail that leads writers here is published later, with release. */
+    atom_store(&seg->write_failed, false, relaxed);
+    atom_store(&seg->base, 0, relaxed);
+    atom_store(&seg->limit, 0, relaxed);
+    atom_store(&seg->shift, plan->shift, relaxed);
+    atom_store(&seg->generation, plan->generation, relaxed);
+}
+
+int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
+                        const struct wal_segment_plan *plan)
+{
+    assert(plan->capacity >> plan->shift <= WAL_WINDOWS);
+    char name[WAL_FILE_NAME_MAX], final_name[WAL_FILE_NAME_MAX];
+    wal_file_name(final_name, plan->number);
+    loam_file *f = NULL;
+    bool full = false, renamed = false;
+    struct wal_file_header h = {
+        .db_id = place->db_id, .number = plan->number, .capacity = plan->capacity};
+    int rc = obtain_file(place, plan, name, &f, &full);
+    if (rc == 0) {
+        rc = pick_salt(place, &h.salt);
+    }
+    if (rc == 0) {
+        h.flags = full ? WAL_FLAG_FULL_SIZE : 0;
+        rc = write_header(place, f, &h);
+    }
+    if (rc == 0) {
+        rc = rename_name(place, name, final_name);
+        renamed = rc >= 0;
+    }
+    if (rc >= 0) {
+        rc = sync_directory(place);
+    }
+    if (rc < 0) {
+        if (f != NULL) {
+            (void)place->vfs->close(place->vfs->ctx, f);
+            wal_place_remove(place, renamed ? final_name : name);
+        }
+        return FAIL_IO(rc, plan->number, 0, "cannot prepare log segment %llu",
+                       (unsigned long long)plan->number);
+    }
+    fill_slot(seg, plan);
+    seg->file = f;
+    seg->full_size = full;
+    seg->salt = h.salt;
+    return LOAM_OK;
+}
+
+void wal_segment_prepare_memory(struct wal_segment *seg, const struct wal_segment_plan *plan)
+{
+    fill_slot(seg, plan);
+    seg->file = NULL;
+    seg->full_size = false;
+    seg->salt = 0;
+}
+
+void wal_segment_start(struct wal_segment *seg, uint64_t base)
+{
+    /* relaxed: made visible by the release of the tail. */
+    atom_store(&seg->base, base, relaxed);
+    atom_store(&seg->limit, base + seg->capacity, relaxed);
+}
+
+loam_file *wal_segment_take_file(struct wal_segment *seg)
+{
+    loam_file *f = seg->file;
+    seg->file = NULL;
+    /* relaxed: nobody is led to an empty slot; who still looks loses its CAS. */
+    atom_store(&seg->limit, 0, relaxed);
+    atom_store(&seg->generation, 0, relaxed);
+    return f;
+}
+
+void wal_segment_discard(struct wal_segment *seg, const struct wal_place *place, bool remove)
+{
+    loam_file *f = wal_segment_take_file(seg);
+    if (f == NULL) {
+        return;
+    }
+    (void)place->vfs->close(place->vfs->ctx, f);
+    if (remove) {
+        char name[WAL_FILE_NAME_MAX];
+        wal_file_name(name, seg->number);
+        wal_place_remove(place, name);
+    }
+}
+
+bool wal_map_unsupported(int rc)
+{
+    return rc == -EOPNOTSUPP || rc == -ENODEV || rc == -ENOSYS;
+}
+
+int wal_segment_map(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
+{
+    /* relaxed: both change under the caller's mutex only. */
+    uint32_t shift = atom_load(&seg->shift, relaxed);
+    if ((uint64_t)k << shift >= seg->capacity || atom_load(&seg->window[k], relaxed) != NULL) {
+        return 0;
+    }
+    size_t bytes = (size_t)1 << shift;
+    void *p = NULL;
+    int rc = -EINTR;
+    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
+        rc = place->vfs->map(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + ((uint64_t)k << shift),
+                             bytes, &p);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    alloc_charge(place->alloc, MEM_LOG, bytes);
+    /* release: pairs with the acquire in wal_begin; who sees the address may store there. */
+    atom_store(&seg->window[k], p, release);
+    return 0;
+}
+
+void wal_segment_prefetch(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
+{
+    /* relaxed: constant while the segment is alive. */
+    uint64_t bytes = (uint64_t)1 << atom_load(&seg->shift, relaxed);
+    if (k * bytes < seg->capacity) {
+        (void)place->vfs->advise(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + k * bytes, bytes,
+                                 LOAM_ADVISE_WILLNEED);
+    }
+}
+
+void wal_segment_unmap(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
+{
+    /* relaxed: changes under the caller's mutex only. */
+    uint8_t *p = atom_load(&seg->window[k], relaxed);
+    if (p == NULL) {
+        return;
+    }
+    size_t bytes = (size_t)1 << atom_load(&seg->shift, relaxed);
+    /* relaxed: every position of the window is applied, so no writer can still reserve in it. */
+    atom_store(&seg->window[k], NULL, relaxed);
+    if (place->vfs->unmap(place->vfs->ctx, p, bytes) < 0) {
+        /* It is still there; the next round tries again. */
+        atom_store(&seg->window[k], p, relaxed);
+        return;
+    }
+    alloc_uncharge(place->alloc, MEM_LOG, bytes);
+}

@@ -1,0 +1,97 @@
+/* wal_segment.h - One segment file of the log: prepared, mapped window by window, appended to, recycled.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   EMPTY -> READY   [wal_segment_prepare]   file complete, synced, its name durable
+ *   READY -> READY   [wal_segment_start]     base known; the tail may enter it
+ *   READY -> EMPTY   [wal_segment_take_file, wal_segment_discard]
+ *
+ * Preparing: a new file gets its space and header under a temporary name; a recycled one gets the new
+ * header under its old name. Then it is synced, renamed to its number, and the directory synced. So
+ * a segment's name never stands for a file without a complete header, and the header is never
+ * written again.
+ */
+#ifndef LOAM_WAL_WAL_SEGMENT_H_
+#define LOAM_WAL_WAL_SEGMENT_H_
+
+#include "arena/alloc.h"
+#include "arena/atomic.h"
+#include "arena/vfs.h"
+#include "wal/wal_format.h"
+
+#define WAL_WINDOWS 64 /* of one segment */
+
+/* Where segments live and whose they are. */
+struct wal_place {
+    const loam_vfs *vfs;
+    struct alloc *alloc;
+    char *dir; /* owned */
+    size_t dir_size;
+    uint64_t db_id;
+};
+
+struct wal_segment {
+    /* Read by writers before they own anything: atomic, and stable while the tail carries the
+     * segment's generation. A writer that reads them from a slot in reuse loses its CAS. */
+    _Atomic uint64_t base;  /* position at file offset WAL_HEADER_PAGE */
+    _Atomic uint64_t limit; /* positions end here; 0: no more records */
+    _Atomic uint32_t shift; /* log2 of the window size */
+    _Atomic(uint8_t *) window[WAL_WINDOWS]; /* NULL: not mapped */
+
+    /* constant from prepare to discard */
+    loam_file *file; /* NULL without files */
+    uint64_t number;
+    uint64_t capacity; /* bytes for records */
+    uint64_t salt;
+    _Atomic uint32_t generation; /* 0: EMPTY */
+
+
+    bool full_size; /* the file has all its space; else it grows and is not recycled */
+    bool sync_failed; /* never synced or recycled again; owned by the sync leader */
+    _Atomic bool write_failed; /* never appended to or recycled again; its good part may be synced */
+};
+
+/* What to prepare. */
+struct wal_segment_plan {
+    uint64_t number;
+    uint64_t capacity;     /* bytes; a multiple of the window size */
+    uint32_t shift;        /* log2 of the window size; capacity >> shift <= WAL_WINDOWS */
+    uint32_t generation;
+    bool preallocate_hard; /* the file will be mapped: write zeros when space cannot be reserved */
+    loam_file *reuse;      /* a file of the same capacity, or NULL; passes to the segment or is closed */
+    uint64_t reuse_number; /* its present name */
+};
+
+void wal_segment_init(struct wal_segment *seg); /* EMPTY */
+
+/* On an error the segment is EMPTY and nothing of it is left behind, as far as the disk allows. */
+int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
+                        const struct wal_segment_plan *plan);
+/* Without files: positions only. */
+void wal_segment_prepare_memory(struct wal_segment *seg, const struct wal_segment_plan *plan);
+/* Fixes where the segment begins; before the tail enters it, perhaps more than once. */
+void wal_segment_start(struct wal_segment *seg, uint64_t base);
+/* EMPTY, and the file is the caller's. REQUIRES: no window is mapped. */
+loam_file *wal_segment_take_file(struct wal_segment *seg);
+/* EMPTY; closes the file and, when `remove` is set, takes its name away. */
+void wal_segment_discard(struct wal_segment *seg, const struct wal_place *place, bool remove);
+
+/* Maps window k unless it is mapped or beyond the end. Threads: these two under the log's tail_mu. */
+int wal_segment_map(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
+void wal_segment_unmap(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
+/* Has the pages of window k read in the background: a recycled file may have left the page cache, and
+ * mapping then would read it page by page. */
+void wal_segment_prefetch(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
+/* -errno of a map call that says there will never be one. */
+bool wal_map_unsupported(int rc);
+
+/* Writes all of data at off. 0, or -errno; interrupted and short writes go on. */
+int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off);
+/* Reads n bytes, fewer only at the end of the file: the number read, or -errno. */
+int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off);
+/* 0, or -errno. Going on after an interruption is sound: no error was reported and none was cleared. */
+int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only);
+/* dir/name with a NUL, from the allocator; NULL: no memory. */
+char *wal_place_path(const struct wal_place *place, const char *name, size_t *size);
+void wal_place_remove(const struct wal_place *place, const char *name);
+
+#endif

@@ -1,0 +1,156 @@
+/* wal_sync.c - Makes the log durable: one leader syncs for everyone who waits.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   waiter: raise sync_goal, then  [nobody leads] -> lead: sync up to the goal, move durable, wake
+ * all [somebody leads] -> sleep, look again
+ *
+ * Leadership (`leading`) is also what keeps files open while they are synced: releasing segments
+ * takes it. The leader holds no mutex while the disk works.
+ */
+#include <assert.h>
+
+#include "arena/status.h"
+#include "wal/wal_writer.h"
+
+#include "arena/poison.h"
+
+void wal_sync_lock(struct wal *w)
+{
+    mutex_lock(&w->sync_mu);
+    while (w->leading) {
+        cond_wait(&w->sync_cv, &w->sync_mu);
+    }
+    w->leading = true;
+    mutex_unlock(&w->sync_mu);
+}
+
+void wal_sync_unlock(struct wal *w)
+{
+    mutex_lock(&w->sync_mu);
+    assert(w->leading);
+    w->leading = false;
+    cond_broadcast(&w->sync_cv);
+    mutex_unlock(&w->sync_mu);
+}
+
+static void raise_durable(struct wal *w, uint64_t position)
+{
+    /* relaxed: only the leader writes it. */
+    if (atom_load(&w->durable, relaxed) < position) {
+        /* release: pairs with wal_durable(); the sync came before. */
+        atom_store(&w->durable, position, release);
+    }
+}
+
+void wal_sync_pass(struct wal *w, uint64_t position, uint32_t generation)
+{
+    raise_durable(w, position);
+    if (w->sync_from < generation) {
+        w->sync_from = generation;
+    }
+}
+
+static int poison(struct wal *w, struct wal_segment *seg, int rc)
+{
+    seg->sync_failed = true;
+    rc = status_add_flags(FAIL_IO(rc, seg->number, 0, "cannot sync log segment %llu",
+                                  (unsigned long long)seg->number),
+                          LOAM_ERR_STICKY);
+    w->poison = *loam_last_error();
+    /* release: pairs with the acquire in refused(); the error is in place. */
+    atom_store(&w->poisoned, 1, release);
+    return rc;
+}
+
+int wal_sync_segment(struct wal *w, struct wal_segment *seg)
+{
+    assert(!seg->sync_failed);
+    int rc = wal_file_sync(w->place.vfs, seg->file, true);
+    return rc < 0 ? poison(w, seg, rc) : LOAM_OK;
+}
+
+static bool refused(struct wal *w)
+{
+    /* acquire: pairs with the release in poison(). */
+    return atom_load(&w->poisoned, acquire) != 0;
+}
+
+/* As leader. Syncs the segments that hold unsynced positions below goal, oldest first. */
+static int sync_up_to(struct wal *w, uint64_t goal)
+{
+    /* acquire: pairs with the tail's release; every segment up to the tail's is set up. */
+    uint64_t tail = atom_load(&w->tail, acquire);
+    assert(goal <= tail >> 8);
+    /* relaxed, all: the tail carried these. */
+    uint32_t last = atom_load(&wal_slot_of_tail(w, tail)->generation, relaxed);
+    for (uint32_t g = w->sync_from; g <= last; g++) {
+        struct wal_segment *seg = wal_slot_of(w, g);
+        bool sealed = g < last;
+        uint64_t end = sealed ? atom_load(&wal_slot_of(w, g + 1)->base, relaxed) : goal;
+        if (atom_load(&seg->base, relaxed) >= goal) {
+            break;
+        }
+        /* relaxed: only the leader writes it. */
+        if (end > atom_load(&w->durable, relaxed)) {
+            int rc = wal_sync_segment(w, seg);
+            if (rc < 0) {
+                return rc;
+            }
+        }
+        raise_durable(w, end < goal ? end : goal);
+        if (sealed && end <= goal) {
+            w->sync_from = g + 1;
+        }
+    }
+    return LOAM_OK;
+}
+
+int wal_sync(struct wal *w, uint64_t upto)
+{
+    if (w->mode == WAL_NO_FILES) {
+        return LOAM_OK;
+    }
+    mutex_lock(&w->sync_mu);
+    int rc = LOAM_OK;
+    while (wal_durable(w) < upto) {
+        if (w->sync_goal < upto) {
+            w->sync_goal = upto;
+        }
+        if (w->leading) {
+            cond_wait(&w->sync_cv, &w->sync_mu);
+            continue;
+        }
+        if (refused(w)) {
+            rc = status_raise(&w->poison);
+            break;
+        }
+        w->leading = true;
+        uint64_t goal = w->sync_goal;
+        mutex_unlock(&w->sync_mu);
+        rc = sync_up_to(w, goal);
+        mutex_lock(&w->sync_mu);
+        w->leading = false;
+        cond_broadcast(&w->sync_cv);
+        if (rc < 0) {
+            break;
+        }
+    }
+    mutex_unlock(&w->sync_mu);
+    return rc;
+}
+
+int wal_clear_poison(struct wal *w)
+{
+    wal_sync_lock(w);
+    uint64_t tail = atom_load(&w->tail, acquire); /* pairs with wal_switch */
+    struct wal_segment *seg = wal_slot_of_tail(w, tail);
+    bool clear = !seg->sync_failed;
+    if (clear) {
+        /* relaxed: the tail carried them. */
+        wal_sync_pass(w, atom_load(&seg->base, relaxed), atom_load(&seg->generation, relaxed));
+        atom_store(&w->poisoned, 0, release); /* pairs with refused() */
+    }
+    wal_sync_unlock(w);
+    return clear ? LOAM_OK
+                 : FAIL(LOAM_E_INVAL, "the log's current segment is the one that cannot be synced");
+}
