@@ -25,15 +25,17 @@
  *
  * Ordering guarantees
  *   Bytes written before ring_publish* are seen by whoever finds the entry readable. A thread
- * inside an epoch section that found an entry readable may use its bytes until the section ends:
- * units are reused only when the epoch of their eviction has passed. Progress guarantees ring_read
- * is wait-free and writes nothing unless it sets the reference bit. reserve, publish, discard, pin,
- * claim and complete are lock-free and never wait. One thread at a time is the reclaimer; others do
- * not wait for it, they see less free space meanwhile. Only ring_wait_space, ring_claim_wait and
- * ring_drain wait, with a timeout, outside of sections. The head is stopped by RESERVED, FILLING,
- * READY, WRITING and pinned entries. So a fill is reserved when its bytes are already in private
- * memory, copied and published at once (microseconds), a pin is short, and a dirty reservation
- * waits for nobody who could be waiting for room.
+ *   inside an epoch section that found an entry readable may use its bytes until the section
+ *   ends: units are reused only when the epoch of their eviction has passed.
+ * Progress guarantees
+ *   ring_read is wait-free and writes nothing unless it sets the reference bit. reserve, publish,
+ *   discard, pin, claim and complete are lock-free and never wait. One thread at a time is the
+ *   reclaimer; others do not wait for it, they see less free space meanwhile. Only
+ *   ring_wait_space, ring_claim_wait and ring_drain wait, with a timeout, outside of sections.
+ *   The head is stopped by RESERVED, FILLING, READY, WRITING and pinned entries. So a fill is
+ *   reserved when its bytes are already in private memory, copied and published at once
+ *   (microseconds), a pin is short, and a dirty reservation waits for nobody who could be waiting
+ *   for room.
  */
 #ifndef LOAM_ARENA_RING_H_
 #define LOAM_ARENA_RING_H_
@@ -77,8 +79,8 @@ struct ring_desc {
 
 /* The owner of an entry is told that it moved: swaps its record of the address, old to new. Called
  * by the reclaimer, which may be a reader in a section: must not wait nor touch the ring. new_addr
- * 0 only asks, before anything is copied, whether the owner still knows old_addr. Returns: false
- * when it does not; then the entry dies. */
+ * 0 only asks, before anything is copied, whether the owner still knows old_addr.
+ * Returns: false when it does not; then the entry dies. */
 typedef bool ring_relocate_fn(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_addr,
                               uint64_t new_addr);
 
@@ -142,8 +144,7 @@ struct ring {
 
 /* Returns: LOAM_OK, E_INVAL, E_NOMEM. */
 int ring_init(struct ring *r, const struct ring_options *o);
-/* Entries still there are forgotten. REQUIRES: no other thread uses the ring. NULL-filled is fine.
- */
+/* Entries still there are forgotten; an all-zero ring is fine. REQUIRES: no other thread uses it. */
 void ring_destroy(struct ring *r);
 
 /* ---- building entries ------------------------------------------------------------------------ */
@@ -278,8 +279,7 @@ void ring_release_fills(struct ring *r);
 
 /* ---- looking --------------------------------------------------------------------------------- */
 
-/* Bytes of READY and WRITING entries, in units. Any thread; O(entries behind the oldest of them).
- */
+/* Bytes of READY and WRITING entries, whole units. Any thread; O(entries behind the oldest). */
 uint64_t ring_dirty_bytes(struct ring *r);
 /* At least ring_dirty_bytes(), in O(1): from the oldest entry that was dirty at the last claim to
  * the tail. For pacing: a claim brings it down. */
@@ -296,7 +296,7 @@ struct ring_metrics {
 /* Lock-free; the counts by state are of entries at slightly different moments. O(entries). */
 void ring_metrics(struct ring *r, struct ring_metrics *m);
 
-/* ---- shared by ring.c and ring_reclaim.c ----------------------------------------------------- */
+/* ---- shared by the ring's own files ---------------------------------------------------------- */
 
 static inline uint64_t ring_index_(uint64_t addr)
 {
@@ -341,8 +341,7 @@ int ring_try_reserve_(struct ring *r, uint64_t units, enum ring_state state, siz
 void ring_reclaim_ahead_(struct ring *r);
 /* Wakes sleepers, if any; called after each change of state that can free the head or the claim. */
 void ring_notify_(struct ring *r);
-/* A sleep: enter, check the condition again, leave with the time to sleep (0: the condition came).
- */
+/* A sleep: enter, check the condition again, leave with the time to sleep (0: it came true). */
 uint32_t ring_wait_enter_(struct ring *r);
 void ring_wait_leave_(struct ring *r, uint32_t event, uint64_t micros);
 /* True when the word is that of the calling thread's own reservation. */

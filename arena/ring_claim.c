@@ -19,7 +19,7 @@ static uint64_t claim_start(struct ring *r)
     /* acquire: pairs with the release in the reclaimer and in scan(); entries below are settled. */
     uint64_t c = atom_load(&r->claim, acquire);
     uint64_t e = atom_load(&r->evict, acquire);
-    return at_least(c, e);
+    return c > e ? c : e;
 }
 
 /* One walk from the claim cursor to the first READY entry. *stop: the word of what ended the walk

@@ -171,8 +171,7 @@ static void evict_ahead(struct ring *r, uint64_t want)
     }
 }
 
-/* What must be free for `units` at the tail, and what is, reusable or with evicted units counted.
- */
+/* What must be free for `units` at the tail; what is, without and with evicted units. */
 struct room {
     uint64_t needed, free, ahead;
 };

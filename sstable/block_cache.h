@@ -88,8 +88,7 @@ typedef int block_write_fn(void *arg, uint32_t block, const void *data, size_t s
 
 /* The blocks of one table under construction; embedded in its builder, used by one thread. */
 struct block_stage {
-    uint64_t
-        handle; /* of the table, reserved: the builder hands it to sst_open with the addresses */
+    uint64_t handle; /* of the table, reserved; goes to sst_open together with the addresses */
     block_write_fn *write;
     void *arg;
     struct block_cache *cache;

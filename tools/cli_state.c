@@ -138,12 +138,11 @@ static int print_levels(const struct levels *l, loam_ks *ks, const char *name)
 static int levels_of(void *arg, const char *name)
 {
     const struct levels *l = arg;
+    /* By handle even for "default": numbers without one are the whole database's. */
     loam_ks *ks = NULL;
-    if (strcmp(name, "default") != 0) {
-        int rc = loam_ks_open(l->db, name, NULL, &ks);
-        if (rc != LOAM_OK) {
-            return cli_failed(rc, name);
-        }
+    int rc = loam_ks_open(l->db, name, NULL, &ks);
+    if (rc != LOAM_OK) {
+        return cli_failed(rc, name);
     }
     int status = print_levels(l, ks, name);
     loam_ks_release(ks);

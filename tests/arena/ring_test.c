@@ -10,8 +10,8 @@
  *   C5 (a weak CAS without retry loses a block): arena/atomic.h has only the strong form.
  *   C8 (eviction searches a free list): holes are hints checked by one CAS; nothing is searched.
  *   C9 (the tail is read as a plain word): all shared words are atomic; ring_stress reads the
- * metrics while everything moves, under TSan. C12 (drain asserts that nobody allocates):
- * ring_stress, drain_beside_producers_c12.
+ *      metrics while everything moves, under TSan.
+ *   C12 (drain asserts that nobody allocates): ring_stress, drain_beside_producers_c12.
  */
 #include <criterion/criterion.h>
 

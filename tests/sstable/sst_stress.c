@@ -22,12 +22,6 @@ struct shared {
     unsigned rounds;
 };
 
-struct worker {
-    pthread_t thread;
-    struct shared *shared;
-    uint64_t number;
-};
-
 static void fill_entry(struct entry *e, uint64_t number, uint64_t i, char *key, char *value)
 {
     snprintf(key, 32, "key%09llu", (unsigned long long)i);
@@ -111,15 +105,14 @@ static void read_table(struct shared *w, struct sst_reader *r, uint64_t number, 
     sst_cursor_free(&c);
 }
 
-static void *work(void *arg)
+static void work(struct crew_member *me)
 {
-    struct worker *me = arg;
     struct shared *w = me->shared;
     struct random rnd;
-    random_init(&rnd, me->number);
+    random_init(&rnd, me->seed);
     for (unsigned round = 0; round < w->rounds; round++) {
         char path[32];
-        uint64_t number = me->number + THREADS * (uint64_t)round;
+        uint64_t number = 1 + me->index + (uint64_t)THREADS * round;
         snprintf(path, sizeof path, "/%llu", (unsigned long long)number);
         struct sst_reader *r = build_and_open(w, number, path);
         if (r != NULL) {
@@ -129,24 +122,15 @@ static void *work(void *arg)
         CHECK_EQ(w->disk->remove(w->disk->ctx, path), 0);
         epoch_poll();
     }
-    return NULL;
 }
 
 STRESS(sst, tables_share_a_ring)
 {
-    static struct shared w;
-    struct worker workers[THREADS];
+    struct shared w = {.rounds = 12 * (unsigned)stress_scale};
     CHECK_EQ(loam_vfs_memory(&w.disk), LOAM_OK);
     alloc_init(&w.alloc, NULL, UINT64_MAX);
     CHECK_EQ(block_cache_init(&w.cache, &w.alloc, 48 << 10), LOAM_OK);
-    w.rounds = 12 * (unsigned)stress_scale();
-    for (uint64_t i = 0; i < THREADS; i++) {
-        workers[i] = (struct worker){.shared = &w, .number = i + 1};
-        CHECK_EQ(thread_start(&workers[i].thread, work, &workers[i]), 0);
-    }
-    for (int i = 0; i < THREADS; i++) {
-        thread_join(workers[i].thread);
-    }
+    crew_run(THREADS, work, &w, seed);
     epoch_synchronize();
     block_cache_destroy(&w.cache);
     CHECK_EQ(alloc_used(&w.alloc), 0);

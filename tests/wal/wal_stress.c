@@ -227,7 +227,7 @@ STRESS(wal, mapped_log_on_the_memory_disk)
 {
     loam_vfs *vfs;
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
-    run(vfs, "/", seed, 2000);
+    run(vfs, "/", seed, 1200);
     loam_vfs_free(vfs);
 }
 
@@ -237,7 +237,7 @@ STRESS(wal, buffered_log_on_the_memory_disk)
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
     loam_vfs unmapped = *vfs;
     unmapped.map = NULL;
-    run(&unmapped, "/", seed, 1000);
+    run(&unmapped, "/", seed, 600);
     loam_vfs_free(vfs);
 }
 
@@ -245,7 +245,7 @@ STRESS(wal, mapped_log_on_the_operating_system)
 {
     char dir[] = "/tmp/loam-wal-XXXXXX";
     CHECK(mkdtemp(dir) != NULL);
-    run(loam_vfs_os(), dir, seed, 3000);
+    run(loam_vfs_os(), dir, seed, 1500);
     CHECK_EQ(rmdir(dir), 0);
 }
 
