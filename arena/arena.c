@@ -10,9 +10,9 @@
 
 #include "arena/poison.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_PAGE  ((size_t)2 << 20)
 #define SMALL_PAGE ((size_t)4096)
-#define MAX_ALIGN ((size_t)4096)
+#define MAX_ALIGN  ((size_t)4096)
 #define BLOCK_HEAD ((size_t)CACHE_LINE)
 
 /* At the start of each chunk, extent or memory of the caller. */

@@ -77,7 +77,7 @@ uint64_t arena_new_ids(uint64_t n);
 
 /* id: not used before by any arena of this process. lease_bytes: 1 KiB or more; a larger one wastes
  * more per thread. budget_bytes: hard, in chunks; ARENA_NO_LIMIT = none. Takes no memory.
- * LOAM_OK, or E_INVAL for id 0. */
+ * The struct must not be moved. LOAM_OK, or E_INVAL for id 0. */
 int arena_init(struct arena *a, struct chunk_pool *p, uint64_t id, size_t lease_bytes,
                uint64_t budget_bytes);
 /* Lives in the `size` bytes at `memory` (at most 8 GiB), which stay the caller's, and never grows.

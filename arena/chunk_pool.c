@@ -11,7 +11,7 @@
 
 #include "arena/poison.h"
 
-#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_PAGE  ((size_t)2 << 20)
 #define SMALL_PAGE ((size_t)4096)
 
 int chunk_pool_init(struct chunk_pool *p, struct alloc *a, size_t chunk_bytes, size_t keep_max)
@@ -81,8 +81,8 @@ static bool keep(struct chunk_pool *p, void *chunk)
             return false;
         }
     } while (!atom_cas(&p->idle_count, &n, n + 1, relaxed, relaxed));
-    /* The count promises a free place. Others may fill one or free one meanwhile, so a pass can miss
-     * it only when another call got it: somebody advances. */
+    /* The count promises a free place. Others may fill one or free one meanwhile, so a pass can
+     * miss it only when another call got it: somebody advances. */
     for (size_t i = 0;; i = (i + 1) % p->keep_max) {
         void *free_place = NULL;
         /* release: pairs with the acquire in take_idle(). */

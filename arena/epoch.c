@@ -190,7 +190,7 @@ bool epoch_passed(uint64_t stamp)
             return false;
         }
     }
-    return atom_load(&epoch_now_, acquire) >= stamp + 2;
+    return atom_load(&epoch_now_, acquire) >= stamp + 2; /* acquire: as above */
 }
 
 void epoch_retire_node(struct epoch_node *n, epoch_free_fn *fn, void *arg, void *ptr)

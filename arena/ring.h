@@ -144,7 +144,7 @@ struct ring {
 
 /* Returns: LOAM_OK, E_INVAL, E_NOMEM. */
 int ring_init(struct ring *r, const struct ring_options *o);
-/* Entries still there are forgotten; an all-zero ring is fine. REQUIRES: no other thread uses it. */
+/* Forgets what is still there; an all-zero ring is fine. REQUIRES: no other thread uses it. */
 void ring_destroy(struct ring *r);
 
 /* ---- building entries ------------------------------------------------------------------------ */

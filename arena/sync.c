@@ -169,7 +169,7 @@ void word_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t micros)
 {
 #if defined(LOAM_MC)
     (void)micros;
-    if (atom_load(word, acquire) == expected) {
+    if (atom_load(word, acquire) == expected) { /* acquire: as a futex call orders */
         mc_wait();
     }
 #else

@@ -349,7 +349,7 @@ void background_stop(struct db *db)
     }
     db->workers = 0;
     if (db->keeper_running) {
-        atom_store(&db->keeper_stop, true, release);
+        atom_store(&db->keeper_stop, true, release); /* pairs with the load in keeper_main() */
         wal_wake_keeper(&db->wal);
         thread_join(db->keeper);
         db->keeper_running = false;

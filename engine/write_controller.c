@@ -17,6 +17,7 @@ void write_controller_init(struct write_controller *c, uint64_t max_pause_us)
 
 void write_controller_pace(struct write_controller *c, uint64_t bytes_per_s)
 {
+    /* release, here and below: pairs with write_controller_state(). */
     if (bytes_per_s == 0) {
         atom_and(&c->state, ~WRITES_PACED, release);
         return;
@@ -29,9 +30,9 @@ void write_controller_pace(struct write_controller *c, uint64_t bytes_per_s)
 void write_controller_refuse(struct write_controller *c, bool refuse)
 {
     if (refuse) {
-        atom_or(&c->state, WRITES_REFUSED, release);
+        atom_or(&c->state, WRITES_REFUSED, release); /* pairs as above: the reason is set */
     } else {
-        atom_and(&c->state, ~WRITES_REFUSED, release);
+        atom_and(&c->state, ~WRITES_REFUSED, release); /* as above */
     }
 }
 

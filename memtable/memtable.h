@@ -1,9 +1,12 @@
 /* memtable.h - One write buffer: versions of keys of every keyspace, in memory, in order.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A skip list ordered by keyspace id, then by the keyspace's comparator, with a filter over the key
- * hashes before it, in two arenas: nodes with their short keys, and values. Nothing is removed before
- * the whole is destroyed; a delete is a version of kind ENTRY_DELETE, also of a key not held here.
+ * A skip list ordered by keyspace id, then by the keyspace's comparator; before it a filter over the
+ * key hashes, which answers for absent keys, and an index from hashes to nodes, which spares gets and
+ * overwrites the search; all in two arenas: nodes with their short keys, and values. Nothing is
+ * removed before the whole is destroyed; a delete is a version of kind ENTRY_DELETE, also of a key
+ * not held here. In keyspaces with a comparator keys of different bytes may be equal, so there the
+ * hash is not used and every access searches the list.
  *
  * Ordering guarantees
  *   What memtable_add() added is found by everything its return happens before. A reader that runs
@@ -31,9 +34,9 @@ struct memtable;
 struct memtable_options {
     struct alloc *alloc;
     struct chunk_pool *pool;
-    size_t bytes;      /* expected size: sizes the key filter (1/64 of it) and the leases */
-    size_t hard_limit; /* bytes of memory, in chunks; 0 = none. Room for two chunks beside the
-                          filter is needed to hold anything */
+    size_t bytes;      /* expected size: sizes filter and index (1/34 of it) and the leases */
+    size_t hard_limit; /* bytes of memory, in chunks; 0 = none. To hold anything: the filter and
+                          index, a chunk of nodes (they share it if they fit), a chunk of values */
     /* Of a keyspace; NULL, or a NULL result, is byte order. The result must stay valid and the same
      * while the memtable lives. */
     const loam_comparator *(*comparator)(void *ctx, uint32_t ks);
@@ -41,7 +44,7 @@ struct memtable_options {
     uint64_t id; /* the caller's name for it; threads' caches use a process-wide name of their own */
 };
 
-/* Zeroes the filter, so it is best called ahead of need by a background thread. LOAM_OK or E_NOMEM,
+/* Zeroes filter and index, so it is best called ahead of need by a background thread. LOAM_OK or E_NOMEM,
  * E_BUDGET. */
 int memtable_create(const struct memtable_options *o, struct memtable **m);
 /* NULL is allowed. REQUIRES: no thread uses it; what get and cursors lent ends. */
@@ -63,10 +66,10 @@ int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_h
 int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
                  uint64_t snapshot, struct entry *e);
 
-/* Data held: keys, values, overhead per entry, without the filter. Cheap; too high by at most a lease
+/* Data held: keys, values, overhead per entry, without filter and index. Cheap; too high by at most a lease
  * per writing thread. What sealing goes by. */
 uint64_t memtable_bytes(const struct memtable *m);
-/* Memory taken from pool and system, filter included. What the budget goes by. */
+/* Memory taken from pool and system, all included. What the budget goes by. */
 uint64_t memtable_reserved(const struct memtable *m);
 /* Entries added; exact once additions are over. O(threads that wrote). */
 uint64_t memtable_count(const struct memtable *m);

@@ -1,9 +1,10 @@
 /* skiplist.c - Search, insertion by CAS, version chains and cursors of the list.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Defects of earlier lists that cannot occur here by construction: a snapshot number is taken by the
- * caller from one ordered counter, not by the list (F10); versions never change, so a delete cannot
- * reach into older snapshots (F11); counts are per thread and only grow, nothing underflows (F12, F18).
+ * Defects of earlier lists that cannot occur here by construction: a snapshot number is taken by
+ * the caller from one ordered counter, not by the list (F10); versions never change, so a delete
+ * cannot reach into older snapshots (F11); counts are per thread and only grow, nothing underflows
+ * (F12, F18).
  */
 #include "memtable/skiplist.h"
 
@@ -465,8 +466,8 @@ static void version_set_jump(const struct skiplist *s, struct skiplist_version *
     if (jump != 0) {
         const struct skiplist_version *j = version_at(s, jump);
         uint32_t jj = version_jump(j);
-        if (jj != 0 && depth - version_depth(j) ==
-                           version_depth(j) - version_depth(version_at(s, jj))) {
+        if (jj != 0 &&
+            depth - version_depth(j) == version_depth(j) - version_depth(version_at(s, jj))) {
             words[-2] = jj;
         }
     }
@@ -561,8 +562,7 @@ static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist
         return NULL;
     }
     *ref += height - 1;
-    struct skiplist_node *n =
-        (struct skiplist_node *)(void *)(p + (height - 1) * sizeof(uint32_t));
+    struct skiplist_node *n = (struct skiplist_node *)(void *)(p + (height - 1) * sizeof(uint32_t));
     atom_store(&n->versions, version, relaxed); /* relaxed: published by the first link */
     if (wide) {
         struct wide_key *w = (struct wide_key *)(void *)n->key;
@@ -586,8 +586,8 @@ static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist
 /* Links the node at one level between prev and after of the place, which is moved on first when
  * others inserted there. 0; or the node that holds the same key already (only at level 0). */
 static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
-                                        struct skiplist_writer *w, struct skiplist_node *n,
-                                        uint32_t ref, uint32_t level)
+                           struct skiplist_writer *w, struct skiplist_node *n, uint32_t ref,
+                           uint32_t level)
 {
     for (;;) {
         uint32_t next = w->after[level];
@@ -847,9 +847,10 @@ static bool cursor_enter(struct skiplist_cursor *c, const struct skiplist_node *
     return true;
 }
 
-/* A walk along level 0 waits for one node after the other. So when the cursor enters a stretch between
- * two nodes of height 2, it moves one node further in each of the next stretches (their starts are
- * found along level 1) and fetches that node's version: when it gets there, all has come. */
+/* A walk along level 0 waits for one node after the other. So when the cursor enters a stretch
+ * between two nodes of height 2, it moves one node further in each of the next stretches (their
+ * starts are found along level 1) and fetches that node's version: when it gets there, all has
+ * come. */
 static void read_ahead(struct skiplist_cursor *c)
 {
     const struct skiplist *s = c->list;

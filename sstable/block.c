@@ -235,8 +235,8 @@ int block_get(const void *data, const loam_comparator *cmp, loam_slice key, uint
     return LOAM_NOTFOUND;
 }
 
-/* Byte order of an entry's rest and a key's; the first 8 bytes as one number, which the block's tail
- * makes safe to load. */
+/* Byte order of an entry's rest and a key's; the first 8 bytes as one number, which the block's
+ * tail makes safe to load. */
 static int compare_bytes(const struct block_item *item, loam_slice rest, uint64_t rest8)
 {
     if (item->rest_size >= 8 && rest.size >= 8) {
@@ -248,8 +248,7 @@ static int compare_bytes(const struct block_item *item, loam_slice rest, uint64_
     return bytes_compare(loam_bytes(item->rest, item->rest_size), rest);
 }
 
-uint32_t block_seek(const struct block *b, const loam_comparator *cmp, loam_slice key,
-                    uint64_t tag)
+uint32_t block_seek(const struct block *b, const loam_comparator *cmp, loam_slice key, uint64_t tag)
 {
     loam_slice rest = key;
     uint64_t rest8 = 0;

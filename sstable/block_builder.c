@@ -35,8 +35,8 @@ void block_builder_clear(struct block_builder *b)
 static int grow_inputs(struct block_builder *b)
 {
     uint32_t cap = b->cap == 0 ? 64 : b->cap * 2;
-    struct block_input *p = alloc_resize(b->alloc, MEM_BUILD, b->inputs,
-                                         b->cap * sizeof *b->inputs, cap * sizeof *b->inputs);
+    struct block_input *p = alloc_resize(b->alloc, MEM_BUILD, b->inputs, b->cap * sizeof *b->inputs,
+                                         cap * sizeof *b->inputs);
     if (p == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory to build a block of %u entries", cap);
     }

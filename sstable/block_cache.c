@@ -13,8 +13,8 @@
  *   2. A filler enters its address before it publishes: who reads it meanwhile misses, and a
  *      loser's entry was never known to anybody and can be given back.
  *   3. stage.pending counts the stage's entries that are READY, or claimed and not yet accounted
- *      for. A stage leaves the list, and its memory may go, only when pending is 0; an evictor touches
- *      a stage only under the mutex or while its own claimed entry is counted in pending.
+ *      for. A stage leaves the list, and its memory may go, only when pending is 0; an evictor
+ *      touches a stage only under the mutex or while its claimed entry is counted in pending.
  */
 #include "sstable/block_cache.h"
 

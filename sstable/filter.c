@@ -109,7 +109,8 @@ static uint64_t line_count(const struct filter_builder *b, uint32_t bits)
     return lines > LINES_MAX ? LINES_MAX : lines;
 }
 
-/* A little below bits * ln 2: lines that got more than their share of keys suffer from each probe. */
+/* A little below bits * ln 2: lines that got more than their share of keys suffer from each probe.
+ */
 static uint32_t probe_count(uint32_t bits)
 {
     uint32_t n = bits * 62 / 100;

@@ -659,8 +659,8 @@ static int write_index(struct sst_builder *b, struct sst_handle *h)
 static int write_props(struct sst_builder *b, struct sst_handle *h)
 {
     struct sst_prop_values v = {
-        .comparator = b->cmp == NULL ? loam_bytes("", 0)
-                                     : loam_bytes(b->cmp->name, strlen(b->cmp->name)),
+        .comparator =
+            b->cmp == NULL ? loam_bytes("", 0) : loam_bytes(b->cmp->name, strlen(b->cmp->name)),
         .smallest = buf_slice(&b->smallest),
         .largest = buf_slice(&b->last_key),
     };
@@ -784,8 +784,8 @@ void sst_builder_take_warm(struct sst_builder *b, struct sst_warm *warm)
     if (!b->staged) {
         return;
     }
-    /* To the exact size, by which it will be freed. Shrinking does not fail in any allocator we know;
-     * if it does, the blocks are not handed over. */
+    /* To the exact size, by which it will be freed. Shrinking does not fail in any allocator we
+     * know; if it does, the blocks are not handed over. */
     void *p = alloc_resize(b->alloc, MEM_TABLE, (void *)b->addr, b->addr_cap * sizeof *b->addr,
                            b->blocks * sizeof *b->addr);
     if (p == NULL) {

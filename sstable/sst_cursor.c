@@ -208,7 +208,8 @@ static bool load(struct sst_cursor *c, uint32_t i)
 
 /* ---- moving ---- */
 
-/* A placement from anywhere: earlier errors are over, the cursor is not valid unless it succeeds. */
+/* A placement from anywhere: earlier errors are over, the cursor is not valid unless it succeeds.
+ */
 static void start(struct sst_cursor *c)
 {
     c->rc = LOAM_OK;

@@ -18,7 +18,7 @@
 
 #define HEADER_MAGIC   0x0a5453534d414f4cu /* "LOAMSST\n" */
 #define FOOTER_MAGIC   0x0a444e454d414f4cu /* "LOAMEND\n" */
-#define OUTSIZED       ((size_t)1 << 20)   /* bytes; buffers above it are not kept for small blocks */
+#define OUTSIZED       ((size_t)1 << 20) /* bytes; buffers above it are not kept for small blocks */
 #define ZSTD_LEVEL     3
 #define CODEC_SIZE_MAX ((size_t)0x7e000000) /* LZ4_MAX_INPUT_SIZE */
 
@@ -313,8 +313,7 @@ void sst_pack(struct sst_packer *p, enum sst_codec codec, enum sst_type type, ui
     out->trailer[0] = (uint8_t)codec;
     out->trailer[1] = (uint8_t)type;
     put_fixed32(out->trailer + 4, (uint32_t)size);
-    put_fixed64(out->trailer + 8,
-                payload_sum(file_seed, out->trailer, out->payload, out->size));
+    put_fixed64(out->trailer + 8, payload_sum(file_seed, out->trailer, out->payload, out->size));
 }
 
 void sst_trailer_finish(struct sst_packed *b, uint64_t offset)
@@ -398,8 +397,8 @@ int sst_unpack(struct sst_unpacker *u, struct sst_place at, const struct sst_sto
         break;
     case SST_CODEC_LZ4:
         good = s->size <= CODEC_SIZE_MAX && s->raw_size <= CODEC_SIZE_MAX &&
-               LZ4_decompress_safe((const char *)s->payload, out, (int)s->size,
-                                   (int)s->raw_size) == (int)s->raw_size;
+               LZ4_decompress_safe((const char *)s->payload, out, (int)s->size, (int)s->raw_size) ==
+                   (int)s->raw_size;
         break;
     case SST_CODEC_ZSTD:
 #ifdef LOAM_HAVE_ZSTD

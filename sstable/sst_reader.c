@@ -95,8 +95,8 @@ static int read_frame(struct sst_reader *r, const struct sst_open_options *o)
 }
 
 /* Reads one block of metadata into memory of its own; *payload is inside it. */
-static int read_meta(struct sst_reader *r, struct sst_handle h, enum sst_type type, uint8_t **memory,
-                     loam_slice *payload)
+static int read_meta(struct sst_reader *r, struct sst_handle h, enum sst_type type,
+                     uint8_t **memory, loam_slice *payload)
 {
     struct sst_place at = {r->props.file_number, r->file_seed, h.offset};
     struct sst_stored s;
@@ -122,8 +122,8 @@ static int read_meta(struct sst_reader *r, struct sst_handle h, enum sst_type ty
 static int check_comparator(struct sst_reader *r, const struct sst_open_options *o)
 {
     loam_slice name = r->props.comparator;
-    loam_slice want = o->cmp == NULL ? loam_bytes("", 0)
-                                     : loam_bytes(o->cmp->name, strlen(o->cmp->name));
+    loam_slice want =
+        o->cmp == NULL ? loam_bytes("", 0) : loam_bytes(o->cmp->name, strlen(o->cmp->name));
     r->cmp = o->cmp;
     if (bytes_compare(name, want) == 0) {
         return LOAM_OK;
@@ -298,8 +298,7 @@ int sst_open(const struct sst_open_options *o, struct sst_reader **out)
     int rc = LOAM_OK;
     struct sst_reader *r = alloc_zero(o->alloc, MEM_TABLE, sizeof *r);
     if (r == NULL) {
-        rc = FAIL(LOAM_E_NOMEM, "no memory to open table %llu",
-                  (unsigned long long)o->file_number);
+        rc = FAIL(LOAM_E_NOMEM, "no memory to open table %llu", (unsigned long long)o->file_number);
         goto out;
     }
     r->vfs = o->vfs;

@@ -74,8 +74,8 @@ static void set_separator(struct verifier *v, uint32_t i)
     buf_append(&v->separator, rest.data, rest.size);
 }
 
-/* The first entry of a block follows the last one of the block before, and lies beyond the separator
- * between the two unless a key's versions span them. */
+/* The first entry of a block follows the last one of the block before, and lies beyond the
+ * separator between the two unless a key's versions span them. */
 static const char *check_seam(const struct verifier *v, uint32_t block, const struct entry *e)
 {
     const loam_comparator *cmp = v->r->cmp;

@@ -56,7 +56,7 @@ void bench_verify(struct bench_thread *t)
     bench_ok(t, bench_store_open(t->store), "open");
 }
 
-/* ---- recover: a writer is killed, then the time to open is taken ----------------------------------- */
+/* ---- recover: a writer is killed, then the time to open is taken ----------------------------- */
 
 /* Starts this program again to fill the directory and be killed. 0, or -1 with a text. */
 static int run_killed_writer(struct bench_context *c, const struct bench_store *s)
@@ -64,9 +64,9 @@ static int run_killed_writer(struct bench_context *c, const struct bench_store *
     char db[BENCH_PATH_MAX + 8], engine[64];
     snprintf(db, sizeof(db), "--db=%s", s->dir);
     snprintf(engine, sizeof(engine), "--engine=%s", s->engine->name);
-    char *const extra[] = {"--benchmarks=crashwrite_", engine, db, "--nouse_existing_db",
-                           "--noreadonly",             "--progress=none",
-                           "--json=",                  "--csv="};
+    char *const extra[] = {
+        "--benchmarks=crashwrite_", engine,    db,      "--nouse_existing_db", "--noreadonly",
+        "--progress=none",          "--json=", "--csv="};
     size_t n = 0, more = sizeof(extra) / sizeof(extra[0]);
     while (c->argv[n] != NULL) {
         n++;
@@ -139,7 +139,7 @@ int bench_recover(struct bench_context *c, struct bench_store *s)
     return BENCH_OK;
 }
 
-/* ---- memtable: everything stays in memory ---------------------------------------------------------- */
+/* ---- memtable: everything stays in memory ---------------------------------------------------- */
 
 static void memtable_insert(struct bench_thread *t)
 {
@@ -187,7 +187,7 @@ int bench_memtable(struct bench_context *c, struct bench_store *s)
     return rc != BENCH_OK ? rc : closed;
 }
 
-/* ---- numbers --------------------------------------------------------------------------------------- */
+/* ---- numbers --------------------------------------------------------------------------------- */
 
 static int print_with(struct bench_store *s, int (*print)(void *db, FILE *out))
 {

@@ -191,7 +191,7 @@ static int level_batch_commit(struct bench_session *head)
     return from_error(err);
 }
 
-/* ---- iterators --------------------------------------------------------------------------------- */
+/* ---- iterators ------------------------------------------------------------------------------- */
 
 static int level_iter_open(struct bench_session *head, void **it)
 {
@@ -251,7 +251,7 @@ static void level_iter_entry(void *it, loam_slice *key, loam_slice *value)
     value->data = leveldb_iter_value(it, &value->size);
 }
 
-/* ---- keeping house ------------------------------------------------------------------------------- */
+/* ---- keeping house --------------------------------------------------------------------------- */
 
 static int level_compact(void *db)
 {

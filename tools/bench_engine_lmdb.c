@@ -257,7 +257,7 @@ static int map_batch_commit(struct bench_session *head)
     return txn == NULL ? BENCH_OK : commit(s, txn);
 }
 
-/* ---- iterators --------------------------------------------------------------------------------- */
+/* ---- iterators ------------------------------------------------------------------------------- */
 
 static int map_iter_open(struct bench_session *head, void **it)
 {
@@ -320,7 +320,7 @@ static void map_iter_entry(void *it, loam_slice *key, loam_slice *value)
     *value = loam_bytes(s->value.mv_data, s->value.mv_size);
 }
 
-/* ---- keeping house ------------------------------------------------------------------------------- */
+/* ---- keeping house --------------------------------------------------------------------------- */
 
 static int map_flush(void *db)
 {

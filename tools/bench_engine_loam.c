@@ -50,9 +50,7 @@ static int loam_bench_open(const struct bench_open *how, void **db)
     o.flags = (how->readonly ? LOAM_OPEN_READONLY : 0u) |
               (how->must_exist ? LOAM_OPEN_MUST_EXIST : 0u) |
               (how->paranoid ? LOAM_OPEN_PARANOID : 0u);
-    o.durability = how->no_log    ? LOAM_DUR_MEMORY
-                   : how->durable ? LOAM_DUR_POWER
-                                  : LOAM_DUR_PROCESS;
+    o.durability = how->no_log ? LOAM_DUR_MEMORY : how->durable ? LOAM_DUR_POWER : LOAM_DUR_PROCESS;
     loam_db *handle;
     int rc = loam_open(how->dir, &o, &handle);
     *db = rc == LOAM_OK ? handle : NULL;
@@ -182,7 +180,7 @@ static int loam_bench_batch_commit(struct bench_session *head)
     return from_rc(rc);
 }
 
-/* ---- iterators --------------------------------------------------------------------------------- */
+/* ---- iterators ------------------------------------------------------------------------------- */
 
 static int loam_bench_iter_open(struct bench_session *head, void **it)
 {
@@ -228,7 +226,7 @@ static void loam_bench_iter_entry(void *it, loam_slice *key, loam_slice *value)
     *value = loam_iter_value(it);
 }
 
-/* ---- keeping house ------------------------------------------------------------------------------- */
+/* ---- keeping house --------------------------------------------------------------------------- */
 
 static int loam_bench_flush(void *db)
 {
@@ -304,9 +302,9 @@ static int loam_bench_print_memory(void *db, FILE *out)
     const struct {
         const char *name;
         uint64_t bytes;
-    } rows[] = {{"budget", st.memory_budget},     {"used", st.memory_used},
-                {"peak", st.memory_peak},         {"memtables", st.memtable_bytes},
-                {"block cache", st.cache_bytes},  {"pinned", st.pinned_bytes},
+    } rows[] = {{"budget", st.memory_budget},    {"used", st.memory_used},
+                {"peak", st.memory_peak},        {"memtables", st.memtable_bytes},
+                {"block cache", st.cache_bytes}, {"pinned", st.pinned_bytes},
                 {"indexes", st.index_bytes}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         fprintf(out, "%-12s %12.1f MB\n", rows[i].name, (double)rows[i].bytes / 1048576);

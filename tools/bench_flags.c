@@ -1,4 +1,4 @@
-/* bench_flags.c - The command line of loam-bench: one table gives struct, defaults, parser and help.
+/* bench_flags.c - The command line of loam-bench: struct, defaults, parser, help from one table.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "tools/bench_flags.h"
@@ -20,7 +20,7 @@ struct flag {
 };
 
 static const struct flag flags[] = {
-#define GROUP(title) {title, "", FLAG_GROUP, 0},
+#define GROUP(title)                {title, "", FLAG_GROUP, 0},
 #define FLAG(type, name, def, help) {#name, help, FLAG_##type, offsetof(struct bench_flags, name)},
     BENCH_FLAGS_MAP(GROUP, FLAG)};
 #undef GROUP
@@ -48,7 +48,7 @@ static int usage(const char *what, const char *flag, const char *value)
     return 2;
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ---------------------------------------------------------------------------------- */
 
 static bool parse_bool(const char *text, bool *out)
 {
@@ -115,10 +115,16 @@ static bool set_value(struct bench_flags *f, const struct flag *flag, const char
     return false;
 }
 
-/* ---- the parser ---------------------------------------------------------------------------------- */
+/* ---- the parser ------------------------------------------------------------------------------ */
 
 /* What a long option stands for: val = kind << 16 | index into that kind's table. */
-enum option_kind { OPT_FLAG = 1, OPT_NO_FLAG, OPT_IGNORED_VALUED, OPT_IGNORED_BOOL, OPT_NO_IGNORED };
+enum option_kind {
+    OPT_FLAG = 1,
+    OPT_NO_FLAG,
+    OPT_IGNORED_VALUED,
+    OPT_IGNORED_BOOL,
+    OPT_NO_IGNORED
+};
 
 static int option_val(enum option_kind kind, size_t index)
 {
@@ -244,8 +250,7 @@ static int check_values(struct bench_flags *f)
     } texts[] = {{"key_format", f->key_format, "leveldb|rocksdb"},
                  {"progress", f->progress, "|none|line|bar|json"},
                  {"compat", f->compat, "rocksdb|none"},
-                 {"value_size_distribution_type", f->value_size_distribution_type,
-                  "fixed|uniform"},
+                 {"value_size_distribution_type", f->value_size_distribution_type, "fixed|uniform"},
                  {"compression_type", f->compression_type, "none|lz4|snappy|zstd"}};
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         if (texts[i].value[0] != '\0' && !is_one_of(texts[i].value, texts[i].allowed)) {
@@ -319,7 +324,7 @@ int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
     return check_values(f);
 }
 
-/* ---- help ---------------------------------------------------------------------------------------- */
+/* ---- help ------------------------------------------------------------------------------------ */
 
 static void print_default(FILE *out, const struct bench_flags *f, const struct flag *flag)
 {
@@ -364,8 +369,8 @@ static const char help_head[] =
     "time of all threads together for one operation, B counts by the clock on the wall.\n"
     "\n"
     "Benchmarks\n"
-    "  fill, on a fresh database   fillseq fillrandom filluniquerandom fillbatch fillsync fill100K\n"
-    "                              ycsbload\n"
+    "  fill, on a fresh database   fillseq fillrandom filluniquerandom fillbatch fillsync\n"
+    "                              fill100K ycsbload\n"
     "  write                       overwrite updaterandom deleteseq deleterandom\n"
     "  read                        readrandom readmissing readhot readrandomsmall multireadrandom\n"
     "                              readseq readreverse seekrandom seekordered newiterator\n"

@@ -1,4 +1,4 @@
-/* bench_flags.h - The command line of loam-bench: one table gives struct, defaults, parser and help.
+/* bench_flags.h - The command line of loam-bench: struct, defaults, parser, help from one table.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Flags are spelt as LevelDB's and RocksDB's db_bench spell them, in every form gflags takes:

@@ -1,4 +1,4 @@
-/* bench_histogram.c - A log-linear histogram of durations: constant-time add, relative error below 1 %.
+/* bench_histogram.c - A log-linear histogram: constant-time add, relative error below 1 %.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "tools/bench_histogram.h"
@@ -76,8 +76,8 @@ double histogram_quantile(const struct histogram *h, double q)
             continue;
         }
         double left = (double)histogram_bucket_floor(i);
-        double right = i + 1 < HISTOGRAM_BUCKETS ? (double)histogram_bucket_floor(i + 1)
-                                                 : (double)h->max;
+        double right =
+            i + 1 < HISTOGRAM_BUCKETS ? (double)histogram_bucket_floor(i + 1) : (double)h->max;
         double part = clamp((rank - (double)below) / (double)n, 0, 1);
         return clamp(left + (right - left) * part, (double)h->min, (double)h->max);
     }

@@ -1,4 +1,4 @@
-/* bench_histogram.h - A log-linear histogram of durations: constant-time add, relative error below 1 %.
+/* bench_histogram.h - A log-linear histogram: constant-time add, relative error below 1 %.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Values below 2^HISTOGRAM_BITS have a bucket each; above, every power of two is cut into
@@ -25,8 +25,8 @@ void histogram_reset(struct histogram *h);
 /* Values beyond 2^43 (2.4 hours in nanoseconds) share the last bucket. */
 void histogram_add(struct histogram *h, uint64_t value);
 void histogram_merge(struct histogram *h, const struct histogram *other);
-/* The value that a share q (0 to 1) of all values does not exceed; 0 when empty. Interpolated inside
- * its bucket, and never outside [min, max]. */
+/* The value that a share q (0 to 1) of all values does not exceed; 0 when empty. Interpolated
+ * inside its bucket, and never outside [min, max]. */
 double histogram_quantile(const struct histogram *h, double q);
 double histogram_mean(const struct histogram *h);
 double histogram_stddev(const struct histogram *h);

@@ -44,7 +44,7 @@ static inline double bench_rng_unit(struct bench_rng *r)
     return (double)(bench_rng_next(r) >> 11) * 0x1.0p-53;
 }
 
-/* ---- Zipf -------------------------------------------------------------------------------------- */
+/* ---- Zipf ------------------------------------------------------------------------------------ */
 
 /* Ranks 0 .. n-1 with probability proportional to 1 / (rank + 1)^theta, exactly (Hoermann and
  * Derflinger's rejection-inversion); one logarithm and one exponential a draw. */
@@ -63,7 +63,7 @@ uint64_t zipf_next(const struct zipf *z, struct bench_rng *r);
 /* YCSB's 64-bit FNV hash of a number: spreads hot ranks over the key space. */
 uint64_t zipf_scramble(uint64_t rank);
 
-/* ---- a random order that visits each number once ------------------------------------------------- */
+/* ---- a random order that visits each number once --------------------------------------------- */
 
 /* A bijection of [0, n) from a four-round Feistel network: no memory, unlike a shuffled array. */
 struct permutation {
@@ -75,7 +75,7 @@ struct permutation {
 void permutation_init(struct permutation *p, uint64_t n, uint64_t seed);
 uint64_t permutation_at(const struct permutation *p, uint64_t i); /* i < n */
 
-/* ---- numbers as keys ----------------------------------------------------------------------------- */
+/* ---- numbers as keys ------------------------------------------------------------------------- */
 
 enum key_kind {
     KEY_LEVELDB, /* 'a' * prefix, then the number in decimal, zero-padded to `size` digits */
@@ -93,7 +93,7 @@ size_t key_format_write(const struct key_format *f, uint64_t k, char *out);
 /* How many different keys the format can write; UINT64_MAX when 64 bits fit. */
 uint64_t key_format_limit(const struct key_format *f);
 
-/* ---- the choice of the next key ------------------------------------------------------------------ */
+/* ---- the choice of the next key -------------------------------------------------------------- */
 
 enum keygen_kind {
     KEYGEN_UNIFORM, /* every key alike */

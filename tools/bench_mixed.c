@@ -6,7 +6,7 @@
 
 #include "tools/bench_workloads.h"
 
-/* ---- readers, and one thread that is not counted --------------------------------------------------- */
+/* ---- readers, and one thread that is not counted --------------------------------------------- */
 
 static void write_meanwhile(struct bench_thread *t)
 {
@@ -66,7 +66,7 @@ void bench_seek_while_writing(struct bench_thread *t)
     }
 }
 
-/* ---- each thread does both ------------------------------------------------------------------------- */
+/* ---- each thread does both ------------------------------------------------------------------- */
 
 void bench_read_write(struct bench_thread *t)
 {

@@ -34,7 +34,7 @@ void bench_read_hot(struct bench_thread *t)
     }
 }
 
-/* ---- many keys at once --------------------------------------------------------------------------- */
+/* ---- many keys at once ----------------------------------------------------------------------- */
 
 static void get_batch(struct bench_thread *t, loam_slice *keys, char *bytes)
 {
@@ -79,7 +79,7 @@ void bench_read_many(struct bench_thread *t)
     free(bytes);
 }
 
-/* ---- scans --------------------------------------------------------------------------------------- */
+/* ---- scans ----------------------------------------------------------------------------------- */
 
 static void *open_iter(struct bench_thread *t)
 {
@@ -123,7 +123,7 @@ void bench_read_reverse(struct bench_thread *t)
     e->iter_close(it);
 }
 
-/* ---- seeks --------------------------------------------------------------------------------------- */
+/* ---- seeks ----------------------------------------------------------------------------------- */
 
 static void seek_and_walk(struct bench_thread *t, void *it, loam_slice target)
 {

@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-/* ---- header -------------------------------------------------------------------------------------- */
+/* ---- header ---------------------------------------------------------------------------------- */
 
 /* The value of the first line `name : value` of /proc/cpuinfo; *lines counts such lines. */
 static void cpuinfo(const char *name, char *out, size_t cap, int *lines)
@@ -79,7 +79,7 @@ void bench_report_header(const struct bench_flags *f, size_t key_bytes)
     fflush(stdout);
 }
 
-/* ---- rows ---------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 void bench_report_init(struct bench_report *r, const struct bench_flags *f, bool show_engine)
 {
@@ -191,14 +191,15 @@ void bench_report_row(struct bench_report *r, const struct bench_row *row,
     keep_row(r, row);
 }
 
-void bench_report_skip(struct bench_report *r, const char *engine, const char *name, const char *why)
+void bench_report_skip(struct bench_report *r, const char *engine, const char *name,
+                       const char *why)
 {
     print_engine(r, engine);
     printf("%-12s : skipped (%s)\n", name, why);
     fflush(stdout);
 }
 
-/* ---- repeated runs ------------------------------------------------------------------------------- */
+/* ---- repeated runs --------------------------------------------------------------------------- */
 
 struct spread {
     double mean, margin, median; /* margin: half of the 95 % confidence interval */
@@ -239,8 +240,9 @@ static void print_repeats(const struct bench_report *r, const char *engine, cons
         return;
     }
     if (mb.mean > 0) {
-        printf("%s [AVG    %zu runs] : %.0f (\xC2\xB1 %.0f) ops/sec; %6.1f (\xC2\xB1 %.1f) MB/sec\n",
-               name, runs, ops.mean, ops.margin, mb.mean, mb.margin);
+        printf(
+            "%s [AVG    %zu runs] : %.0f (\xC2\xB1 %.0f) ops/sec; %6.1f (\xC2\xB1 %.1f) MB/sec\n",
+            name, runs, ops.mean, ops.margin, mb.mean, mb.margin);
         print_engine(r, engine);
         printf("%s [MEDIAN %zu runs] : %.0f ops/sec; %6.1f MB/sec\n", name, runs, ops.median,
                mb.median);
@@ -270,15 +272,18 @@ void bench_report_repeats(struct bench_report *r, const char *engine, const char
     free(speed);
 }
 
-/* ---- other forms --------------------------------------------------------------------------------- */
+/* ---- other forms ----------------------------------------------------------------------------- */
 
 void bench_report_ycsb(const struct bench_row *row)
 {
     static const struct {
         enum bench_op op;
         const char *name;
-    } kinds[] = {{OP_READ, "READ"},     {OP_UPDATE, "UPDATE"}, {OP_INSERT, "INSERT"},
-                 {OP_SCAN, "SCAN"},     {OP_MODIFY, "READ-MODIFY-WRITE"}};
+    } kinds[] = {{OP_READ, "READ"},
+                 {OP_UPDATE, "UPDATE"},
+                 {OP_INSERT, "INSERT"},
+                 {OP_SCAN, "SCAN"},
+                 {OP_MODIFY, "READ-MODIFY-WRITE"}};
     printf("[OVERALL], RunTime(ms), %.0f\n", row->seconds * 1e3);
     printf("[OVERALL], Throughput(ops/sec), %.3f\n", bench_row_speed(row));
     for (size_t i = 0; row->timed && i < sizeof(kinds) / sizeof(kinds[0]); i++) {

@@ -63,7 +63,8 @@ void bench_report_row(struct bench_report *r, const struct bench_row *row,
 void bench_report_skip(struct bench_report *r, const char *engine, const char *name,
                        const char *why);
 /* AVG and MEDIAN of the last `runs` rows of one engine and name. */
-void bench_report_repeats(struct bench_report *r, const char *engine, const char *name, size_t runs);
+void bench_report_repeats(struct bench_report *r, const char *engine, const char *name,
+                          size_t runs);
 /* YCSB's lines for a row. */
 void bench_report_ycsb(const struct bench_row *row);
 /* Each benchmark's operations per second by engine, and the ratio to the first engine. */

@@ -58,11 +58,11 @@ static json_t *row_json(const struct bench_row *row)
 static json_t *flags_json(const struct bench_flags *f)
 {
     json_t *o = json_object();
-#define JSON_BOOL(value) json_boolean(value)
+#define JSON_BOOL(value)  json_boolean(value)
 #define JSON_COUNT(value) json_integer(value)
-#define JSON_SIZE(value) json_integer(value)
-#define JSON_REAL(value) json_real(value)
-#define JSON_TEXT(value) json_string(value)
+#define JSON_SIZE(value)  json_integer(value)
+#define JSON_REAL(value)  json_real(value)
+#define JSON_TEXT(value)  json_string(value)
 #define GROUP(title)
 #define FLAG(type, name, def, help) json_object_set_new(o, #name, JSON_##type(f->name));
     BENCH_FLAGS_MAP(GROUP, FLAG)
@@ -84,7 +84,8 @@ int bench_report_write_json(const struct bench_report *r, const char *path)
     }
     json_t *root = json_pack("{s:s, s:s, s:o, s:o}", "loam", loam_build_info(), "date", date,
                              "flags", flags_json(r->flags), "rows", rows);
-    int rc = root == NULL ? -1 : json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
+    int rc =
+        root == NULL ? -1 : json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);
     return rc == 0 ? 0 : file_error(path);
 }

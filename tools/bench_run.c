@@ -20,7 +20,7 @@ _Noreturn void bench_die(const struct bench_store *s, const char *what)
     _exit(1);
 }
 
-/* ---- memory -------------------------------------------------------------------------------------- */
+/* ---- memory ---------------------------------------------------------------------------------- */
 
 void bench_rss_reset(void)
 {
@@ -52,7 +52,7 @@ static bool is_extra(const struct bench_workload *w, unsigned index)
     return w->extra != EXTRA_NONE && index == 0;
 }
 
-/* ---- the bodies' helpers ------------------------------------------------------------------------- */
+/* ---- the bodies' helpers --------------------------------------------------------------------- */
 
 void bench_thread_limit(struct bench_thread *t, uint64_t turns)
 {
@@ -121,7 +121,7 @@ bool bench_get(struct bench_thread *t, loam_slice key, enum bench_op op)
     return found;
 }
 
-/* ---- one job ------------------------------------------------------------------------------------- */
+/* ---- one job --------------------------------------------------------------------------------- */
 
 /* Threads wait here, so that none starts its clock before all are ready. */
 struct start_line {

@@ -23,7 +23,7 @@ struct bench_context {
     struct key_format keys;
     size_t key_bytes;
     struct bench_report report;
-    uint64_t round; /* counts benchmarks: each has random numbers of its own, the same on all engines */
+    uint64_t round; /* counts benchmarks: each has its own random numbers, alike on all engines */
     char **argv;    /* of the program, for benchmarks that start it again */
 };
 
@@ -35,7 +35,7 @@ enum bench_extra { EXTRA_NONE, EXTRA_WRITER, EXTRA_SCANNER };
 /* A benchmark as the table of names has it. */
 struct bench_workload {
     const char *name;
-    /* The body of each thread; NULL when `admin` does it all. */
+    /* The body of each thread; NULL when `admin` does it all. Neither: known but not built. */
     void (*run)(struct bench_thread *t);
     /* Runs in the main thread, prints for itself. BENCH_OK, BENCH_UNSUPPORTED or BENCH_ERROR. */
     int (*admin)(struct bench_context *c, struct bench_store *s);
@@ -102,7 +102,7 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
 void bench_rss_reset(void);
 uint64_t bench_rss_peak(void);
 
-/* ---- for the bodies ------------------------------------------------------------------------------ */
+/* ---- for the bodies -------------------------------------------------------------------------- */
 
 /* Sets how many operations the thread may begin; --duration may turn it into a time. */
 void bench_thread_limit(struct bench_thread *t, uint64_t turns);

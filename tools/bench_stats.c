@@ -11,9 +11,9 @@
 enum { LONG_OP_NS = 20000000, LOOK_OPS = 1000 };
 
 const char *const bench_op_names[OP_COUNT] = {
-    [OP_READ] = "read",         [OP_WRITE] = "write",     [OP_DELETE] = "delete",
-    [OP_SEEK] = "seek",         [OP_UPDATE] = "update",   [OP_INSERT] = "insert",
-    [OP_SCAN] = "scan",         [OP_MODIFY] = "modify",   [OP_HASH] = "hash",
+    [OP_READ] = "read",         [OP_WRITE] = "write",           [OP_DELETE] = "delete",
+    [OP_SEEK] = "seek",         [OP_UPDATE] = "update",         [OP_INSERT] = "insert",
+    [OP_SCAN] = "scan",         [OP_MODIFY] = "modify",         [OP_HASH] = "hash",
     [OP_COMPRESS] = "compress", [OP_UNCOMPRESS] = "uncompress", [OP_OTHER] = "op",
 };
 

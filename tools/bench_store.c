@@ -1,4 +1,4 @@
-/* bench_store.c - One engine's database during a run: where it is, whether it is open, what it wrote.
+/* bench_store.c - One engine's database during a run: where it is, what it wrote.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "tools/bench_store.h"
@@ -33,15 +33,15 @@ struct bench_open bench_store_how(const struct bench_store *s)
     if (f->memory_budget == 0) {
         how.memory_budget = 2 * how.write_buffer_size + how.cache_size;
     } else {
-        how.write_buffer_size = f->write_buffer_given ? how.write_buffer_size
-                                                      : how.memory_budget / 6;
+        how.write_buffer_size =
+            f->write_buffer_given ? how.write_buffer_size : how.memory_budget / 6;
         how.cache_size = f->cache_given ? how.cache_size : how.memory_budget / 3 * 2;
     }
     return how;
 }
 
-int bench_store_init(struct bench_store *s, const struct bench_engine *e, const struct bench_flags *f,
-                     const char *parent, bool shared)
+int bench_store_init(struct bench_store *s, const struct bench_engine *e,
+                     const struct bench_flags *f, const char *parent, bool shared)
 {
     s->engine = e;
     s->flags = f;
@@ -120,5 +120,6 @@ int bench_store_settle(struct bench_store *s)
 
 bool bench_store_counters(struct bench_store *s, struct bench_counters *c)
 {
-    return s->db != NULL && s->engine->counters != NULL && s->engine->counters(s->db, c) == BENCH_OK;
+    return s->db != NULL && s->engine->counters != NULL &&
+           s->engine->counters(s->db, c) == BENCH_OK;
 }

@@ -1,4 +1,4 @@
-/* bench_store.h - One engine's database during a run: where it is, whether it is open, what it wrote.
+/* bench_store.h - One engine's database during a run: where it is, what it wrote.
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef LOAM_TOOLS_BENCH_STORE_H_
@@ -26,8 +26,8 @@ struct bench_store {
 struct bench_open bench_store_how(const struct bench_store *s);
 /* Puts the engine's directory under `parent`, in a folder of its own if several engines share it.
  * Returns: 0, or -1 when the path is too long. */
-int bench_store_init(struct bench_store *s, const struct bench_engine *e, const struct bench_flags *f,
-                     const char *parent, bool shared);
+int bench_store_init(struct bench_store *s, const struct bench_engine *e,
+                     const struct bench_flags *f, const char *parent, bool shared);
 /* BENCH_OK or BENCH_ERROR. */
 int bench_store_open(struct bench_store *s);
 int bench_store_close(struct bench_store *s);

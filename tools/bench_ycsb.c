@@ -5,9 +5,9 @@
  *   b  95 % read,  5 % update, Zipf          e  95 % scan of 1 to 100, 5 % insert, Zipf
  *   c 100 % read, Zipf                       f  50 % read, 50 % read-modify-write, Zipf
  *
- * Record i < num has key number i, so any fill loads them. Inserted records (i >= num) get keys that
- * are scattered over the space, and "latest" scatters the loaded ones by a permutation: as with
- * YCSB's hashed keys, records of one age are not neighbours.
+ * Record i < num has key number i, so any fill loads them. Inserted records (i >= num) get keys
+ * that are scattered over the space, and "latest" scatters the loaded ones by a permutation: as
+ * with YCSB's hashed keys, records of one age are not neighbours.
  */
 #include "tools/bench_workloads.h"
 
@@ -87,8 +87,8 @@ static void run_mix(struct bench_thread *t, const struct mix *m)
 {
     double theta = t->job->context->flags->zipf_theta;
     struct chooser c = {.t = t, .space = key_format_limit(&t->job->context->keys)};
-    uint64_t records = t->job->num +
-                       atomic_load_explicit(&t->store->inserted, memory_order_relaxed);
+    uint64_t records =
+        t->job->num + atomic_load_explicit(&t->store->inserted, memory_order_relaxed);
     keygen_init(&c.keys, m->keys, records, theta);
     permutation_init(&c.order, t->job->num, SEED_LATEST);
     if (m->insert > 0 && c.space <= t->job->num) {

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 static void complain(const char *fmt, va_list args)
 {
@@ -60,7 +60,7 @@ int cli_failed(int rc, const char *what)
     return rc == LOAM_E_CORRUPT ? CLI_CORRUPT : CLI_ERROR;
 }
 
-/* ---- databases ----------------------------------------------------------------------------------- */
+/* ---- databases ------------------------------------------------------------------------------- */
 
 static int is_name(void *ctx, loam_slice name)
 {
@@ -111,7 +111,7 @@ int cli_close(struct cli_db *d, int status)
     return rc < 0 && status == CLI_OK ? cli_failed(rc, "close") : status;
 }
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 static int hex_digit(char ch)
 {
@@ -245,7 +245,7 @@ void cli_json_line(json_t *object)
     json_decref(object);
 }
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 static uint64_t now_ns(void)
 {

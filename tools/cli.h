@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged data, 4 any other error.
- * Bytes as text: printable ASCII as it is, a backslash doubled, anything else as \xx in hexadecimal
- * - the `print` form of Berkeley DB's dumps. With --hex all bytes are hexadecimal, in arguments too.
+ * Bytes as text: printable ASCII as it is, a backslash doubled, anything else as a backslash and
+ * two hexadecimal digits: the `print` form of Berkeley DB's dumps. With --hex all bytes are
+ * hexadecimal, in arguments too.
  */
 #ifndef LOAM_TOOLS_CLI_H_
 #define LOAM_TOOLS_CLI_H_
@@ -29,7 +30,7 @@ struct cli {
     int count;
 };
 
-/* ---- errors -------------------------------------------------------------------------------------- */
+/* ---- errors ---------------------------------------------------------------------------------- */
 
 /* One line on stderr. */
 int cli_usage(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -37,7 +38,7 @@ int cli_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Tells of a failed call with what loam_last_error() has, and returns the exit code for it. */
 int cli_failed(int rc, const char *what);
 
-/* ---- databases ----------------------------------------------------------------------------------- */
+/* ---- databases ------------------------------------------------------------------------------- */
 
 enum cli_mode { CLI_READ, CLI_WRITE, CLI_CREATE };
 
@@ -52,9 +53,9 @@ int cli_open(const struct cli *c, enum cli_mode mode, struct cli_db *d);
 /* Returns `status`, or the exit code of a failed close when status is CLI_OK. */
 int cli_close(struct cli_db *d, int status);
 
-/* ---- bytes --------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
-/* Bytes of an argument: itself, or decoded from hexadecimal with --hex. Free b->data with free(). */
+/* Bytes of an argument: itself, or with --hex what it encodes. Free b->data with free(). */
 struct cli_bytes {
     uint8_t *data;
     size_t size;
@@ -74,7 +75,7 @@ void cli_json_bytes(json_t *object, const char *name, loam_slice s, bool hex);
 /* Prints an object on a line of its own and frees it. */
 void cli_json_line(json_t *object);
 
-/* ---- progress ------------------------------------------------------------------------------------ */
+/* ---- progress -------------------------------------------------------------------------------- */
 
 /* On a terminal's stderr, five times a second; silent elsewhere. */
 struct cli_progress {
@@ -94,7 +95,7 @@ static inline void cli_progress_tick(struct cli_progress *p, uint64_t entries, u
     }
 }
 
-/* ---- commands: each returns the exit code ---------------------------------------------------------- */
+/* ---- commands: each returns the exit code ---------------------------------------------------- */
 
 /* cli_entries.c */
 int cli_get(struct cli *c);

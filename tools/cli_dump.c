@@ -64,21 +64,29 @@ void dump_json_error(json_t *o, int rc)
     }
 }
 
-/* ---- sst ----------------------------------------------------------------------------------------- */
+/* ---- sst ------------------------------------------------------------------------------------- */
 
 static void print_props(const struct cli *c, const struct sst_props *p)
 {
     const struct {
         const char *name;
         uint64_t value;
-    } numbers[] = {{"file_number", p->file_number}, {"keyspace_id", p->ks},
-                   {"level", p->level},             {"file_bytes", p->file_size},
-                   {"data_bytes", p->data_size},    {"index_bytes", p->index_size},
-                   {"filter_bytes", p->filter_size}, {"properties_bytes", p->props_size},
-                   {"raw_bytes", p->raw_bytes},     {"block_bytes", p->block_bytes},
-                   {"blocks", p->blocks},           {"entries", p->entries},
-                   {"deletes", p->deletes},         {"filter_keys", p->filter_keys},
-                   {"min_seq", p->min_seq},         {"max_seq", p->max_seq}};
+    } numbers[] = {{"file_number", p->file_number},
+                   {"keyspace_id", p->ks},
+                   {"level", p->level},
+                   {"file_bytes", p->file_size},
+                   {"data_bytes", p->data_size},
+                   {"index_bytes", p->index_size},
+                   {"filter_bytes", p->filter_size},
+                   {"properties_bytes", p->props_size},
+                   {"raw_bytes", p->raw_bytes},
+                   {"block_bytes", p->block_bytes},
+                   {"blocks", p->blocks},
+                   {"entries", p->entries},
+                   {"deletes", p->deletes},
+                   {"filter_keys", p->filter_keys},
+                   {"min_seq", p->min_seq},
+                   {"max_seq", p->max_seq}};
     size_t n = sizeof(numbers) / sizeof(numbers[0]);
     char id[32];
     snprintf(id, sizeof(id), "%016" PRIx64, p->db_id);
@@ -191,7 +199,7 @@ int cli_sst(struct cli *c)
     return status;
 }
 
-/* ---- wal ----------------------------------------------------------------------------------------- */
+/* ---- wal ------------------------------------------------------------------------------------- */
 
 static void print_op(const struct cli *c, uint64_t seq, const struct op *o, json_t *ops)
 {
@@ -338,7 +346,7 @@ int cli_wal(struct cli *c)
     return status;
 }
 
-/* ---- manifest ------------------------------------------------------------------------------------ */
+/* ---- manifest -------------------------------------------------------------------------------- */
 
 static void json_tables(json_t *o, const struct cli *c, const struct version_edit *e)
 {
@@ -457,7 +465,8 @@ static void print_tables(const struct cli *c, const struct version_edit *e)
 static void print_edit(const struct cli *c, const struct version_edit *e, uint64_t offset)
 {
     struct edit_number numbers[EDIT_NUMBERS];
-    printf("edit at offset %" PRIu64 "%s\n", offset, e->snapshot_end ? ", end of the snapshot" : "");
+    printf("edit at offset %" PRIu64 "%s\n", offset,
+           e->snapshot_end ? ", end of the snapshot" : "");
     for (uint32_t i = 0; i < e->dropped_count; i++) {
         printf("  - keyspace %" PRIu32 "\n", e->dropped[i]);
     }
@@ -530,7 +539,8 @@ int cli_manifest(struct cli *c)
     if (c->json) {
         cli_json_line(json_pack("{s:s, s:b}", "manifest", name, "closed", current.closed));
     } else {
-        printf("%s, %s\n", name, current.closed ? "closed cleanly" : "in use, or not closed cleanly");
+        printf("%s, %s\n", name,
+               current.closed ? "closed cleanly" : "in use, or not closed cleanly");
     }
     int status = print_edits(c, &r, current.number);
     manifest_reader_close(&r);

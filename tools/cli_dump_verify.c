@@ -1,8 +1,9 @@
 /* cli_dump_verify.c - The command verify: every table, log and the manifest, byte by byte.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Takes no lock. While another process writes, a table may be gone before its turn comes; it is then
- * damage only if the manifest of that later moment still names it. Logs are judged as recovery does.
+ * Takes no lock. While another process writes, a table may be gone before its turn comes; it is
+ * then damage only if the manifest of that later moment still names it. Logs are judged as recovery
+ * does.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -26,7 +27,7 @@ struct verify {
     int status; /* the worst exit code so far */
 };
 
-/* ---- telling ------------------------------------------------------------------------------------- */
+/* ---- telling --------------------------------------------------------------------------------- */
 
 static loam_slice ks_name(const struct verify *v, uint32_t id)
 {
@@ -86,7 +87,7 @@ static void tell(struct verify *v, enum file_kind kind, uint64_t number, uint64_
     v->status = v->status == CLI_CORRUPT ? CLI_CORRUPT : code;
 }
 
-/* ---- tables -------------------------------------------------------------------------------------- */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 static int table_damage(void *arg, uint64_t offset, int rc)
 {
@@ -189,7 +190,7 @@ static void verify_table(struct verify *v, const struct table_meta *m)
     cli_progress_show(&v->progress, v->tables_read, v->bytes);
 }
 
-/* ---- logs ---------------------------------------------------------------------------------------- */
+/* ---- logs ------------------------------------------------------------------------------------ */
 
 struct log_numbers {
     uint64_t *list;
@@ -225,8 +226,10 @@ static int open_log(const struct verify *v, uint64_t number, struct wal_reader *
     return wal_reader_open(r, v->vfs, v->cli->db, alloc_global(), number, v->current.db_id);
 }
 
-/* Where the first segment behind `from` that has a record begins. LOAM_OK, LOAM_NOTFOUND, an error. */
-static int next_base(const struct verify *v, const struct log_numbers *l, size_t from, uint64_t *base)
+/* Where the first segment behind `from` that has a record begins. LOAM_OK, LOAM_NOTFOUND, an error.
+ */
+static int next_base(const struct verify *v, const struct log_numbers *l, size_t from,
+                     uint64_t *base)
 {
     int rc = LOAM_NOTFOUND;
     for (size_t i = from; i < l->count && rc == LOAM_NOTFOUND; i++) {
@@ -277,7 +280,8 @@ static int read_records(struct verify *v, struct wal_reader *r, uint64_t number)
 }
 
 /* Reads segment i. True: it is whole and the next one goes on where it ends. */
-static bool verify_log(struct verify *v, const struct log_numbers *l, size_t i, uint64_t *end_before)
+static bool verify_log(struct verify *v, const struct log_numbers *l, size_t i,
+                       uint64_t *end_before)
 {
     struct wal_reader r;
     struct wal_reader_end end = {.empty = true};
@@ -332,7 +336,7 @@ static void verify_logs(struct verify *v)
     free(l.list);
 }
 
-/* ---- the command --------------------------------------------------------------------------------- */
+/* ---- the command ----------------------------------------------------------------------------- */
 
 static int read_manifest(struct verify *v)
 {

@@ -7,7 +7,7 @@
 
 #include "tools/cli.h"
 
-/* ---- one key ------------------------------------------------------------------------------------- */
+/* ---- one key --------------------------------------------------------------------------------- */
 
 static void print_value(const struct cli *c, loam_slice key, loam_slice value)
 {
@@ -125,7 +125,7 @@ int cli_delete(struct cli *c)
     return cli_close(&d, status);
 }
 
-/* ---- many keys ----------------------------------------------------------------------------------- */
+/* ---- many keys ------------------------------------------------------------------------------- */
 
 static void print_entry(const struct cli *c, loam_iter *it)
 {

@@ -7,7 +7,7 @@
 
 #include "tools/cli.h"
 
-/* ---- keyspaces ----------------------------------------------------------------------------------- */
+/* ---- keyspaces ------------------------------------------------------------------------------- */
 
 struct names {
     char **list;
@@ -59,7 +59,7 @@ int cli_each_ks(loam_db *db, int (*fn)(void *arg, const char *name), void *arg)
     return status;
 }
 
-/* ---- stat ---------------------------------------------------------------------------------------- */
+/* ---- stat ------------------------------------------------------------------------------------ */
 
 int cli_stat(struct cli *c)
 {
@@ -75,9 +75,9 @@ int cli_stat(struct cli *c)
         free(text);
         cap = cap == 0 ? 8192 : need + 1024;
         text = malloc(cap);
-        rc = text == NULL ? LOAM_E_NOMEM
-                          : loam_format_stats(d.db, c->json ? LOAM_JSON : LOAM_TEXT, text, cap,
-                                              &need);
+        rc = text == NULL
+                 ? LOAM_E_NOMEM
+                 : loam_format_stats(d.db, c->json ? LOAM_JSON : LOAM_TEXT, text, cap, &need);
     }
     if (rc == LOAM_OK) {
         size_t n = strlen(text);
@@ -89,7 +89,7 @@ int cli_stat(struct cli *c)
     return cli_close(&d, status);
 }
 
-/* ---- levels -------------------------------------------------------------------------------------- */
+/* ---- levels ---------------------------------------------------------------------------------- */
 
 struct levels {
     const struct cli *cli;
@@ -121,9 +121,9 @@ static int print_levels(const struct levels *l, loam_ks *ks, const char *name)
             break;
         }
         if (l->cli->json) {
-            json_array_append_new(rows, json_pack("{s:I, s:I, s:I}", "level", (json_int_t)i,
-                                                  "files", (json_int_t)files, "bytes",
-                                                  (json_int_t)bytes));
+            json_array_append_new(rows,
+                                  json_pack("{s:I, s:I, s:I}", "level", (json_int_t)i, "files",
+                                            (json_int_t)files, "bytes", (json_int_t)bytes));
         } else {
             printf("%5" PRIu64 " %6" PRIu64 " %12" PRIu64 "\n", i, files, bytes);
         }
@@ -161,7 +161,7 @@ int cli_levels(struct cli *c)
     return cli_close(&d, status);
 }
 
-/* ---- compact ------------------------------------------------------------------------------------- */
+/* ---- compact --------------------------------------------------------------------------------- */
 
 int cli_compact(struct cli *c)
 {

@@ -18,7 +18,7 @@ struct program {
     int status; /* of the process */
 };
 
-/* ---- engines ------------------------------------------------------------------------------------- */
+/* ---- engines --------------------------------------------------------------------------------- */
 
 static void default_dir(char *out, size_t cap)
 {
@@ -84,7 +84,7 @@ static int add_stores(struct program *p, const struct bench_flags *f)
     return rc;
 }
 
-/* ---- benchmarks ---------------------------------------------------------------------------------- */
+/* ---- benchmarks ------------------------------------------------------------------------------ */
 
 /* One item of --benchmarks: name[X5-W1] runs 5 times after 1 warm-up. */
 struct item {
@@ -162,8 +162,12 @@ static bool run_once(struct program *p, struct bench_store *s, const struct benc
 {
     struct bench_context *c = &p->context;
     const char *engine = s->engine->name;
-    if (w->offered != NULL && !w->offered(s->engine)) {
+    if (w->run == NULL && w->admin == NULL) {
         bench_report_skip(&c->report, engine, name, "not built");
+        return false;
+    }
+    if (w->offered != NULL && !w->offered(s->engine)) {
+        bench_report_skip(&c->report, engine, name, "the engine has none");
         return false;
     }
     if (w->fresh && c->flags->use_existing_db) {
@@ -180,7 +184,7 @@ static bool run_once(struct program *p, struct bench_store *s, const struct benc
     }
     int rc = w->admin(c, s);
     if (rc == BENCH_UNSUPPORTED) {
-        bench_report_skip(&c->report, engine, name, "not built");
+        bench_report_skip(&c->report, engine, name, "the engine has none");
     } else if (rc < 0) {
         bench_die(s, name);
     }
@@ -228,7 +232,7 @@ static void run_all(struct program *p)
     free(list);
 }
 
-/* ---- the program --------------------------------------------------------------------------------- */
+/* ---- the program ----------------------------------------------------------------------------- */
 
 static int context_init(struct bench_context *c, const struct bench_flags *f, char **argv)
 {

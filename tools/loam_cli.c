@@ -89,7 +89,8 @@ static const char tail[] =
     "  --json       one JSON object a line    --help       of a command: loam COMMAND --help\n"
     "  --version\n"
     "\n"
-    "Only put, delete, load and compact write; the others take no lock and may run beside a process\n"
+    "Only put, delete, load and compact write; the others take no lock and may run beside a "
+    "process\n"
     "that has the database open.\n"
     "Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged data, 4 other errors.\n";
 
@@ -107,8 +108,7 @@ static int print_help(const struct command *cmd)
 {
     if (cmd != NULL) {
         printf("loam [--db DIR | DIR] %s [OPTION...] %s%s- %s\n%s", cmd->name, cmd->usage,
-               cmd->usage[0] != '\0' ? " " : "",
-               cmd->summary, cmd->help);
+               cmd->usage[0] != '\0' ? " " : "", cmd->summary, cmd->help);
         return CLI_OK;
     }
     fputs(head, stdout);
@@ -119,7 +119,7 @@ static int print_help(const struct command *cmd)
     return CLI_OK;
 }
 
-/* ---- arguments ----------------------------------------------------------------------------------- */
+/* ---- arguments ------------------------------------------------------------------------------- */
 
 enum {
     OPT_DB = 256,
@@ -179,14 +179,22 @@ static int take_option(struct cli *c, int opt)
         const char **text;
         bool *flag;
     } places[] = {
-        {OPT_DB, &c->db, NULL},           {OPT_KS, &c->ks, NULL},
-        {OPT_FROM, &c->from, NULL},       {OPT_TO, &c->to, NULL},
-        {OPT_PREFIX, &c->prefix, NULL},   {'f', &c->file, NULL},
-        {OPT_HEX, NULL, &c->hex},         {OPT_JSON, NULL, &c->json},
-        {OPT_REVERSE, NULL, &c->reverse}, {OPT_KEYS_ONLY, NULL, &c->keys_only},
-        {OPT_ALL, NULL, &c->all},         {'p', NULL, &c->print},
-        {OPT_CREATE, NULL, &c->create},   {OPT_RAW, NULL, &c->raw},
-        {OPT_ENTRIES, NULL, &c->entries}, {OPT_VERIFY, NULL, &c->verify},
+        {OPT_DB, &c->db, NULL},
+        {OPT_KS, &c->ks, NULL},
+        {OPT_FROM, &c->from, NULL},
+        {OPT_TO, &c->to, NULL},
+        {OPT_PREFIX, &c->prefix, NULL},
+        {'f', &c->file, NULL},
+        {OPT_HEX, NULL, &c->hex},
+        {OPT_JSON, NULL, &c->json},
+        {OPT_REVERSE, NULL, &c->reverse},
+        {OPT_KEYS_ONLY, NULL, &c->keys_only},
+        {OPT_ALL, NULL, &c->all},
+        {'p', NULL, &c->print},
+        {OPT_CREATE, NULL, &c->create},
+        {OPT_RAW, NULL, &c->raw},
+        {OPT_ENTRIES, NULL, &c->entries},
+        {OPT_VERIFY, NULL, &c->verify},
         {'h', NULL, &c->help},
     };
     if (opt == OPT_LIMIT) {
@@ -273,7 +281,8 @@ int main(int argc, char **argv)
         return c.help || first != NULL ? CLI_OK : CLI_USAGE;
     }
     if (cmd == NULL) {
-        return cli_usage(&c, "'%s' is not a command", c.db == NULL && c.count > 1 ? c.args[1] : first);
+        return cli_usage(&c, "'%s' is not a command",
+                         c.db == NULL && c.count > 1 ? c.args[1] : first);
     }
     if (cmd->needs_db && c.db == NULL) {
         return cli_usage(&c, "no database given");

@@ -23,17 +23,17 @@
  *             durable distance in bits 4-31
  *     24      payload, then zeros up to a multiple of 8
  *
- * Positions name bytes of the whole log, across all segments; they are multiples of 8 below 2^56 and
- * only grow. A record's position is the sequence number of its first operation. The first record
- * of a file defines the file's base; the record with position p lies at 4096 + (p - base).
+ * Positions name bytes of the whole log, across all segments; they are multiples of 8 below 2^56
+ * and only grow. A record's position is the sequence number of its first operation. The first
+ * record of a file defines the file's base; the record with position p lies at 4096 + (p - base).
  *
  * The durable distance is (position - durable) / 8, where everything below `durable` was known to
  * be on the disk when the record was written; 2^28 - 1 means unknown. So a record that can be read
  * makes damage below its durable mark an error, while what lies beyond the marks of all records
  * may be a torn tail.
  *
- * What does not parse: preallocated zeros (type 0), and the stale records of a recycled file (another
- * salt, and a position that was passed long ago).
+ * What does not parse: preallocated zeros (type 0), and the stale records of a recycled file
+ * (another salt, and a position that was passed long ago).
  *
  * A header is complete and synced before its file gets a log's name, and that name is durable
  * before the first record. So a file of this name whose header is damaged was damaged at rest.
@@ -86,8 +86,8 @@ bool wal_is_temporary_name(loam_slice name);
 
 /* Writes the whole header page. */
 void wal_file_header_encode(uint8_t page[WAL_HEADER_PAGE], const struct wal_file_header *h);
-/* `number` is for the error's text and is not compared. LOAM_OK; LOAM_E_FORMAT: not a log or a newer
- * version; LOAM_E_CORRUPT: a bad checksum or impossible values. */
+/* `number` is for the error's text and is not compared. LOAM_OK; LOAM_E_FORMAT: not a log or a
+ * newer version; LOAM_E_CORRUPT: a bad checksum or impossible values. */
 int wal_file_header_decode(const uint8_t page[WAL_HEADER_PAGE], uint64_t number,
                            struct wal_file_header *h);
 

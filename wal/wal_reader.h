@@ -1,22 +1,22 @@
 /* wal_reader.h - Reads the records of one segment file in order and judges how it ends.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Reads through a buffer, never maps. A record longer than the buffer is checked piece by piece before
- * memory is taken for it, so a file can only cost memory for bytes it proves to hold.
+ * Reads through a buffer, never maps. A record longer than the buffer is checked piece by piece
+ * before memory is taken for it, so a file can only cost memory for bytes it proves to hold.
  *
  * How recovery goes through the segments, numbers rising:
- *  1. Open N and N+1, and wal_reader_peek() the base b of the first segment behind N that has a record
- *     (segments without one are passed over). wal_reader_limit(N, b): what N holds from b on was given
- *     up by the writer after a failed append.
+ *  1. Open N and N+1, and wal_reader_peek() the base b of the first segment behind N that has a
+ *     record (segments without one are passed over). wal_reader_limit(N, b): what N holds from b on
+ *     was given up by the writer after a failed append.
  *  2. Replay N. Its end must be b: then N is complete, whatever lies behind its end.
- *  3. When it is not, or there is no b, N ends the replay. wal_reader_scan() all segments behind N and
- *     give wal_reader_promise(N) the highest of their durable marks and the end that the manifest's
- *     sealed segment has, if that is another one; then wal_reader_check(N) is the verdict. Unless
- *     it is LOAM_E_CORRUPT the segments behind N held nothing that was promised.
- *  A last segment without records: wal_reader_expect(end of the one before), so that the search behind
- *  a lost first record is exact.
- * Segments that were not replayed must be gone, or be below the manifest's first live segment, before new
- * records are written: those begin where N was cut.
+ *  3. When it is not, or there is no b, N ends the replay. wal_reader_scan() all segments behind N
+ *     and give wal_reader_promise(N) the highest of their durable marks and the end that the
+ *     manifest's sealed segment has, if that is another one; then wal_reader_check(N) is the
+ *     verdict. Unless it is LOAM_E_CORRUPT the segments behind N held nothing that was promised.
+ *  A last segment without records: wal_reader_expect(end of the one before), so that the search
+ *  behind a lost first record is exact.
+ * Segments that were not replayed must be gone, or be below the manifest's first live segment,
+ * before new records are written: those begin where N was cut.
  */
 #ifndef LOAM_WAL_WAL_READER_H_
 #define LOAM_WAL_WAL_READER_H_
@@ -80,16 +80,17 @@ void wal_reader_close(struct wal_reader *r); /* also after a failed open, or twi
 /* The position of the first record without reading on. LOAM_OK or LOAM_NOTFOUND, or an error.
  * REQUIRES: nothing has been read yet. */
 int wal_reader_peek(struct wal_reader *r, uint64_t *base);
-/* The position of the first record, known from elsewhere. REQUIRES: peek found none; nothing was read. */
+/* The position of the first record, known from elsewhere. REQUIRES: peek found none; nothing was
+ * read. */
 void wal_reader_expect(struct wal_reader *r, uint64_t base);
 /* Records at or above this position do not exist for this reader. */
 void wal_reader_limit(struct wal_reader *r, uint64_t position);
 /* A durable mark known from elsewhere: everything below it and the limit must be readable. */
 void wal_reader_promise(struct wal_reader *r, uint64_t durable);
 
-/* The next record of operations; void ones are passed over. LOAM_OK; LOAM_NOTFOUND: the end, of which
- * wal_reader_check tells the nature; LOAM_E_FORMAT: a valid record of an unknown type; LOAM_E_IO,
- * LOAM_E_NOMEM. */
+/* The next record of operations; void ones are passed over. LOAM_OK; LOAM_NOTFOUND: the end, of
+ * which wal_reader_check tells the nature; LOAM_E_FORMAT: a valid record of an unknown type;
+ * LOAM_E_IO, LOAM_E_NOMEM. */
 int wal_read_next(struct wal_reader *r, struct wal_record *record);
 void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end);
 
@@ -97,9 +98,10 @@ void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end);
  * Reads on to the end first. LOAM_OK or an error; LOAM_E_CORRUPT when the file is built to make the
  * search expensive. */
 int wal_reader_scan(struct wal_reader *r);
-/* Judges the end. sealed_end: the position the manifest says this segment ends at (clean close), or 0.
- * Returns:  LOAM_OK: ends where it should; WAL_TORN: an unfinished write behind the end, nothing promised
- *           is missing; LOAM_E_CORRUPT with file number and offset; or an error of reading. */
+/* Judges the end. sealed_end: the position the manifest says this segment ends at (clean close), or
+ * 0. Returns:  LOAM_OK: ends where it should; WAL_TORN: an unfinished write behind the end, nothing
+ *           promised is missing; LOAM_E_CORRUPT with file number and offset; or an error of
+ *           reading. */
 int wal_reader_check(struct wal_reader *r, uint64_t sealed_end);
 
 #endif

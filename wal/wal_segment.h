@@ -1,14 +1,14 @@
-/* wal_segment.h - One segment file of the log: prepared, mapped window by window, appended to, recycled.
+/* wal_segment.h - One segment file of the log: prepared, mapped by windows, recycled.
  * SPDX-License-Identifier: Apache-2.0
  *
  *   EMPTY -> READY   [wal_segment_prepare]   file complete, synced, its name durable
  *   READY -> READY   [wal_segment_start]     base known; the tail may enter it
  *   READY -> EMPTY   [wal_segment_take_file, wal_segment_discard]
  *
- * Preparing: a new file gets its space and header under a temporary name; a recycled one gets the new
- * header under its old name. Then it is synced, renamed to its number, and the directory synced. So
- * a segment's name never stands for a file without a complete header, and the header is never
- * written again.
+ * Preparing: a new file gets its space and header under a temporary name; a recycled one gets the
+ * new header under its old name. Then it is synced, renamed to its number, and the directory
+ * synced. So a segment's name never stands for a file without a complete header, and the header is
+ * never written again.
  */
 #ifndef LOAM_WAL_WAL_SEGMENT_H_
 #define LOAM_WAL_WAL_SEGMENT_H_
@@ -44,7 +44,6 @@ struct wal_segment {
     uint64_t salt;
     _Atomic uint32_t generation; /* 0: EMPTY */
 
-
     bool full_size; /* the file has all its space; else it grows and is not recycled */
     bool sync_failed; /* never synced or recycled again; owned by the sync leader */
     _Atomic bool write_failed; /* never appended to or recycled again; its good part may be synced */
@@ -75,11 +74,12 @@ loam_file *wal_segment_take_file(struct wal_segment *seg);
 /* EMPTY; closes the file and, when `remove` is set, takes its name away. */
 void wal_segment_discard(struct wal_segment *seg, const struct wal_place *place, bool remove);
 
-/* Maps window k unless it is mapped or beyond the end. Threads: these two under the log's tail_mu. */
+/* Maps window k unless it is mapped or beyond the end. Threads: these two under the log's tail_mu.
+ * */
 int wal_segment_map(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
 void wal_segment_unmap(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
-/* Has the pages of window k read in the background: a recycled file may have left the page cache, and
- * mapping then would read it page by page. */
+/* Has the pages of window k read in the background: a recycled file may have left the page cache,
+ * and mapping then would read it page by page. */
 void wal_segment_prefetch(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
 /* -errno of a map call that says there will never be one. */
 bool wal_map_unsupported(int rc);
@@ -88,7 +88,8 @@ bool wal_map_unsupported(int rc);
 int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off);
 /* Reads n bytes, fewer only at the end of the file: the number read, or -errno. */
 int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off);
-/* 0, or -errno. Going on after an interruption is sound: no error was reported and none was cleared. */
+/* 0, or -errno. Going on after an interruption is sound: no error was reported and none was
+ * cleared. */
 int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only);
 /* dir/name with a NUL, from the allocator; NULL: no memory. */
 char *wal_place_path(const struct wal_place *place, const char *name, size_t *size);

@@ -12,8 +12,9 @@
  *
  * One CAS on the tail word gives a writer its place in the log, its sequence number and the
  * generation (memtable) it belongs to. A segment file belongs to one generation. Only windows of a
- * segment are mapped, apart from each other in memory. A record inside one window is filled in place;
- * one that crosses into the next window is filled in a buffer and copied piece by piece by wal_end.
+ * segment are mapped, apart from each other in memory. A record inside one window is filled in
+ * place; one that crosses into the next window is filled in a buffer and copied piece by piece by
+ * wal_end.
  *
  * Invariants
  *  1. position only grows, and at one position there are fewer than 256 switches: a tail word never
@@ -30,8 +31,8 @@
  * Ordering guarantees
  *  - wal_begin() that returns generation g happens after everything the caller of the wal_switch()
  *    to g did before it.
- *  - positions of generation g are below the boundary that wal_switch() to g+1 returned, those of g+1
- *    are not.
+ *  - positions of generation g are below the boundary that wal_switch() to g+1 returned, those of
+ *    g+1 are not.
  *  - wal_sync(upto) returning LOAM_OK: the records below upto survive a power cut.
  *
  * Progress guarantees
@@ -97,7 +98,8 @@ struct wal {
     } idle[WAL_IDLE_MAX];
     unsigned idle_count;
 
-    /* Mapped: guards changes of the window tables; held over map calls. Buffered: held from wal_begin to wal_end; guards the tail. Taken after mu. */
+    /* Mapped: guards changes of the window tables; held over map calls. Buffered: held from
+     * wal_begin to wal_end; guards the tail. Taken after mu. */
     struct mutex tail_mu;
 
     /* Room for one record that is not filled in place, taken and given back by swapping it with
@@ -164,8 +166,9 @@ int wal_switch(struct wal *w, uint64_t payload_size_hint, uint64_t *boundary,
  * Returns:  LOAM_OK, or the error that poisoned the log, with LOAM_ERR_STICKY, from then on. */
 int wal_sync(struct wal *w, uint64_t upto);
 
-/* Ends the refusal of wal_sync after a failure. REQUIRES: the caller has switched since and made all
- * data of older generations durable elsewhere. LOAM_E_INVAL: the current segment is the failed one. */
+/* Ends the refusal of wal_sync after a failure. REQUIRES: the caller has switched since and made
+ * all data of older generations durable elsewhere. LOAM_E_INVAL: the current segment is the failed
+ * one. */
 int wal_clear_poison(struct wal *w);
 
 /* Position behind the last reserved record. Any thread, wait-free. */
@@ -188,8 +191,8 @@ static inline uint32_t wal_generation(const struct wal *w)
 }
 
 /* Background work: prepares the next segment, maps windows ahead of the tail, unmaps those whose
- * records are all below `applied`. *more: call again soon. An error is the first one met; the rest was
- * done as far as possible, and the next call tries again.
+ * records are all below `applied`. *more: call again soon. An error is the first one met; the rest
+ * was done as far as possible, and the next call tries again.
  * Threads:  one at a time with itself; beside everything else but open, close and abandon. */
 int wal_keep(struct wal *w, uint64_t applied, bool *more);
 /* Ticket first, then wal_keep, then wait: work that comes up in between ends the wait at once. */
@@ -198,20 +201,22 @@ void wal_wait_work(struct wal *w, uint32_t ticket, uint64_t micros);
 void wal_wake_keeper(struct wal *w);
 
 /* Segments of generations below this one are not needed any more: they are recycled or removed, and
- * what they held counts as durable. REQUIRES: below_generation <= the current one, all records below
- * it are applied and durable elsewhere, and the manifest says so: recovery will not read them. */
+ * what they held counts as durable. REQUIRES: below_generation <= the current one, all records
+ * below it are applied and durable elsewhere, and the manifest says so: recovery will not read
+ * them. */
 int wal_release(struct wal *w, uint32_t below_generation);
 /* Takes over an old segment file of this directory, found at open and not needed any more, for
  * recycling; removes it when there is no use for it.
- * REQUIRES: recovery will never read that number again: a crash may leave it with another header. */
+ * REQUIRES: recovery will never read that number again: a crash may leave it with another header.
+ * */
 void wal_adopt(struct wal *w, uint64_t number);
 
 /* File number of a live generation; 0 when it is not alive. */
 uint64_t wal_segment_number(struct wal *w, uint32_t generation);
 
-/* Syncs, then frees everything. *end_number, *end_position: the last segment and the position behind its
- * last record, for the manifest. On an error they are untouched, and everything is freed too.
- * REQUIRES: no other call is running and every record has ended. */
+/* Syncs, then frees everything. *end_number, *end_position: the last segment and the position
+ * behind its last record, for the manifest. On an error they are untouched, and everything is freed
+ * too. REQUIRES: no other call is running and every record has ended. */
 int wal_close(struct wal *w, uint64_t *end_number, uint64_t *end_position);
 /* Frees everything without syncing; files stay as they are. */
 void wal_abandon(struct wal *w);

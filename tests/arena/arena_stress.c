@@ -1,8 +1,8 @@
 /* arena_stress.c - Many threads in few arenas: no two allocations overlap, budgets and pools hold.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: each thread stamps every word it gets with a number of its own and re-reads all of them at
- * the end; memory given out twice shows as a foreign stamp (and as a race under TSan).
+ * Oracle: each thread stamps every word it gets with a number of its own and re-reads all of them
+ * at the end; memory given out twice shows as a foreign stamp (and as a race under TSan).
  */
 #include <pthread.h>
 

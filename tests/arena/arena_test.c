@@ -3,9 +3,9 @@
  *
  * Oracle: every allocation is filled with its number and must still hold it at the end, so two
  * allocations that overlap are seen. Threads here run one after the other or join before checks;
- * arena_stress.c has the concurrent part. Tests named after a defect (F..) of an earlier arena state
- * the behaviour that excludes it. Not here, as they cannot be expressed: F18 (shared counters per
- * allocation: there are none to update, `used` moves once a lease, see F18 below).
+ * arena_stress.c has the concurrent part. Tests named after a defect (F..) of an earlier arena
+ * state the behaviour that excludes it. Not here, as they cannot be expressed: F18 (shared counters
+ * per allocation: there are none to update, `used` moves once a lease, see F18 below).
  */
 #include <criterion/criterion.h>
 #include <pthread.h>

@@ -135,15 +135,14 @@ static void add_random(struct memtable *m, struct random *r, struct version *v, 
     if (random_below(r, 2) == 0) {
         CHECK_EQ(memtable_reserve(m, 1, v->key_size + v->value_size), LOAM_OK);
     }
-    CHECK_EQ(add(m, v->ks, loam_bytes(v->key, v->key_size), v->tag,
-                 loam_bytes(value, v->value_size)),
-             LOAM_OK);
+    CHECK_EQ(
+        add(m, v->ks, loam_bytes(v->key, v->key_size), v->tag, loam_bytes(value, v->value_size)),
+        LOAM_OK);
 }
 
 static bool same_key(const struct version *a, const struct version *b)
 {
-    return a->ks == b->ks && a->key_size == b->key_size &&
-           memcmp(a->key, b->key, a->key_size) == 0;
+    return a->ks == b->ks && a->key_size == b->key_size && memcmp(a->key, b->key, a->key_size) == 0;
 }
 
 static void check_gets(struct memtable *m, struct random *r, const struct version *all, size_t n,
@@ -400,9 +399,9 @@ Test(memtable, f19_keys_and_values_over_their_limits_are_refused)
     for (uint64_t i = 0; i < 20; i++) {
         key[sizeof key - 1] = (unsigned char)i;
         CHECK_EQ(memtable_reserve(m, 1, sizeof key + 8), LOAM_OK);
-        CHECK_EQ(add(m, 0, loam_bytes(key, sizeof key), entry_tag(i + 1, ENTRY_PUT),
-                     loam_bytes(&i, 8)),
-                 LOAM_OK);
+        CHECK_EQ(
+            add(m, 0, loam_bytes(key, sizeof key), entry_tag(i + 1, ENTRY_PUT), loam_bytes(&i, 8)),
+            LOAM_OK);
     }
     for (uint64_t i = 0; i < 20; i++) {
         key[sizeof key - 1] = (unsigned char)i;

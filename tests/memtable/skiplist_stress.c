@@ -1,8 +1,8 @@
-/* skiplist_stress.c - Writers, readers and cursors at once in one memtable, with threads that come and go.
- * SPDX-License-Identifier: Apache-2.0
+/* skiplist_stress.c - Writers, readers and cursors at once in one memtable, with threads that come
+ * and go. SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: an entry's value repeats its tag and its key's hash, so a torn or foreign entry is seen. A
- * thread must find what it added itself, and what others had published before. Cursors must see
+ * Oracle: an entry's value repeats its tag and its key's hash, so a torn or foreign entry is seen.
+ * A thread must find what it added itself, and what others had published before. Cursors must see
  * rising keys and falling tags. At the end all entries are there, and skiplist_check() finds every
  * level sorted and every tower linked.
  */
@@ -77,7 +77,8 @@ static void get_one(struct shared *s, uint64_t number)
     key_of(number, key);
     uint64_t seq = atom_load(&s->published[number], acquire);
     struct entry e;
-    int rc = memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), SEQ_MAX, &e);
+    int rc =
+        memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), SEQ_MAX, &e);
     if (rc != LOAM_OK) {
         CHECK_EQ(rc, LOAM_NOTFOUND);
         CHECK_EQ(seq, 0);
@@ -86,9 +87,9 @@ static void get_one(struct shared *s, uint64_t number)
     CHECK(tag_seq(e.tag) >= seq);
     check_entry(&e);
     if (seq != 0) {
-        CHECK_EQ(memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), seq,
-                              &e),
-                 LOAM_OK);
+        CHECK_EQ(
+            memtable_get(s->table, number % 2, loam_bytes(key, 16), hash_key(key, 16), seq, &e),
+            LOAM_OK);
         CHECK_EQ(tag_seq(e.tag), seq);
     }
 }

@@ -2,21 +2,21 @@
 """ring_model.py - Explores every interleaving of the ring's protocol as arena/ring*.c implement it.
 SPDX-License-Identifier: Apache-2.0
 
-Sequentially consistent, entries of one or two units, memoised depth-first search over whole states. One
-step of a thread is one atomic operation of the code. Modelled: the tail's CAS apart from the store of the
-descriptor; shrink; publish; discard and hole reuse; claims by a walk from a cursor that is a plain store;
-completion as clean or, after a failed write, ready again; the reclaimer's try-lock, EVICTED, epoch stamp,
-head; readers in epoch sections (enter, read the published address, check tag and state, use the bytes);
-the epoch: an advance needs every open section to show the present epoch, a stamp has passed at stamp + 2.
+Sequentially consistent, entries of one or two units, memoised depth-first search over whole states.
+One step of a thread is one atomic operation of the code. Modelled: the tail's CAS apart from the
+store of the descriptor; shrink; publish; discard and hole reuse; claims by a walk from a cursor
+that is a plain store; completion as clean or, after a failed write, ready again; the reclaimer's
+try-lock, EVICTED, epoch stamp, head; readers in epoch sections (enter, read the published address,
+check tag and state, use the bytes); the epoch: an advance needs every open section to show the
+present epoch, a stamp has passed at stamp + 2. Not modelled: second chance, pins, weak memory.
 
-Checked in every state:
-  evict <= tail, head <= evict, tail - head <= capacity; no unit is entered while it is live;
-  a reader's bytes do not change before its section ends; bytes of another entry are never seen.
-Checked at the end: every published dirty entry was written exactly once. Sleeps are timed in the code, so a
-thread that finds nothing to do tries again; from every state the end must be reachable (no deadlock, and no
-loop without a way out).
-Exit code 0: no violation. `ring_model.py --broken` drops the epoch check or the claim rule and must find the
-violation; the exit code is then 0 when it is found. Runs a minute at most.
+Checked in every state: evict <= tail, head <= evict, tail - head <= capacity; no unit is entered
+while it is live; a reader's bytes do not change before its section ends.
+Checked at the end: every published dirty entry was written exactly once. Sleeps are timed in the
+code, so a thread that finds nothing to do tries again; from every state the end must be reachable
+(no deadlock, and no loop without a way out).
+Exit code 0: no violation. `ring_model.py --broken` drops the epoch check or the claim rule and must
+find the violation; the exit code is then 0 when it is found. Runs a minute at most.
 """
 import sys
 
@@ -104,7 +104,7 @@ def passed(s, stamp):
 
 
 def reclaim_step(s, pc, loc):
-    """The reclaimer's walk, one entry or one decision a step. Returns (pc, loc), or None when it is over."""
+    """One entry or one decision of the reclaimer. Returns (pc, loc), None when it is over."""
     if pc == "lock":
         if s.lock:
             return None

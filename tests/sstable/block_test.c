@@ -1,8 +1,8 @@
 /* block_test.c - Data blocks: layout and search against a sorted array, and damage to any byte.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: the model's array. Blocks live in allocations of exact size plus the 16 bytes a cursor may
- * read, so that a sanitizer sees each access outside.
+ * Oracle: the model's array. Blocks live in allocations of exact size plus the 16 bytes a cursor
+ * may read, so that a sanitizer sees each access outside.
  */
 #include "sstable/block.h"
 
@@ -26,7 +26,8 @@ static void build(struct built *b, const struct model *m, size_t from, size_t n)
     block_builder_init(&bb, alloc_global(), m->cmp == NULL);
     for (size_t i = from; i < from + n; i++) {
         loam_slice k = m->e[i].key;
-        CHECK_EQ(block_builder_add(&bb, &m->e[i], fingerprint_of(hash_key(k.data, k.size))), LOAM_OK);
+        CHECK_EQ(block_builder_add(&bb, &m->e[i], fingerprint_of(hash_key(k.data, k.size))),
+                 LOAM_OK);
     }
     block_builder_shape(&bb, &s);
     b->size = s.size;

@@ -1,9 +1,9 @@
 /* sst_stress.c - Builders, readers and scans over one small cache, all at once.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Several threads each build a table, open it warm, read it and close it, again and again, through a
- * ring that holds only part of one: every builder evicts blocks of the others. Oracle: the value of a
- * key follows from the key and the table's number.
+ * Several threads each build a table, open it warm, read it and close it, again and again, through
+ * a ring that holds only part of one: every builder evicts blocks of the others. Oracle: the value
+ * of a key follows from the key and the table's number.
  */
 #include "arena/hash.h"
 #include "arena/random.h"

@@ -1,4 +1,4 @@
-/* wal_support.h - A log under test on a memory disk: records with known contents, and reading them back.
+/* wal_support.h - A log under test: records with known contents, and knowing them again.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Record number i holds i (8 bytes), then bytes that follow from i and the position in the payload.
