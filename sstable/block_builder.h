@@ -29,7 +29,7 @@ struct block_builder {
     struct block_input *inputs; /* they point into bytes */
     uint8_t *bytes;
     size_t bytes_size, bytes_cap;
-    uint32_t prefix;        /* bytes all keys share, 0 without strip */
+    uint32_t prefix; /* bytes all keys share, 0 without strip */
     uint64_t seq_min, seq_max;
 };
 

@@ -4,7 +4,6 @@
 #include "sstable/filter.h"
 
 #include <assert.h>
-#include <math.h>
 
 #include "arena/coding.h"
 
@@ -46,19 +45,6 @@ const char *filter_open(const void *payload, size_t size, struct filter *f, uint
     return NULL;
 }
 
-double filter_expected_rate(const struct filter *f, uint64_t keys)
-{
-    /* Keys per line follow a Poisson distribution; the rate is the mean over it. */
-    double mean = (double)keys / (double)f->line_count;
-    double weight = exp(-mean);
-    double rate = 0;
-    for (int n = 0; n < 2000; n++) {
-        double filled = 1.0 - pow(1.0 - 1.0 / (8.0 * FILTER_LINE), (double)n * f->probes);
-        rate += weight * pow(filled, f->probes);
-        weight *= mean / (n + 1);
-    }
-    return rate;
-}
 
 /* ---- building ---- */
 

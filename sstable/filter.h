@@ -1,9 +1,9 @@
 /* filter.h - Blocked Bloom filter over key hashes: one cache line answers a probe.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The line is chosen by the upper half of the hash, scaled to the number of lines; within it, `probes`
- * bits by the top 9 bits of the lower half, multiplied by 0x9e3779b9 before each further one. All of
- * this is part of the table format.
+ * The line is chosen by the upper half of the hash, scaled to the number of lines; within it,
+ * `probes` bits by the top 9 bits of the lower half, multiplied by 0x9e3779b9 before each further
+ * one. All of this is part of the table format.
  *
  * 10 bits per key give 0.95 % false positives (a plain Bloom filter 0.82 %, in 7 cache lines).
  */
@@ -17,9 +17,9 @@
 #include "arena/alloc.h"
 #include "arena/types.h"
 
-#define FILTER_LINE      64u /* bytes */
-#define FILTER_HEAD      64u /* bytes before the lines in the stored form, to keep them aligned */
-#define FILTER_BITS_MAX  32u
+#define FILTER_LINE     64u /* bytes */
+#define FILTER_HEAD     64u /* bytes before the lines in the stored form, to keep them aligned */
+#define FILTER_BITS_MAX 32u
 
 /* A filter in memory; the lines are aligned to FILTER_LINE. probes 0: no filter, everything may be
  * there. */
@@ -46,9 +46,6 @@ static inline bool filter_may_contain(const struct filter *f, uint64_t hash)
 /* Opens the stored form (uncompressed payload of a filter block), whose bytes must stay and whose
  * start must be aligned to FILTER_LINE. Returns NULL, or what is wrong as static text. */
 const char *filter_open(const void *payload, size_t size, struct filter *f, uint64_t *keys);
-
-/* The rate of false positives to expect of a filter with that many keys. */
-double filter_expected_rate(const struct filter *f, uint64_t keys);
 
 /* ---- building ---- */
 

@@ -31,27 +31,27 @@ struct sst_build_options {
     const loam_comparator *cmp; /* NULL: byte order. Must outlive the builder */
     uint32_t block_bytes;       /* target of an uncompressed block; 0: 4096 */
     uint32_t filter_bits;       /* per key, at most 32; 0 or UINT32_MAX: no filter */
-    uint32_t compression;       /* LOAM_COMPRESS_* by number: 0 default (LZ4), 1 none, 2 LZ4, 3 zstd */
-    int level;                  /* recorded only */
+    uint32_t compression; /* LOAM_COMPRESS_* by number: 0 default (LZ4), 1 none, 2 LZ4, 3 zstd */
+    int level;            /* recorded only */
 };
 
 /* What the manifest needs to know of a finished table. */
 struct sst_info {
-    uint64_t size;      /* of the file, bytes */
-    uint64_t entries;   /* versions, deletes included */
+    uint64_t size;    /* of the file, bytes */
+    uint64_t entries; /* versions, deletes included */
     uint64_t deletes;
     uint64_t raw_bytes; /* keys and values as added */
     uint64_t checksum;  /* XXH3-64, seed 0, of all bytes of the file */
     uint64_t min_seq, max_seq;
-    uint64_t blocks;    /* data blocks */
+    uint64_t blocks;              /* data blocks */
     loam_slice smallest, largest; /* user keys; lent until sst_builder_free() */
 };
 
 /* The blocks of a finished table that may still be in the ring, and its reserved table handle.
  * Owns both; sst_open() takes it over (whatever it returns), or sst_warm_drop() releases it. */
 struct sst_warm {
-    uint64_t handle;         /* 0: nothing here */
-    _Atomic uint64_t *addr;  /* ring address per block, 0 = none */
+    uint64_t handle;        /* 0: nothing here */
+    _Atomic uint64_t *addr; /* ring address per block, 0 = none */
     uint32_t count;
     struct alloc *alloc;
     struct block_cache *cache;

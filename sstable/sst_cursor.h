@@ -25,8 +25,8 @@ struct sst_cursor {
     struct sst_reader *r;
     uint32_t flags;
     int rc; /* LOAM_OK, or the first error: the cursor is then not valid until it is placed anew */
-    uint32_t block; /* number of the present block; UINT32_MAX: none loaded */
-    uint32_t count; /* data blocks of the table */
+    uint32_t block;     /* number of the present block; UINT32_MAX: none loaded */
+    uint32_t count;     /* data blocks of the table */
     uint32_t read_next; /* bytes the next read from the file asks for */
     uint32_t read_max;
     /* A run of file bytes around the present block. */

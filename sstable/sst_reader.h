@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Index and filter are resident (MEM_TABLE); data blocks come from the block cache or by read from
- * the file, never from a map. Every block is checked when it is loaded - checksum, place, structure,
- * order - so that searching it afterwards needs no checks.
+ * the file, never from a map. Every block is checked when it is loaded - checksum, place,
+ * structure, order - so that searching it afterwards needs no checks.
  *
  * Threads: an open reader is immutable; everything but sst_close() may be called by any thread.
  */
@@ -29,31 +29,32 @@ struct sst_open_options {
     struct block_cache *cache; /* NULL: blocks are read each time */
     const char *path;
     uint64_t file_number, db_id; /* what the file must say of itself */
-    const loam_comparator *cmp;  /* NULL: byte order. Its name must match. Must outlive the reader */
-    uint64_t size;               /* bytes the manifest says; 0: not known */
-    bool paranoid;               /* verify cached blocks at each use, too */
-    bool inspect;                /* for tools: believe the file's own identity and take any
-                                    comparator; walking works, lookups by key only in byte order */
-    struct sst_warm *warm;       /* NULL, or what the builder left; taken over whatever happens */
+    const loam_comparator *cmp; /* NULL: byte order. Its name must match. Must outlive the reader */
+    uint64_t size;              /* bytes the manifest says; 0: not known */
+    bool paranoid;              /* verify cached blocks at each use, too */
+    bool inspect;               /* for tools: believe the file's own identity and take any
+                                   comparator; walking works, lookups by key only in byte order */
+    struct sst_warm *warm;      /* NULL, or what the builder left; taken over whatever happens */
 };
 
 /* What a table says of itself. Keys are lent while the reader lives. */
 struct sst_props {
     uint64_t file_number, db_id;
     uint32_t ks;
-    uint32_t level;         /* that it was built for */
-    uint32_t block_bytes;   /* target it was built with */
-    uint32_t max_key;       /* bytes of the longest key */
-    uint64_t max_block;     /* bytes of the largest uncompressed block */
-    uint64_t blocks;        /* data blocks */
+    uint32_t level;       /* that it was built for */
+    uint32_t block_bytes; /* target it was built with */
+    uint32_t max_key;     /* bytes of the longest key */
+    uint64_t max_block;   /* bytes of the largest uncompressed block */
+    uint64_t blocks;      /* data blocks */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
-    uint64_t filter_keys;   /* distinct user keys in the filter */
+    uint64_t filter_keys; /* distinct user keys in the filter */
     uint64_t file_size, data_size, index_size, filter_size, props_size; /* bytes in the file */
-    loam_slice comparator;  /* name; empty: byte order */
+    loam_slice comparator; /* name; empty: byte order */
     loam_slice smallest, largest;
 };
 
-/* What outlives the reader until an epoch has passed, for a reclaimer may be changing an address. */
+/* What outlives the reader until an epoch has passed, for a reclaimer may be changing an address.
+ */
 struct sst_cached {
     struct cached_blocks blocks;
     struct epoch_node node;
@@ -70,7 +71,7 @@ struct sst_reader {
     uint64_t file_seed;
     bool paranoid;
     struct index index;
-    struct filter filter; /* probes 0: none */
+    struct filter filter;      /* probes 0: none */
     struct sst_cached *cached; /* NULL without a cache */
     struct sst_footer footer;
     struct sst_props props;
@@ -80,16 +81,17 @@ struct sst_reader {
     size_t props_memory_size;
 };
 
-/* Buffers for blocks that are not in the cache: one per thread or caller. Grows to the largest block
- * met (an outsized one is given back at the next miss). */
+/* Buffers for blocks that are not in the cache: one per thread or caller. Grows to the largest
+ * block met (an outsized one is given back at the next miss). */
 struct sst_get_scratch {
     struct alloc *alloc;
-    uint8_t *io;  /* as stored */
+    uint8_t *io; /* as stored */
     size_t io_cap;
     uint8_t *raw; /* uncompressed */
     size_t raw_cap;
     struct sst_unpacker unpacker;
-    uint64_t cache_hits, cache_misses; /* blocks found in the cache or not, for the caller to add up */
+    uint64_t cache_hits,
+        cache_misses; /* blocks found in the cache or not, for the caller to add up */
 };
 
 void sst_get_scratch_init(struct sst_get_scratch *s, struct alloc *a);
@@ -98,7 +100,8 @@ void sst_get_scratch_free(struct sst_get_scratch *s);
 /* Returns LOAM_OK, E_NOMEM, E_NOENT, an I/O error, E_CORRUPT, or E_FORMAT (not a table, a newer
  * format, another comparator). Owns: *r is the caller's. */
 int sst_open(const struct sst_open_options *o, struct sst_reader **r);
-/* Quiescent: no section and no cursor can reach it. Its cached blocks become stale. NULL is allowed. */
+/* Quiescent: no section and no cursor can reach it. Its cached blocks become stale. NULL is
+ * allowed. */
 void sst_close(struct sst_reader *r);
 
 /* The newest version of key with seq <= snapshot; a delete is found as ENTRY_DELETE. e->key is the

@@ -197,11 +197,10 @@ void cli_write_bytes(FILE *out, loam_slice s, bool hex)
         if (hex) {
             putc_unlocked(digits[p[i] >> 4], out);
             putc_unlocked(digits[p[i] & 15], out);
-        } else if (p[i] == '\\') {
-            fputs("\\\\", out);
-        } else if (p[i] >= 0x20 && p[i] < 0x7f) {
+        } else if (p[i] >= 0x20 && p[i] < 0x7f && p[i] != '\\') {
             putc_unlocked(p[i], out);
         } else {
+            /* The backslash too: LMDB 0.9.24 loads \5c, but spoils a doubled one. */
             putc_unlocked('\\', out);
             putc_unlocked(digits[p[i] >> 4], out);
             putc_unlocked(digits[p[i] & 15], out);

@@ -2,9 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged data, 4 any other error.
- * Bytes as text: printable ASCII as it is, a backslash doubled, anything else as a backslash and
- * two hexadecimal digits: the `print` form of Berkeley DB's dumps. With --hex all bytes are
- * hexadecimal, in arguments too.
+ * Bytes as text: printable ASCII as it is; anything else, and the backslash, as a backslash and two
+ * hexadecimal digits: the `print` form of Berkeley DB's dumps. With --hex all bytes are so, without
+ * the backslash, in arguments too.
  */
 #ifndef LOAM_TOOLS_CLI_H_
 #define LOAM_TOOLS_CLI_H_

@@ -6,7 +6,7 @@
  *   database=NAME            left out for the keyspace "default" alone
  *   type=btree
  *   HEADER=END
- *    <key>                   a space, then bytes: hexadecimal, or printable with \xx and \\
+ *    <key>                   a space, then bytes: hexadecimal, or printable with \xx
  *    <value>
  *   DATA=END
  *
@@ -169,7 +169,8 @@ static bool decode_pair(const char *p, uint8_t *out)
     return low >= 0;
 }
 
-/* Decodes a line or a name in place; the result is never longer. */
+/* Decodes a line or a name in place; the result is never longer. A doubled backslash, which others
+ * write, stands for one. */
 static bool decode(char *text, size_t size, bool print, size_t *decoded)
 {
     size_t n = 0;

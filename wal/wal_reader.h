@@ -25,7 +25,7 @@
 #include "arena/vfs.h"
 #include "wal/wal_format.h"
 
-#define WAL_TORN 102 /* wal_reader_check: ends in an unfinished write, nothing promised is missing */
+#define WAL_TORN 102 /* wal_reader_check: an unfinished write at the end, no promise broken */
 
 struct wal_record {
     uint64_t position;

@@ -46,7 +46,7 @@ struct wal_segment {
 
     bool full_size; /* the file has all its space; else it grows and is not recycled */
     bool sync_failed; /* never synced or recycled again; owned by the sync leader */
-    _Atomic bool write_failed; /* never appended to or recycled again; its good part may be synced */
+    _Atomic bool write_failed; /* no more records, no reuse; its good part is synced */
 };
 
 /* What to prepare. */
@@ -56,7 +56,7 @@ struct wal_segment_plan {
     uint32_t shift;        /* log2 of the window size; capacity >> shift <= WAL_WINDOWS */
     uint32_t generation;
     bool preallocate_hard; /* the file will be mapped: write zeros when space cannot be reserved */
-    loam_file *reuse;      /* a file of the same capacity, or NULL; passes to the segment or is closed */
+    loam_file *reuse;      /* a file of the same capacity, or NULL; consumed in any case */
     uint64_t reuse_number; /* its present name */
 };
 

@@ -1,9 +1,9 @@
-/* manifest_test.c - The manifest's bytes are as documented; damage is told from an append cut short.
- * SPDX-License-Identifier: Apache-2.0
+/* manifest_test.c - The manifest's bytes are as documented; damage is told from an append cut
+ * short. SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: a list of payloads. A file cut or damaged in its last record reads as the list without it;
- * damaged anywhere before, it is refused with the offset of the bad record. The golden bytes are the
- * format: they must be read for ever.
+ * Oracle: a list of payloads. A file cut or damaged in its last record reads as the list without
+ * it; damaged anywhere before, it is refused with the offset of the bad record. The golden bytes
+ * are the format: they must be read for ever.
  */
 #include <criterion/criterion.h>
 
@@ -264,10 +264,8 @@ Test(manifest, writes_the_golden_bytes)
     struct version_edit e;
     uint8_t bytes[1024];
     bool renamed;
-    struct ks_desc k = {.compression = 2,
-                        .filter_bits = 10,
-                        .block_bytes = 4096,
-                        .name = LOAM_LIT("default")};
+    struct ks_desc k = {
+        .compression = 2, .filter_bits = 10, .block_bytes = 4096, .name = LOAM_LIT("default")};
     struct table_meta t = {.number = 7,
                            .size = 70000,
                            .entries = 600,

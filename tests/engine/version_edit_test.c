@@ -1,7 +1,8 @@
 /* version_edit_test.c - Edits come back as they were encoded, and hostile bytes never get through.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: encode(decode(encode(e))) == encode(e); a decoded edit always obeys the documented ranges.
+ * Oracle: encode(decode(encode(e))) == encode(e); a decoded edit always obeys the documented
+ * ranges.
  */
 #include <criterion/criterion.h>
 
@@ -183,7 +184,7 @@ Test(version_edit, refuses_values_out_of_range)
     CHECK_EQ(decode((const uint8_t *)"\x04\x04\x00\x06\x01\x00", 6), LOAM_E_CORRUPT); /* long */
     CHECK_EQ(decode((const uint8_t *)"\x10\x04\x80\x80\x80\x08", 6), LOAM_E_CORRUPT); /* id 2^24 */
     CHECK_EQ(decode((const uint8_t *)"\x06\x01\x05\x06\x01\x05", 6), LOAM_E_CORRUPT); /* twice */
-    CHECK_EQ(decode((const uint8_t *)"\x12\x02\x01\x00", 4), LOAM_E_CORRUPT); /* empty name */
+    CHECK_EQ(decode((const uint8_t *)"\x12\x02\x01\x00", 4), LOAM_E_CORRUPT);     /* empty name */
     CHECK_EQ(decode((const uint8_t *)"\x12\x03\x01\x01\x00", 5), LOAM_E_CORRUPT); /* NUL in it */
 }
 

@@ -1,10 +1,10 @@
-/* version_set_test.c - Edits are durable when acknowledged, whatever call fails and wherever power is cut.
- * SPDX-License-Identifier: Apache-2.0
+/* version_set_test.c - Edits are durable when acknowledged, whatever call fails and wherever power
+ * is cut. SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: the set of table numbers after each acknowledged edit. What an open finds after a fault and
- * a power cut is the acknowledged set, or that plus the one edit whose outcome was reported unknown
- * (or that was in flight); every table it names has its file, although all files reported obsolete
- * were deleted at once.
+ * Oracle: the set of table numbers after each acknowledged edit. What an open finds after a fault
+ * and a power cut is the acknowledged set, or that plus the one edit whose outcome was reported
+ * unknown (or that was in flight); every table it names has its file, although all files reported
+ * obsolete were deleted at once.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
@@ -150,8 +150,8 @@ static bool same(const struct numbers *a, const struct numbers *b)
     return ok;
 }
 
-/* One edit: a table comes, and sometimes the oldest goes. Returns apply's result; *after is what the
- * edit would lead to. */
+/* One edit: a table comes, and sometimes the oldest goes. Returns apply's result; *after is what
+ * the edit would lead to. */
 static int step(struct db *d, const struct numbers *before, bool drop_oldest, struct numbers *after)
 {
     struct version_edit e;
@@ -505,9 +505,9 @@ Test(version_set, cleans_the_directory_but_leaves_strangers)
     loam_vfs *disk = new_disk();
     struct db d;
     struct numbers state = {.count = 0};
-    static const char *names[] = {"/db/000000000900.sst", "/db/000000000901.tmp",
+    static const char *names[] = {"/db/000000000900.sst",      "/db/000000000901.tmp",
                                   "/db/MANIFEST-000000000902", "/db/000000000001.log",
-                                  "/db/000000000999.log", "/db/notes.txt"};
+                                  "/db/000000000999.log",      "/db/notes.txt"};
     db_start(&d, disk, false, 0);
     CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
     CHECK_EQ(make_db(&d), LOAM_OK);
@@ -545,8 +545,8 @@ Test(version_set, cleans_the_directory_but_leaves_strangers)
 /* ---- faults ---------------------------------------------------------------------------------- */
 
 /* What the disk holds now must open to `acked` or `maybe`. False: there was no database yet. */
-static bool check_disk(const loam_vfs *disk, const struct numbers *acked, const struct numbers *maybe,
-                       bool must_exist)
+static bool check_disk(const loam_vfs *disk, const struct numbers *acked,
+                       const struct numbers *maybe, bool must_exist)
 {
     struct db d;
     db_start(&d, disk, true, 0);

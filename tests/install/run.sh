@@ -41,6 +41,8 @@ one_header() {
 c_header() {
     for standard in c99 c11 c17; do
         "$cc" -std=$standard $strict -I"$prefix/include" -fsyntax-only "$here/consumer.c" || return 1
+        echo '#include <loam.h>' | "$cc" -std=$standard $strict $(pkg-config --cflags loam) \
+            -fsyntax-only -x c - || return 1
     done
 }
 
@@ -100,7 +102,7 @@ archive_shows_only_its_own() {
 }
 
 exports_what_is_declared() {
-    tr '\n' ' ' <"$prefix/include/loam/loam.h" | grep -o 'LOAM_API [^;(]*(' |
+    tr '\n' ' ' <"$prefix/include/loam/loam.h" | grep -o 'LOAM_API [^;(#]*(' |
         sed 's/.*[ *]\(loam_[a-z0-9_]*\)($/\1/' | sort -u >"$work/declared"
     exported | comm -3 "$work/declared" - | tee "$work/differ"
     test -s "$work/declared" && ! test -s "$work/differ"

@@ -54,8 +54,8 @@ static inline void model_add(struct model *m, loam_slice key, uint64_t tag, loam
         m->e = realloc(m->e, m->cap * sizeof *m->e);
         CHECK(m->e != NULL);
     }
-    m->e[m->n++] = (struct entry){model_copy(key.data, key.size), tag,
-                                  model_copy(value.data, value.size)};
+    m->e[m->n++] =
+        (struct entry){model_copy(key.data, key.size), tag, model_copy(value.data, value.size)};
 }
 
 static inline void model_free(struct model *m)
@@ -114,7 +114,8 @@ static inline size_t model_key(struct random *r, enum model_shape shape, uint8_t
         n = 65535 - (random_below(r, 2) != 0 ? 0 : random_below(r, 65536));
         memset(key, 'l', n);
         if (n > 4) {
-            memcpy(key + (random_below(r, 2) != 0 ? n - 4 : 0), &(uint32_t){(uint32_t)random_next(r)}, 4);
+            memcpy(key + (random_below(r, 2) != 0 ? n - 4 : 0),
+                   &(uint32_t){(uint32_t)random_next(r)}, 4);
         }
         return n;
     case SHAPE_VERSIONS:
@@ -135,8 +136,8 @@ static inline size_t model_value_size(struct random *r, enum model_shape shape)
 }
 
 /* About n sorted entries, distinct in (key, tag); seqs from 1 to 2 n, or far apart. */
-static inline void model_generate(struct model *m, struct random *r, enum model_shape shape, size_t n,
-                                  const loam_comparator *cmp)
+static inline void model_generate(struct model *m, struct random *r, enum model_shape shape,
+                                  size_t n, const loam_comparator *cmp)
 {
     static uint8_t key[70000], value[400000];
     uint64_t stride = random_below(r, 2) != 0 ? 1 : (uint64_t)1 << random_below(r, 40);
@@ -173,7 +174,8 @@ static inline size_t model_seek(const struct model *m, loam_slice key, uint64_t 
 }
 
 /* The newest version with seq <= snapshot, or NULL. */
-static inline const struct entry *model_get(const struct model *m, loam_slice key, uint64_t snapshot)
+static inline const struct entry *model_get(const struct model *m, loam_slice key,
+                                            uint64_t snapshot)
 {
     size_t i = model_seek(m, key, snapshot << 8 | 0xff);
     bool found = i < m->n && key_compare(m->cmp, m->e[i].key, key) == 0;

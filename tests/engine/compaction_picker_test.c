@@ -1,0 +1,384 @@
+/* compaction_picker_test.c - Jobs keep levels disjoint and old below new; loading, overwriting and
+ * idling come to rest. SPDX-License-Identifier: Apache-2.0
+ *
+ * A simulated database: tables are key ranges with sizes, merging makes tables that divide the
+ * range evenly. Oracle: version_apply() refuses overlaps; here every job's inputs are checked to be
+ * complete, and amounts written are added up.
+ */
+#include <criterion/criterion.h>
+
+#include "arena/coding.h"
+#include "arena/epoch.h"
+#include "arena/random.h"
+#include "engine/compaction_picker.h"
+#include "tests/support/check.h"
+
+#define KIB       ((uint64_t)1 << 10)
+#define KEY_SPACE ((uint64_t)1 << 40)
+
+struct sim {
+    struct version_graveyard graveyard;
+    struct version_build build;
+    struct version *v;
+    struct compaction_picker picker;
+    struct random random;
+    uint64_t number, seq, flushed, rewritten, moves;
+};
+
+static bool byte_order(void *ctx, uint32_t ks, const loam_comparator **cmp)
+{
+    (void)ctx;
+    (void)ks;
+    *cmp = NULL;
+    return true;
+}
+
+static void sim_start(struct sim *s, uint64_t memtable)
+{
+    struct compaction_tunables t;
+    memset(s, 0, sizeof *s);
+    random_init(&s->random, 42);
+    version_graveyard_init(&s->graveyard);
+    s->build = (struct version_build){
+        .alloc = alloc_global(), .graveyard = &s->graveyard, .order = {byte_order, NULL}};
+    s->v = version_empty(&s->build);
+    compaction_tunables_init(&t, memtable);
+    compaction_picker_init(&s->picker, alloc_global(), &t, s->build.order);
+}
+
+static void reap(struct sim *s)
+{
+    struct table *dead = NULL;
+    struct version *v = version_graveyard_take(&s->graveyard);
+    while (v != NULL) {
+        struct version *next = v->dead_next;
+        version_free(v, &dead);
+        v = next;
+    }
+    while (dead != NULL) {
+        struct table *t = dead;
+        dead = t->next;
+        table_free(t);
+    }
+}
+
+static void sim_stop(struct sim *s)
+{
+    compaction_picker_destroy(&s->picker);
+    version_unref(s->v);
+    epoch_synchronize();
+    reap(s);
+    version_graveyard_destroy(&s->graveyard);
+    CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
+}
+
+static void sim_apply(struct sim *s, struct version_edit *e)
+{
+    struct version *next;
+    int rc = version_apply(&s->build, s->v, e, &next);
+    if (rc != LOAM_OK) {
+        CHECK_FAIL_("apply: %s", loam_last_error()->message);
+    }
+    version_unref(s->v);
+    s->v = next;
+    version_edit_free(e);
+    reap(s);
+}
+
+static void sim_add(struct sim *s, struct version_edit *e, uint8_t level, uint64_t lo, uint64_t hi,
+                    uint64_t size, uint64_t entries, uint64_t deletes)
+{
+    uint8_t a[8], b[8];
+    put_big64(a, lo);
+    put_big64(b, hi);
+    struct table_meta m = {.number = ++s->number,
+                           .size = size,
+                           .entries = entries,
+                           .deletes = deletes,
+                           .min_seq = s->seq,
+                           .max_seq = ++s->seq,
+                           .level = level,
+                           .smallest = loam_bytes(a, 8),
+                           .largest = loam_bytes(b, 8)};
+    CHECK_EQ(version_edit_add_table(e, &m), LOAM_OK);
+}
+
+static void flush(struct sim *s, uint64_t lo, uint64_t hi, uint64_t size, uint64_t deletes)
+{
+    struct version_edit e;
+    version_edit_init(&e, alloc_global());
+    sim_add(s, &e, 0, lo, hi, size, size / 100, deletes);
+    s->flushed += size;
+    sim_apply(s, &e);
+}
+
+static uint64_t number_of(loam_slice key)
+{
+    return get_big64(key.data);
+}
+
+/* The inputs hold everything that overlaps them in both levels, and nothing overlaps in between. */
+static void check_job(const struct sim *s, const struct compaction *c)
+{
+    const struct ks_version *k = version_ks(s->v, c->ks);
+    for (int n = c->level; n <= c->output_level; n++) {
+        for (uint32_t i = 0; i < k->level[n].count; i++) {
+            const struct table *t = k->level[n].tables[i];
+            bool in = false;
+            for (int side = 0; side < 2; side++) {
+                for (uint32_t j = 0; j < c->input_count[side]; j++) {
+                    in = in || c->inputs[side][j] == t;
+                }
+            }
+            CHECK(!in || t->compacting);
+            bool merges_into_deeper = c->output_level > c->level;
+            for (uint32_t j = 0; !in && j < c->input_count[0] && merges_into_deeper; j++) {
+                const struct table_meta *m = &c->inputs[0][j]->meta;
+                CHECK(!table_overlaps(t, NULL, m->smallest, m->largest) ||
+                      (n == c->level && n != 0));
+            }
+            if (n == c->output_level && merges_into_deeper && !in && !c->is_move) {
+                CHECK(!table_overlaps(t, NULL, c->range.lo, c->range.hi));
+            }
+        }
+    }
+    for (int n = c->output_level + 1; c->bottommost && n < LEVEL_COUNT; n++) {
+        for (uint32_t i = 0; i < k->level[n].count; i++) {
+            CHECK(!table_overlaps(k->level[n].tables[i], NULL, c->range.lo, c->range.hi));
+        }
+    }
+}
+
+static void run(struct sim *s, struct compaction *c)
+{
+    struct version_edit e;
+    version_edit_init(&e, alloc_global());
+    check_job(s, c);
+    if (c->is_move) {
+        CHECK_EQ(compaction_move_edit(c, &e), LOAM_OK);
+        s->moves++;
+    } else {
+        CHECK_EQ(compaction_remove_inputs(c, &e), LOAM_OK);
+        uint64_t lo = number_of(c->range.lo), hi = number_of(c->range.hi);
+        uint64_t entries = 0, deletes = 0, bytes = c->input_bytes;
+        for (int side = 0; side < 2; side++) {
+            for (uint32_t i = 0; i < c->input_count[side]; i++) {
+                entries += c->inputs[side][i]->meta.entries;
+                deletes += c->inputs[side][i]->meta.deletes;
+            }
+        }
+        if (c->bottommost) { /* each delete takes an entry with it */
+            bytes -= bytes * deletes / entries;
+            entries -= deletes;
+            deletes = 0;
+        }
+        uint64_t parts = c->target_file_bytes == UINT64_MAX ? 1 : bytes / c->target_file_bytes + 1;
+        for (uint64_t i = 0; i < parts && entries / parts != 0; i++) {
+            uint64_t from = lo + (hi - lo) / parts * i + (i != 0);
+            uint64_t to = i + 1 == parts ? hi : lo + (hi - lo) / parts * (i + 1);
+            sim_add(s, &e, (uint8_t)c->output_level, from, to, bytes / parts + 1, entries / parts,
+                    deletes / parts);
+        }
+        s->rewritten += bytes;
+    }
+    compaction_free(&s->picker, c);
+    sim_apply(s, &e);
+}
+
+static uint32_t settle(struct sim *s, bool idle)
+{
+    struct compaction *c;
+    uint32_t jobs = 0;
+    int rc;
+    while ((rc = idle ? compaction_idle_pick(&s->picker, s->v, s->seq, &c)
+                      : compaction_pick(&s->picker, s->v, s->seq, &c)) == LOAM_OK) {
+        run(s, c);
+        CHECK(++jobs < 10000);
+    }
+    CHECK_EQ(rc, LOAM_NOTFOUND);
+    return jobs;
+}
+
+Test(compaction_picker, merges_level_0_late_and_rewrites_little)
+{
+    struct sim s;
+    sim_start(&s, 64 * KIB * KIB);
+    for (int i = 0; i < 11; i++) { /* 580 MB of random keys: nothing is rewritten yet */
+        flush(&s, (uint64_t)i, KEY_SPACE - (uint64_t)i, 52 * KIB * KIB, 0);
+        settle(&s, false);
+    }
+    CHECK_EQ(s.rewritten, 0);
+    for (int i = 0; i < 200; i++) {
+        flush(&s, random_below(&s.random, 1000), KEY_SPACE, 52 * KIB * KIB, 0);
+        settle(&s, false);
+        CHECK_EQ(compaction_debt_bytes(s.v, &s.picker.tunables), 0);
+    }
+    fprintf(stderr, "11 GB of random keys: %.2f bytes rewritten a byte\n",
+            (double)s.rewritten / (double)s.flushed);
+    CHECK(s.rewritten < 9 * s.flushed);
+    CHECK(settle(&s, true) < 1000);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, rewrites_nothing_when_loading_in_order)
+{
+    struct sim s;
+    sim_start(&s, 256 * KIB);
+    for (uint64_t i = 0; i < 500; i++) {
+        flush(&s, i * 1000, i * 1000 + 999, 256 * KIB, 0);
+        settle(&s, false);
+    }
+    settle(&s, true);
+    CHECK_EQ(s.rewritten, 0);
+    CHECK(s.moves > 0);
+    CHECK(version_ks(s.v, 0)->level[LEVEL_COUNT - 1].count > 400);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, an_idle_database_comes_to_the_space_target)
+{
+    struct sim s;
+    for (int round = 0; round < 6; round++) {
+        sim_start(&s, 256 * KIB);
+        for (int i = 0; i < 40 * round + 7; i++) {
+            uint64_t a = random_below(&s.random, KEY_SPACE), b = random_below(&s.random, KEY_SPACE);
+            uint64_t size = 10 * KIB + random_below(&s.random, 250 * KIB);
+            flush(&s, a < b ? a : b, a < b ? b : a, size, size / 100 * (i % 3 == 0));
+            settle(&s, false);
+        }
+        settle(&s, true);
+        uint64_t upper = 0, deletes = 0;
+        const struct ks_version *k = version_ks(s.v, 0);
+        for (int n = 0; k != NULL && n < LEVEL_COUNT - 1; n++) {
+            upper += k->level[n].bytes;
+            deletes += k->level[n].deletes;
+        }
+        CHECK(k == NULL || upper * 4 <= k->level[LEVEL_COUNT - 1].bytes);
+        CHECK(k == NULL || deletes * 4 <= k->level[LEVEL_COUNT - 1].entries);
+        CHECK_EQ(settle(&s, true), 0);
+        sim_stop(&s);
+    }
+}
+
+Test(compaction_picker, small_flushes_do_not_rewrite_a_large_level)
+{
+    struct sim s;
+    sim_start(&s, 64 * KIB);
+    for (int i = 0; i < 60; i++) {
+        flush(&s, 0, KEY_SPACE, 64 * KIB, 0);
+        settle(&s, false);
+    }
+    settle(&s, true);
+    uint64_t large = version_bytes(s.v);
+    s.rewritten = s.flushed = 0;
+    for (int i = 0; i < 200; i++) {
+        flush(&s, 0, KEY_SPACE, 400, 0);
+        settle(&s, false);
+        CHECK(version_ks(s.v, 0)->level[0].count < s.picker.tunables.l0_trigger_files);
+    }
+    CHECK(s.rewritten < large);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, runs_disjoint_jobs_side_by_side_and_no_others)
+{
+    struct sim s;
+    struct compaction *jobs[8], *c;
+    sim_start(&s, 256 * KIB);
+    for (int i = 0; i < 300; i++) {
+        uint64_t at = random_below(&s.random, KEY_SPACE);
+        flush(&s, at, at + KEY_SPACE / 10, 256 * KIB, 0);
+        uint32_t n = 0;
+        while (n < 8 && compaction_pick(&s.picker, s.v, s.seq, &c) == LOAM_OK) {
+            for (uint32_t j = 0; j < n; j++) {
+                bool levels =
+                    c->level <= jobs[j]->output_level && jobs[j]->level <= c->output_level;
+                bool keys = bytes_compare(c->range.lo, jobs[j]->range.hi) <= 0 &&
+                            bytes_compare(jobs[j]->range.lo, c->range.hi) <= 0;
+                CHECK(!levels || !keys);
+            }
+            jobs[n++] = c;
+        }
+        while (n > 0) { /* any order of ending is fine */
+            uint32_t j = (uint32_t)random_below(&s.random, n);
+            struct compaction *job = jobs[j];
+            jobs[j] = jobs[--n];
+            run(&s, job);
+        }
+    }
+    sim_stop(&s);
+}
+
+Test(compaction_picker, by_hand_everything_in_the_range_goes_to_the_bottom)
+{
+    struct sim s;
+    struct compaction *c;
+    sim_start(&s, 256 * KIB);
+    for (int i = 0; i < 30; i++) {
+        uint64_t at = random_below(&s.random, KEY_SPACE);
+        flush(&s, at, at + KEY_SPACE / 50, 100 * KIB, 100);
+        settle(&s, false);
+    }
+    struct key_range all = {{NULL, 0}, {NULL, 0}};
+    for (int level = 0; level < LEVEL_COUNT; level++) {
+        int rc;
+        while ((rc = compaction_pick_range(&s.picker, s.v, 0, all, level, s.seq, &c)) == LOAM_OK) {
+            run(&s, c);
+        }
+        CHECK_EQ(rc, LOAM_NOTFOUND);
+    }
+    const struct ks_version *k = version_ks(s.v, 0);
+    for (int level = 0; level < LEVEL_COUNT - 1; level++) {
+        CHECK_EQ(k->level[level].count, 0);
+    }
+    CHECK_EQ(k->level[LEVEL_COUNT - 1].deletes, 0);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, splits_a_job_into_parts_that_cover_it)
+{
+    struct sim s;
+    struct compaction *c;
+    struct key_range parts[8];
+    sim_start(&s, 256 * KIB);
+    for (int i = 0; i < 12; i++) {
+        flush(&s, (uint64_t)i * 1000, 40000 + (uint64_t)i * 1000, 256 * KIB, 0);
+    }
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK_EQ(c->input_count[0], 12);
+    uint8_t hint_bytes[40][8];
+    loam_slice hints[40];
+    for (uint64_t i = 0; i < 40; i++) {
+        put_big64(hint_bytes[i], (39 - i) * 1300);
+        hints[i] = loam_bytes(hint_bytes[i], 8);
+    }
+    CHECK_EQ(compaction_split(c, 1, NULL, 0, parts), 1);
+    uint32_t n = compaction_split(c, 4, hints, 40, parts);
+    CHECK_EQ(n, 4);
+    CHECK(parts[0].lo.data == NULL && parts[n - 1].hi.data == NULL);
+    for (uint32_t i = 0; i + 1 < n; i++) {
+        CHECK(bytes_compare(parts[i].hi, parts[i + 1].lo) == 0);
+        CHECK(i == 0 || bytes_compare(parts[i].lo, parts[i].hi) < 0);
+        uint64_t cut = number_of(parts[i].hi);
+        CHECK(cut > 6000 * (i + 1) && cut < 20000 * (i + 1));
+    }
+    compaction_free(&s.picker, c);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, debt_grows_without_jumps)
+{
+    struct sim s;
+    sim_start(&s, 64 * KIB);
+    uint64_t last = 0;
+    for (int i = 0; i < 400; i++) {
+        flush(&s, 0, KEY_SPACE, 8 * KIB, 0);
+        uint64_t debt = compaction_debt_bytes(s.v, &s.picker.tunables);
+        CHECK(debt >= last && debt - last <= 16 * KIB);
+        last = debt;
+    }
+    CHECK(last > 0);
+    settle(&s, false);
+    CHECK_EQ(compaction_debt_bytes(s.v, &s.picker.tunables), 0);
+    sim_stop(&s);
+}
