@@ -256,6 +256,8 @@ static int os_size(void *ctx, loam_file *f, uint64_t *size)
 /* Every page present and writable, or -errno; nothing here can raise SIGBUS. */
 static int populate(void *p, size_t len)
 {
+    /* Without this a fault on a large folio dirties and walks all of its blocks. */
+    (void)madvise(p, len, MADV_RANDOM);
     int rc;
     do {
         rc = madvise(p, len, MADV_POPULATE_WRITE);

@@ -5,10 +5,11 @@
  * a table's bytes are spread evenly over the gaps it reaches into, and cuts are taken where the sum
  * passes each n-th of the whole.
  */
+#include "engine/compaction_picker.h"
+
 #include <assert.h>
 #include <string.h>
 
-#include "engine/compaction_picker.h"
 #include "engine/sort.h"
 
 #include "arena/poison.h"

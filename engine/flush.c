@@ -126,10 +126,12 @@ static int install(struct flush *f, bool last)
         }
     }
     if (rc == LOAM_OK) {
-        if (last && db->logging) {
-            version_edit_set_log_number(&edit, next_log(f));
+        if (last) { /* the two go together: the log begins behind the last number in tables */
+            if (db->logging) {
+                version_edit_set_log_number(&edit, next_log(f));
+            }
+            version_edit_set_last_seq(&edit, f->boundary - 1);
         }
-        version_edit_set_last_seq(&edit, f->boundary - 1);
         rc = version_set_apply(&db->versions, &edit);
         for (uint32_t i = 0; i < f->out_count; i++) {
             if (rc == LOAM_OK) {

@@ -13,7 +13,7 @@
 
 #include "arena/poison.h"
 
-#define START_POSITION 8u /* of an empty log: number 0 stands for "older than everything" */
+#define LAST_SEQ_NEW 7u /* of a new database: its log begins at 8, and 0 is older than everything */
 
 /* ---- which logs there are -------------------------------------------------------------------- */
 
@@ -65,8 +65,8 @@ struct replay {
     const uint64_t *numbers;
     size_t count;
     uint64_t end;        /* position behind the last record replayed */
-    uint64_t durable;    /* highest mark seen */
-    bool cut;            /* the log ends before its last segment does */
+    uint64_t sealed_end; /* where the manifest says the log ends; 0: it was not closed */
+    bool cut;            /* segments from `used` on do not follow what was replayed */
     size_t used;         /* segments replayed, whole or in part */
     struct memtable *m;  /* receives the entries */
     uint64_t first_log;  /* of m */
@@ -166,80 +166,73 @@ static int next_base(struct replay *p, size_t i, uint64_t *base)
     return LOAM_OK;
 }
 
-/* The highest durable mark in segments after i: they lie behind a hole and are not replayed. */
-static int marks_behind(struct replay *p, size_t i, uint64_t *durable)
+/* Nothing of segments i and later follows what was replayed. If they hold a promise that the log
+ * goes beyond that, it is damage; else they were never promised and are given up. */
+static int cut_at(struct replay *p, size_t i)
 {
-    for (size_t k = i + 1; k < p->count; k++) {
+    struct db *db = p->db;
+    uint64_t promised = p->sealed_end;
+    for (size_t k = i; k < p->count; k++) {
         struct wal_reader r;
-        int rc = wal_reader_open(&r, p->db->vfs, p->db->dir, &p->db->alloc, p->numbers[k],
-                                 p->db->versions.db_id);
+        int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[k],
+                                 db->versions.db_id);
         if (rc == LOAM_OK) {
             rc = wal_reader_scan(&r);
         }
         if (rc == LOAM_OK) {
             struct wal_reader_end end;
             wal_reader_end(&r, &end);
-            *durable = end.durable > *durable ? end.durable : *durable;
+            promised = end.durable > promised ? end.durable : promised;
         }
         wal_reader_close(&r);
         if (rc < 0) {
             return rc;
         }
     }
-    return LOAM_OK;
+    p->cut = true;
+    return promised <= p->end
+               ? LOAM_OK
+               : FAIL_CORRUPT(p->numbers[i], WAL_HEADER_PAGE,
+                              "the log was durable up to position %llu, but ends at %llu",
+                              (unsigned long long)promised, (unsigned long long)p->end);
 }
 
 /* One segment. sealed_end: where the manifest says it ends, or 0. */
 static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint64_t sealed_end)
 {
     uint64_t next, base;
-    int rc = next_base(p, i, &next);
+    int rc = wal_reader_peek(r, &base);
     if (rc < 0) {
         return rc;
     }
-    rc = wal_reader_peek(r, &base);
+    if (rc == LOAM_NOTFOUND) {
+        wal_reader_expect(r, p->end);
+    } else if (base != p->end) {
+        return cut_at(p, i);
+    }
+    rc = next_base(p, i, &next);
     if (rc < 0) {
         return rc;
-    }
-    if (rc == LOAM_OK && p->end > START_POSITION && base != p->end) {
-        return FAIL_CORRUPT(p->numbers[i], WAL_HEADER_PAGE,
-                            "the log goes on at position %llu, expected %llu",
-                            (unsigned long long)base, (unsigned long long)p->end);
     }
     if (next != 0) {
-        wal_reader_limit(r, next);
+        wal_reader_limit(r, next); /* what lies above was given up after a failed append */
     }
     rc = replay_records(p, r, p->numbers[i]);
     if (rc < 0) {
         return rc;
     }
     p->used = i + 1;
-    struct wal_reader_end end;
-    wal_reader_end(r, &end);
-    if (next != 0 && !end.empty && end.end != next) {
-        p->cut = true;
-        uint64_t durable = 0;
-        rc = marks_behind(p, i, &durable);
-        if (rc < 0) {
-            return rc;
-        }
-        wal_reader_promise(r, durable);
-    }
     rc = wal_reader_check(r, sealed_end);
-    if (rc == WAL_TORN) {
-        rc = LOAM_OK;
-    }
-    wal_reader_end(r, &end);
-    p->durable = end.durable > p->durable ? end.durable : p->durable;
-    return rc;
+    return rc == WAL_TORN ? LOAM_OK : rc;
 }
 
 static int replay_all(struct replay *p)
 {
     struct db *db = p->db;
-    uint64_t sealed_number = 0, sealed_end = 0;
-    bool sealed = version_set_sealed(&db->versions, &sealed_number, &sealed_end);
+    uint64_t sealed_number = 0;
+    bool sealed = version_set_sealed(&db->versions, &sealed_number, &p->sealed_end);
     bool met = !sealed || sealed_number == 0;
+    p->end = version_set_last_seq(&db->versions) + 1;
     for (size_t i = 0; i < p->count && !p->cut; i++) {
         struct wal_reader r;
         int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[i],
@@ -247,7 +240,7 @@ static int replay_all(struct replay *p)
         bool last = sealed && p->numbers[i] == sealed_number;
         met = met || last;
         if (rc == LOAM_OK) {
-            rc = replay_segment(p, i, &r, last ? sealed_end : 0);
+            rc = replay_segment(p, i, &r, last ? p->sealed_end : 0);
         }
         wal_reader_close(&r);
         if (rc < 0) {
@@ -307,6 +300,7 @@ static int make_database(struct db *db)
     version_edit_init(&e, &db->alloc);
     int rc = describe_default_ks(db, &e);
     if (rc == LOAM_OK) {
+        version_edit_set_last_seq(&e, LAST_SEQ_NEW);
         rc = version_set_make(&db->versions, &e);
     }
     version_edit_free(&e);
@@ -321,9 +315,6 @@ static uint64_t newest_number(const struct replay *p)
 /* The log continues in a new segment; the memtable that took the last entries is the active one. */
 static int start_log(struct db *db, struct replay *p)
 {
-    uint64_t start = p->end > START_POSITION ? p->end : START_POSITION;
-    uint64_t last_seq = version_set_last_seq(&db->versions);
-    start = start > last_seq + 1 ? start : (last_seq + 8) & ~(uint64_t)7;
     uint64_t first = version_set_new_file(&db->versions);
     if (first <= newest_number(p)) {
         first = newest_number(p) + 1;
@@ -336,7 +327,7 @@ static int start_log(struct db *db, struct replay *p)
         .segment_bytes = db->options.limits.segment_bytes,
         .window_bytes = db->options.limits.window_bytes,
         .no_files = !db->logging,
-        .start_position = start,
+        .start_position = p->end,
         .first_number = first,
         .first_generation = p->generation,
     };
@@ -369,7 +360,6 @@ static int first_edit(struct db *db, const struct replay *p)
 {
     struct version_edit e;
     version_edit_init(&e, &db->alloc);
-    version_edit_set_last_seq(&e, wal_position(&db->wal) - 1);
     if (p->used == 0) {
         version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)));
     }
@@ -455,7 +445,7 @@ int recovery_run(struct db *db, bool *created)
         return rc;
     }
     struct log_list logs = {0};
-    struct replay p = {.db = db, .end = START_POSITION, .generation = 1};
+    struct replay p = {.db = db, .generation = 1};
     rc = list_logs(db, &logs);
     if (rc == LOAM_OK) {
         p.numbers = (const uint64_t *)(const void *)logs.numbers.data;
@@ -468,9 +458,7 @@ int recovery_run(struct db *db, bool *created)
         rc = db->readonly ? adopt_memtables(db, &p) : open_for_writing(db, &p);
     }
     if (rc == LOAM_OK && db->readonly) {
-        commit_init(&db->commit, p.end > version_set_last_seq(&db->versions) + 1
-                                     ? p.end
-                                     : version_set_last_seq(&db->versions) + 1);
+        commit_init(&db->commit, p.end);
     }
     memtable_destroy(p.m);
     buf_free(&logs.numbers);

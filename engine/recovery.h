@@ -4,6 +4,9 @@
  *   lock -> CURRENT, manifest -> replay every live log segment, in order, into memtables
  *        -> sync what was replayed -> new log segment -> first edit -> clean the directory
  *
+ * The manifest's last sequence number is the one before the first live segment's base, so the start
+ * of the log is known exactly, and each segment must begin where the one before it ended.
+ *
  * Replay stops at the first record that does not parse. If anything in the logs says that a position
  * beyond it was durable, or the manifest says that the log was closed cleanly at another place, that
  * is damage, and the open fails with LOAM_E_CORRUPT naming file and offset. Otherwise it is the torn

@@ -107,7 +107,7 @@ const struct ks_version *version_ks(const struct version *v, uint32_t ks);
 uint32_t level_find(const struct level *l, const loam_comparator *cmp, loam_slice key);
 
 /* Level 1 and deeper: the tables that overlap [lo, hi], both inclusive, are [*first, *end). A slice
- * with data NULL leaves that side open. True when there are any. */
+ * with data NULL leaves that side open. True when there are any. REQUIRES: lo <= hi. */
 bool level_overlaps(const struct level *l, const loam_comparator *cmp, loam_slice lo, loam_slice hi,
                     uint32_t *first, uint32_t *end);
 

@@ -100,7 +100,7 @@ int version_set_close_clean(struct version_set *vs, uint64_t number, uint64_t po
 /* Valid until the caller's epoch section ends. */
 static inline struct version *version_set_current(const struct version_set *vs)
 {
-    /* acquire: pairs with the release in publish(); makes the version's contents visible. */
+    /* acquire: pairs with the release in version_set_publish_(); makes the version's contents visible. */
     return atom_load(&vs->current, acquire);
 }
 /* The current version with a reference for the caller. */
@@ -131,5 +131,9 @@ void version_set_reap(struct version_set *vs);
  * of an open for writing. */
 int version_set_clean_directory(struct version_set *vs, bool (*keep_log)(void *ctx, uint64_t number),
                                 void *ctx);
+
+/* Between version_set.c and version_set_open.c; the caller holds mu. */
+int version_set_apply_locked_(struct version_set *vs, struct version_edit *e);
+void version_set_publish_(struct version_set *vs, struct version *v); /* takes v's reference over */
 
 #endif

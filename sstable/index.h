@@ -7,8 +7,8 @@
  * shared by all lookups. Only separators with the same 8 bytes are compared in full. Under a
  * comparator it is a binary search over full separators.
  *
- *   levels[0]  d0 d1 .. d7 | d8 .. d15 | ...     the 8 bytes of each block's separator, padded by
- * ~0 levels[1]  d7 d15 .. d63 | ...               the last of each node below
+ *   levels[0]  d0 d1 .. d7 | d8 .. d15 | ...   the 8 bytes of each block's separator, padded by ~0
+ *   levels[1]  d7 d15 .. d63 | ...             the last of each node below
  */
 #ifndef LOAM_SSTABLE_INDEX_H_
 #define LOAM_SSTABLE_INDEX_H_
@@ -38,8 +38,7 @@ struct index {
 };
 
 /* Decodes the payload of an index block into MEM_TABLE memory. Data blocks must tile the file from
- * the header to data_end, going by the sum of their sizes. Returns LOAM_OK, E_CORRUPT or E_NOMEM.
- */
+ * the header to data_end, by the sum of their sizes. Returns LOAM_OK, E_CORRUPT or E_NOMEM. */
 int index_open(struct index *x, struct alloc *a, const loam_comparator *cmp, loam_slice payload,
                struct sst_place at, uint64_t data_end);
 void index_close(struct index *x);

@@ -32,17 +32,16 @@
  *  116  4  format version (1)
  *  120  8  magic "LOAMEND\n"
  *
- * A stored block (data, filter, index, properties) is its payload and a trailer of 16 bytes;
- * handles
- * ("offset, size") count the trailer in.
+ * A stored block (data, filter, index, properties) is its payload and a trailer of 16 bytes; the
+ * handles ("offset, size") count the trailer in.
  *    0  1  codec: 0 stored as is, 1 LZ4 block, 2 zstd frame
  *    1  1  type: 1 data, 2 filter, 3 index, 4 properties
  *    2  2  zero
  *    4  4  size of the block uncompressed; with a codec at most 255 times the payload's
- *    8  8  checksum := XXH3-64(payload, seed = mix(file seed xor trailer bytes 0..7)) xor
- * mix(offset) file seed := mix(mix(id of the database) + number of the file); mix is splitmix64's
- * finaliser. So a block read from another place, another file or another database does not verify,
- * and the expensive part of the sum needs no offset: it is done before the place is known.
+ *    8  8  checksum := XXH3-64(payload, seed mix(file seed xor trailer bytes 0..7)) xor mix(offset)
+ *   file seed := mix(mix(id of the database) + number of the file); mix is splitmix64's finaliser.
+ *   So a block read from another place, another file or another database does not verify, and the
+ *   expensive part of the sum needs no offset: it is done before the place is known.
  *
  * Data block, uncompressed; the index says which keys it may hold. n >= 1 entries, keys ascending,
  * versions of one key adjacent, newest first. The versions of one key may go on in the next block.

@@ -53,8 +53,7 @@ struct sst_props {
     loam_slice smallest, largest;
 };
 
-/* What outlives the reader until an epoch has passed, for a reclaimer may be changing an address.
- */
+/* What outlives the reader until an epoch has passed: a reclaimer may be changing an address. */
 struct sst_cached {
     struct cached_blocks blocks;
     struct epoch_node node;
@@ -90,8 +89,7 @@ struct sst_get_scratch {
     uint8_t *raw; /* uncompressed */
     size_t raw_cap;
     struct sst_unpacker unpacker;
-    uint64_t cache_hits,
-        cache_misses; /* blocks found in the cache or not, for the caller to add up */
+    uint64_t cache_hits, cache_misses; /* blocks, for the caller to add up */
 };
 
 void sst_get_scratch_init(struct sst_get_scratch *s, struct alloc *a);

@@ -156,7 +156,7 @@ static size_t add_option(struct option *o, size_t n, const char *name, int has_a
     return n + 1;
 }
 
-/* The table getopt wants, ended by a zero entry. It lives as long as the program. */
+/* The table getopt wants, ended by a zero entry; to be freed with free_options(). */
 static struct option *build_options(void)
 {
     size_t valued = count_names(bench_flags_ignored_valued);
@@ -183,6 +183,22 @@ static struct option *build_options(void)
         n = add_option(o, n, negated(name), no_argument, option_val(OPT_NO_IGNORED, i));
     }
     return o;
+}
+
+static void free_options(struct option *o)
+{
+    for (size_t i = 0; o != NULL && o[i].name != NULL; i++) {
+        int kind = o[i].val >> 16;
+        if (kind == OPT_NO_FLAG || kind == OPT_NO_IGNORED) {
+            /* negated() made the name */
+            union {
+                const char *in;
+                void *out;
+            } cast = {.in = o[i].name};
+            free(cast.out);
+        }
+    }
+    free(o);
 }
 
 /* getopt takes any unambiguous beginning of a name; a benchmark must not guess. */
@@ -283,19 +299,8 @@ static int check_values(struct bench_flags *f)
     return 0;
 }
 
-int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
+static int parse_all(struct bench_flags *f, int argc, char **argv, const struct option *options)
 {
-    set_defaults(f);
-    struct option *options = build_options();
-    if (options == NULL) {
-        fprintf(stderr, "loam-bench: out of memory\n");
-        return 2;
-    }
-    opterr = 0;
-    /* Before the others: it judges flags on either side of itself. */
-    for (int i = 1; i < argc; i++) {
-        f->strict |= strcmp(argv[i], "--strict") == 0 || strcmp(argv[i], "-strict") == 0;
-    }
     for (;;) {
         const char *arg = optind < argc ? argv[optind] : "";
         int longindex = 0;
@@ -314,8 +319,26 @@ int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
             return rc;
         }
     }
-    if (optind < argc) {
-        return usage("not a flag:", argv[optind], NULL);
+    return optind < argc ? usage("not a flag:", argv[optind], NULL) : 0;
+}
+
+int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
+{
+    set_defaults(f);
+    struct option *options = build_options();
+    if (options == NULL) {
+        fprintf(stderr, "loam-bench: out of memory\n");
+        return 2;
+    }
+    opterr = 0;
+    /* Before the others: it judges flags on either side of itself. */
+    for (int i = 1; i < argc; i++) {
+        f->strict |= strcmp(argv[i], "--strict") == 0 || strcmp(argv[i], "-strict") == 0;
+    }
+    int rc = parse_all(f, argc, argv, options);
+    free_options(options);
+    if (rc != 0) {
+        return rc;
     }
     if (!f->compression) {
         f->compression_type = "none";

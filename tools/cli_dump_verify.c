@@ -96,8 +96,9 @@ static int table_damage(void *arg, uint64_t offset, int rc)
     return 0;
 }
 
-/* Whether the manifest of this moment names the table. */
-static bool still_named(const struct verify *v, uint64_t number)
+/* Whether the manifest of this moment names the table; *oldest_log is the first log it needs. False
+ * when the manifest cannot be read. */
+static bool still_named(const struct verify *v, uint64_t number, uint64_t *oldest_log)
 {
     struct manifest_current current;
     struct manifest_replay replay;
@@ -111,6 +112,7 @@ static bool still_named(const struct verify *v, uint64_t number)
             table_free(all[i]);
         }
         alloc_put(alloc_global(), MEM_VERSION, all, replay.table_count * sizeof(*all));
+        *oldest_log = replay.log_number;
     }
     manifest_replay_free(&replay);
     return named;
@@ -156,7 +158,7 @@ static void verify_table(struct verify *v, const struct table_meta *m)
 {
     char path[FILENAME_CAP];
     struct sst_reader *r = NULL;
-    uint64_t checksum = 0, damages = v->damages;
+    uint64_t checksum = 0, damages = v->damages, unused;
     v->table = m;
     int rc = filename_make(v->cli->db, FILE_TABLE, m->number, path);
     if (rc == LOAM_OK) {
@@ -169,7 +171,7 @@ static void verify_table(struct verify *v, const struct table_meta *m)
                                            .inspect = !ordered_by_bytes(v, m->ks)};
         rc = sst_open(&o, &r);
     }
-    if (rc == LOAM_E_NOENT && !still_named(v, m->number)) {
+    if (rc == LOAM_E_NOENT && !still_named(v, m->number, &unused)) {
         return;
     }
     if (rc != LOAM_OK) {
@@ -279,19 +281,46 @@ static int read_records(struct verify *v, struct wal_reader *r, uint64_t number)
     return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
 }
 
-/* Reads segment i. True: it is whole and the next one goes on where it ends. */
-static bool verify_log(struct verify *v, const struct log_numbers *l, size_t i,
-                       uint64_t *end_before)
+/* What became of a segment: the next one goes on where it ends; the log ends in it; it was damaged;
+ * or the writer has meanwhile given it up, so that its file may hold anything. */
+enum log_fate { LOG_WHOLE, LOG_LAST, LOG_DAMAGED, LOG_GONE };
+
+static enum log_fate log_failed(struct verify *v, uint64_t number, int rc)
+{
+    const loam_error error = *loam_last_error();
+    uint64_t oldest = number;
+    still_named(v, 0, &oldest);
+    if (oldest > number) {
+        v->replay.log_number = oldest;
+        return LOG_GONE;
+    }
+    tell(v, FILE_LOG, number, error.offset, rc, error.message);
+    return LOG_DAMAGED;
+}
+
+/* Judges how segment i ends when it is not followed up. LOAM_OK, WAL_TORN or an error. */
+static int check_last(const struct verify *v, const struct log_numbers *l, size_t i,
+                      struct wal_reader *r)
+{
+    uint64_t promised = promised_behind(v, l, i + 1);
+    bool sealed = v->replay.sealed && v->replay.sealed_number == l->list[i];
+    if (v->replay.sealed && !sealed && v->replay.sealed_position > promised) {
+        promised = v->replay.sealed_position;
+    }
+    wal_reader_promise(r, promised);
+    return wal_reader_check(r, sealed ? v->replay.sealed_position : 0);
+}
+
+static enum log_fate verify_log(struct verify *v, const struct log_numbers *l, size_t i,
+                                uint64_t *end_before)
 {
     struct wal_reader r;
-    struct wal_reader_end end = {.empty = true};
+    struct wal_reader_end end;
     uint64_t base = 0, own = 0, number = l->list[i];
-    bool whole = false;
     int next = next_base(v, l, i + 1, &base);
     int rc = next < 0 ? next : open_log(v, number, &r);
     if (rc != LOAM_OK) {
-        tell(v, FILE_LOG, number, loam_last_error()->offset, rc, NULL);
-        return false;
+        return log_failed(v, number, rc);
     }
     if (next == LOAM_OK) {
         wal_reader_limit(&r, base);
@@ -302,38 +331,48 @@ static bool verify_log(struct verify *v, const struct log_numbers *l, size_t i,
     }
     rc = rc < 0 ? rc : read_records(v, &r, number);
     wal_reader_end(&r, &end);
-    whole = rc == LOAM_OK && next == LOAM_OK && (end.end == base || end.empty);
+    bool whole = rc == LOAM_OK && next == LOAM_OK && (end.end == base || end.empty);
     if (rc == LOAM_OK && !whole) {
-        uint64_t promised = promised_behind(v, l, i + 1);
-        bool sealed = v->replay.sealed && v->replay.sealed_number == number;
-        if (v->replay.sealed && !sealed && v->replay.sealed_position > promised) {
-            promised = v->replay.sealed_position;
-        }
-        wal_reader_promise(&r, promised);
-        rc = wal_reader_check(&r, sealed ? v->replay.sealed_position : 0);
-    }
-    if (rc < 0) {
-        tell(v, FILE_LOG, number, loam_last_error()->offset, rc, NULL);
+        rc = check_last(v, l, i, &r);
     }
     *end_before = end.end != 0 ? end.end : *end_before;
     wal_reader_close(&r);
     v->logs_read++;
-    return whole;
+    return rc < 0 ? log_failed(v, number, rc) : whole ? LOG_WHOLE : LOG_LAST;
 }
 
-static void verify_logs(struct verify *v)
+/* LOG_GONE: to be done again with the logs that are needed now. */
+static enum log_fate verify_logs_once(struct verify *v)
 {
     struct log_numbers l = {NULL, 0, v->replay.log_number, false};
+    enum log_fate fate = LOG_WHOLE;
     uint64_t end = 0;
     int neg = v->vfs->list(v->vfs->ctx, v->cli->db, note_log, &l);
     if (neg < 0 || l.oom) {
         v->status = cli_error("%s: the directory cannot be read", v->cli->db);
+        fate = LOG_DAMAGED;
     } else if (l.count > 0) {
         qsort(l.list, l.count, sizeof(*l.list), compare_numbers);
     }
-    for (size_t i = 0; i < l.count && verify_log(v, &l, i, &end); i++) {
+    for (size_t i = 0; i < l.count && fate == LOG_WHOLE; i++) {
+        fate = verify_log(v, &l, i, &end);
     }
     free(l.list);
+    return fate;
+}
+
+static void verify_logs(struct verify *v)
+{
+    const uint64_t bytes = v->bytes;
+    /* Each time around, the writer has filled and flushed a whole segment. */
+    for (int i = 0; i < 16; i++) {
+        v->logs_read = v->records = 0;
+        v->bytes = bytes;
+        if (verify_logs_once(v) != LOG_GONE) {
+            return;
+        }
+    }
+    v->status = cli_error("%s: the logs change faster than they can be read", v->cli->db);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */

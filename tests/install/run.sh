@@ -102,7 +102,7 @@ archive_shows_only_its_own() {
 }
 
 exports_what_is_declared() {
-    tr '\n' ' ' <"$prefix/include/loam/loam.h" | grep -o 'LOAM_API [^;(#]*(' |
+    grep -v '^#' "$prefix/include/loam/loam.h" | tr '\n' ' ' | grep -o 'LOAM_API [^;(]*(' |
         sed 's/.*[ *]\(loam_[a-z0-9_]*\)($/\1/' | sort -u >"$work/declared"
     exported | comm -3 "$work/declared" - | tee "$work/differ"
     test -s "$work/declared" && ! test -s "$work/differ"
@@ -114,12 +114,13 @@ hardened() {
         ! readelf -lW "$lib/libloam.so" | grep 'GNU_STACK.*E '
 }
 
-# The first C block of the README with a main().
+# The first C block of the README with a main(), its database moved into the work directory.
 # shellcheck disable=SC2046,SC2086
 readme_example() {
     awk '/^```c$/ { on = 1; text = ""; next }
          /^```$/ { if (on && text ~ /int main\(/) { printf "%s", text; exit } on = 0 }
-         on { text = text $0 "\n" }' "$source_dir/README.md" >"$work/readme.c"
+         on { text = text $0 "\n" }' "$source_dir/README.md" |
+        sed 's|"/tmp/|"|' >"$work/readme.c"
     test -s "$work/readme.c" &&
         "$cc" -std=c11 -Wall -Wextra -Werror "$work/readme.c" -o "$work/readme" \
             $(pkg-config --cflags --libs loam) &&
