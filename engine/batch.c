@@ -91,12 +91,13 @@ int batch_rewind(struct batch *b, size_t mark)
         return FAIL(LOAM_E_INVAL, "mark %zu is beyond the batch's end %zu", mark, b->ops.size);
     }
     struct reader r = reader_of(b->ops.data, mark);
-    uint64_t count = 0, data = 0;
+    uint64_t count = 0, data = 0, value_max = 0;
     struct op o;
     int rc;
     while ((rc = op_read(&r, &o)) == LOAM_OK) {
         count++;
         data += o.key.size + o.value.size;
+        value_max = o.value.size > value_max ? o.value.size : value_max;
     }
     if (rc < 0) {
         return FAIL(LOAM_E_INVAL, "mark %zu is not the end of an operation", mark);
@@ -105,6 +106,8 @@ int batch_rewind(struct batch *b, size_t mark)
     b->ops.oom = false;
     b->count = count;
     b->data = data;
+    b->value_max = value_max;
+    b->db = count != 0 ? b->db : 0;
     b->error.code = LOAM_OK;
     return LOAM_OK;
 }

@@ -16,6 +16,8 @@
 
 #include "arena/poison.h"
 
+#define READONLY_TRIES 5u
+
 /* ---- services ---------------------------------------------------------------------------------- */
 
 void db_log(struct db *db, int level, const char *fmt, ...)
@@ -290,7 +292,34 @@ static struct db *shell_create(const char *dir, const struct options *o)
     return db;
 }
 
-int lifecycle_open(const char *dir, const struct options *o, struct db **out)
+/* A read-only database keeps every table of its version open: a writer may remove their files.
+ * hold false: lets them go again. */
+static int hold_tables(struct db *db, bool hold)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    int rc = LOAM_OK;
+    for (uint32_t i = 0; i < v->ks_count && rc == LOAM_OK; i++) {
+        const loam_comparator *cmp; /* of a keyspace never opened it is unknown, and so are its tables */
+        if (!keyspace_order_find(&db->versions.keyspaces, v->ks[i]->ks, &cmp)) {
+            continue;
+        }
+        for (int n = 0; n < LEVEL_COUNT; n++) {
+            const struct level *l = &v->ks[i]->level[n];
+            for (uint32_t t = 0; t < l->count && rc == LOAM_OK; t++) {
+                struct sst_reader *r;
+                if (hold) {
+                    rc = table_cache_pin(&db->tables, l->tables[t], &r);
+                } else if (atom_load(&l->tables[t]->pins, relaxed) != 0) {
+                    table_cache_unpin(&db->tables, l->tables[t]); /* relaxed: nobody else is left */
+                }
+            }
+        }
+    }
+    version_unref(v);
+    return rc;
+}
+
+static int open_once(const char *dir, const struct options *o, struct db **out)
 {
     struct registry *registry = registry_get();
     struct db *db = registry != NULL ? shell_create(dir, o) : NULL;
@@ -300,7 +329,7 @@ int lifecycle_open(const char *dir, const struct options *o, struct db **out)
         }
         return FAIL(LOAM_E_NOMEM, "no memory for a database");
     }
-    bool created;
+    bool created = false;
     struct view *first = NULL;
     int rc = open_directory(db);
     if (rc < 0 || (rc = init_parts(db)) < 0 || (rc = recovery_run(db, &created)) < 0) {
@@ -314,11 +343,9 @@ int lifecycle_open(const char *dir, const struct options *o, struct db **out)
     mutex_lock(&db->mu);
     db_publish_view_locked(db, first);
     mutex_unlock(&db->mu);
-    if (!db->readonly) {
-        rc = background_start(db);
-        if (rc < 0) {
-            goto fail;
-        }
+    rc = db->readonly ? hold_tables(db, true) : background_start(db);
+    if (rc < 0) {
+        goto fail;
     }
     db->handle = slotmap_insert(&registry->dbs, db);
     if (db->handle == 0) {
@@ -336,6 +363,21 @@ fail:;
     return rc;
 }
 
+int lifecycle_open(const char *dir, const struct options *o, struct db **out)
+{
+    int rc = open_once(dir, o, out);
+    if ((o->user.flags & LOAM_OPEN_READONLY) == 0) {
+        return rc;
+    }
+    /* A live writer may have replaced files between two looks: what is truly damaged stays so. */
+    for (unsigned tries = 0; tries < READONLY_TRIES && (rc == LOAM_E_CORRUPT || rc == LOAM_E_IO ||
+                                                        rc == LOAM_E_NOENT); tries++) {
+        thread_sleep_micros(1000u << tries);
+        rc = open_once(dir, o, out);
+    }
+    return rc;
+}
+
 /* ---- close ------------------------------------------------------------------------------------- */
 
 /* Ends the log as durability asks. LOAM_DUR_MEMORY has none: what is in memory goes to tables. */
@@ -347,6 +389,12 @@ static int close_log(struct db *db)
         wal_abandon(&db->wal);
     }
     db->log_open = false;
+    if (rc == LOAM_OK && position == 0) {
+        /* Nothing was logged since the open: the log ends where it was found, if it is still needed. */
+        bool needed = db->replayed_number >= version_set_log_number(&db->versions);
+        number = needed ? db->replayed_number : 0;
+        position = needed ? db->replayed_end : 0;
+    }
     if (rc == LOAM_OK) {
         rc = version_set_close_clean(&db->versions, number, position);
     }
@@ -395,6 +443,9 @@ void lifecycle_free(struct db *db)
         memtable_list_destroy(&db->memtables);
     }
     memtable_destroy(db->spare);
+    if (db->readonly && db->have_versions && v != NULL) {
+        hold_tables(db, false);
+    }
     if (db->have_versions) {
         version_set_reap(&db->versions);
         obsolete_files_purge(&db->obsolete);

@@ -45,6 +45,8 @@ struct db {
     bool paranoid;
     bool logging; /* false under LOAM_DUR_MEMORY */
     bool log_open; /* wal is initialised */
+    uint64_t replayed_number; /* last log segment found at open, and the position behind its last */
+    uint64_t replayed_end;    /* record; 0: there was none */
     loam_file *lock;
 
     _Atomic uint64_t refs; /* public handles and pins that need `alloc`; the last one frees the shell */

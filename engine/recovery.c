@@ -66,6 +66,8 @@ struct replay {
     size_t count;
     uint64_t end;        /* position behind the last record replayed */
     uint64_t sealed_end; /* where the manifest says the log ends; 0: it was not closed */
+    uint64_t first_needed; /* the manifest's oldest live segment */
+    bool based;          /* a record was met: `end` is exact, not only an upper limit */
     bool cut;            /* segments from `used` on do not follow what was replayed */
     size_t used;         /* segments replayed, whole or in part */
     struct memtable *m;  /* receives the entries */
@@ -207,9 +209,12 @@ static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint
     }
     if (rc == LOAM_NOTFOUND) {
         wal_reader_expect(r, p->end);
+    } else if (!p->based && base <= p->end && p->numbers[i] == p->first_needed) {
+        p->end = base; /* its first records are in tables already */
     } else if (base != p->end) {
         return cut_at(p, i);
     }
+    p->based = p->based || rc == LOAM_OK;
     rc = next_base(p, i, &next);
     if (rc < 0) {
         return rc;
@@ -233,6 +238,7 @@ static int replay_all(struct replay *p)
     bool sealed = version_set_sealed(&db->versions, &sealed_number, &p->sealed_end);
     bool met = !sealed || sealed_number == 0;
     p->end = version_set_last_seq(&db->versions) + 1;
+    p->first_needed = version_set_log_number(&db->versions);
     for (size_t i = 0; i < p->count && !p->cut; i++) {
         struct wal_reader r;
         int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[i],
@@ -247,7 +253,7 @@ static int replay_all(struct replay *p)
             return rc;
         }
     }
-    if (!met) {
+    if (!met && !p->cut) {
         return FAIL_CORRUPT(sealed_number, 0, "log segment %llu of the clean close is missing",
                             (unsigned long long)sealed_number);
     }
@@ -336,6 +342,8 @@ static int start_log(struct db *db, struct replay *p)
         return rc;
     }
     db->log_open = true;
+    db->replayed_number = p->used != 0 ? p->numbers[p->used - 1] : 0;
+    db->replayed_end = p->end;
     commit_init(&db->commit, wal_position(&db->wal));
     return LOAM_OK;
 }

@@ -4,8 +4,9 @@
  *   lock -> CURRENT, manifest -> replay every live log segment, in order, into memtables
  *        -> sync what was replayed -> new log segment -> first edit -> clean the directory
  *
- * The manifest's last sequence number is the one before the first live segment's base, so the start
- * of the log is known exactly, and each segment must begin where the one before it ended.
+ * The first live segment begins at or before the number after the manifest's last sequence number (a
+ * flush of replayed entries may end inside a segment), and each one must begin where the one before it
+ * ended; so a segment that is missing is noticed.
  *
  * Replay stops at the first record that does not parse. If anything in the logs says that a position
  * beyond it was durable, or the manifest says that the log was closed cleanly at another place, that
