@@ -16,6 +16,12 @@ struct iter_call {
     struct db_iter *it;
 };
 
+static void iter_end(struct iter_call *c)
+{
+    atom_store(&c->it->busy, 0, release); /* pairs with the swap in iter_begin() */
+    call_end(&c->call);
+}
+
 static int iter_begin(struct iter_call *c, const loam_iter *handle)
 {
     struct registry *r = registry_get();
@@ -38,13 +44,12 @@ static int iter_begin(struct iter_call *c, const loam_iter *handle)
         call_end(&c->call);
         return FAIL(LOAM_E_MISUSE, "two threads use one iterator");
     }
+    /* acquire: pairs with db_iter_open(); closed and reused meanwhile, it has another handle. */
+    if (__builtin_expect(atom_load(&c->it->handle, acquire) != HANDLE_OF(handle), 0)) {
+        iter_end(c);
+        return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
+    }
     return LOAM_OK;
-}
-
-static void iter_end(struct iter_call *c)
-{
-    atom_store(&c->it->busy, 0, release); /* pairs with the swap in iter_begin() */
-    call_end(&c->call);
 }
 
 /* ---- open and close ---------------------------------------------------------------------------- */
@@ -162,7 +167,7 @@ static int open_iter(loam_db *db, const loam_ks *ks, const loam_iter_opts *opts,
     struct db_iter *it;
     rc = open_in_call(&c, ks, opts, &it);
     if (rc == LOAM_OK) {
-        *out = HANDLE_AS(loam_iter, it->handle);
+        *out = HANDLE_AS(loam_iter, atom_load(&it->handle, relaxed)); /* relaxed: set just now */
     }
     call_end(&c);
     return rc;
@@ -186,9 +191,16 @@ void loam_iter_close(loam_iter *handle)
     epoch_enter();
     struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
     if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK) {
+        /* A misusing thread may still be inside; its call ends first. */
+        while (atom_swap(&it->busy, 1, acquire) != 0) { /* pairs with iter_end() */
+            thread_yield();
+        }
+        atom_store(&it->handle, 0, relaxed); /* relaxed: ordered by the release below */
+        atom_store(&it->busy, 0, release);
         struct call c;
-        if (call_begin_raw(&c, it->db_handle) == LOAM_OK) {
-            db_iter_detach(c.db, it);
+        bool open = call_begin_raw(&c, it->db_handle) == LOAM_OK;
+        db_iter_close(open ? c.db : NULL, it);
+        if (open) {
             call_end(&c);
         }
     }

@@ -68,6 +68,9 @@ struct db {
     struct snapshot_list snapshots;
     _Atomic(struct view *) view;
     struct stats stats;
+    struct mutex idle_iters_mu;
+    struct db_iter *idle_iters; /* guarded by idle_iters_mu: closed iterators kept for reuse */
+    uint32_t idle_iter_count;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

@@ -9,6 +9,9 @@
 
 #include "arena/poison.h"
 
+#define IDLE_ITERS_MAX 64u        /* kept for reuse */
+#define IDLE_SOURCES_MAX 64u      /* an iterator with more is freed instead */
+#define IDLE_BUFFER_MAX (64u * 1024)
 #define SKIPS_BEFORE_SEEK 16u /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -26,7 +29,7 @@ static void free_sources(struct db_iter *it)
     alloc_put(a, MEM_ITER, it->heap, it->source_cap * sizeof *it->heap);
 }
 
-void db_iter_free(void *arg, void *ptr)
+static void free_iter(void *arg, void *ptr)
 {
     (void)arg;
     struct db_iter *it = ptr;
@@ -48,50 +51,109 @@ static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
         snapshot_hold_latest(&db->snapshots, &db->commit, &it->held);
     }
     it->seq = it->held.seq;
-    it->holds_number = true;
 }
 
-void db_iter_detach(struct db *db, struct db_iter *it)
+/* An idle iterator, or a new one. Idle ones have given up large buffers. */
+static struct db_iter *take(struct db *db)
 {
-    if (it->holds_number) {
-        snapshot_drop(&db->snapshots, &it->held);
-        it->holds_number = false;
+    mutex_lock(&db->idle_iters_mu);
+    struct db_iter *it = db->idle_iters;
+    if (it != NULL) {
+        db->idle_iters = it->next_idle;
+        db->idle_iter_count--;
     }
-    keyspace_put(it->space);
-    it->space = NULL;
+    mutex_unlock(&db->idle_iters_mu);
+    if (it != NULL) {
+        return it;
+    }
+    it = alloc_zero(&db->alloc, MEM_ITER, sizeof *it);
+    if (it != NULL) {
+        db_ref(db);
+        it->shell = db;
+        it->db_handle = db->handle;
+        buf_init(&it->lower, &db->alloc, MEM_ITER);
+        buf_init(&it->upper, &db->alloc, MEM_ITER);
+        buf_init(&it->key, &db->alloc, MEM_ITER);
+        buf_init(&it->value, &db->alloc, MEM_ITER);
+    }
+    return it;
+}
+
+static void trim(struct buf *b)
+{
+    if (b->cap > IDLE_BUFFER_MAX) {
+        buf_free(b);
+    }
+    buf_clear(b);
+}
+
+void db_iter_close(struct db *db, struct db_iter *it)
+{
+    bool kept = false;
+    if (db != NULL) {
+        snapshot_drop(&db->snapshots, &it->held);
+        keyspace_put(it->space);
+        it->space = NULL;
+        it->on_entry = false;
+        trim(&it->lower);
+        trim(&it->upper);
+        trim(&it->key);
+        trim(&it->value);
+        mutex_lock(&db->idle_iters_mu);
+        kept = db->idle_iter_count < IDLE_ITERS_MAX && it->source_cap <= IDLE_SOURCES_MAX;
+        if (kept) {
+            it->next_idle = db->idle_iters;
+            db->idle_iters = it;
+            db->idle_iter_count++;
+        }
+        mutex_unlock(&db->idle_iters_mu);
+    }
+    if (!kept) {
+        epoch_retire_node(&it->retire, free_iter, NULL, it);
+    }
+}
+
+void db_iter_free_idle(struct db *db)
+{
+    struct db_iter *it = db->idle_iters;
+    db->idle_iters = NULL;
+    db->idle_iter_count = 0;
+    while (it != NULL) {
+        struct db_iter *next = it->next_idle;
+        free_iter(NULL, it);
+        it = next;
+    }
 }
 
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **out)
 {
-    struct db_iter *it = alloc_zero(&db->alloc, MEM_ITER, sizeof *it);
+    struct db_iter *it = take(db);
     if (it == NULL) {
         keyspace_put(space);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
     }
-    db_ref(db);
-    it->shell = db;
-    it->db_handle = db->handle;
     it->ks = space->id;
     it->space = space;
-    it->cmp = db_comparator(db, space->id);
+    it->cmp = atom_load(&space->cmp, acquire); /* pairs with version_set_order_ks() */
     it->keys_only = o->keys_only;
     it->readahead = o->readahead;
     it->has_lower = o->has_lower;
     it->has_upper = o->has_upper;
-    buf_init(&it->lower, &db->alloc, MEM_ITER);
-    buf_init(&it->upper, &db->alloc, MEM_ITER);
-    buf_init(&it->key, &db->alloc, MEM_ITER);
-    buf_init(&it->value, &db->alloc, MEM_ITER);
-    buf_append(&it->lower, o->lower.data, o->lower.size);
-    buf_append(&it->upper, o->upper.data, o->upper.size);
+    it->on_entry = false;
+    it->view_number = 0;
+    buf_set(&it->lower, o->lower.data, o->lower.size);
+    buf_set(&it->upper, o->upper.data, o->upper.size);
     hold(db, it, o->has_seq ? &o->seq : NULL);
-    if (it->lower.oom || it->upper.oom ||
-        (it->handle = slotmap_insert(&registry_get()->iters, it)) == 0) {
-        db_iter_detach(db, it);
-        db_iter_free(NULL, it);
+    uint64_t handle = 0;
+    if (!it->lower.oom && !it->upper.oom) {
+        handle = slotmap_insert(&registry_get()->iters, it);
+    }
+    if (handle == 0) {
+        db_iter_close(db, it);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
     }
+    atom_store(&it->handle, handle, release); /* pairs with iter_begin() */
     *out = it;
     return LOAM_OK;
 }

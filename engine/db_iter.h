@@ -7,6 +7,9 @@
  * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
  * comes from a memtable is copied.
  *
+ * A closed iterator is kept for the next open: its memory stays an iterator as long as the database is
+ * open, so whoever still holds a stale handle finds another handle in it, not freed memory.
+ *
  * Walking forward the merge stands on the present entry. Walking backward the versions of a key come
  * oldest first, so the merge stands before the present key and the entry is a copy.
  */
@@ -17,10 +20,12 @@
 #include "engine/merge_iter.h"
 
 struct db_iter {
+    _Atomic uint64_t handle; /* of this iterator; 0 while it is kept for reuse */
+    struct db_iter *next_idle;
+    struct epoch_node retire;
     /* constant after open */
     struct db *shell;   /* referenced: its allocator outlives the database */
     uint64_t db_handle;
-    uint64_t handle;    /* of this iterator */
     uint32_t ks;
     struct keyspace *space; /* referenced; used only while the database is open */
     const loam_comparator *cmp;
@@ -58,10 +63,11 @@ struct db_iter_options {
 /* REQUIRES: inside a call's section. space passes to the iterator, whatever is returned. */
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **it);
-/* Drops the held number; the database is still open. */
-void db_iter_detach(struct db *db, struct db_iter *it);
-/* Finaliser of the handle: frees the iterator. */
-void db_iter_free(void *arg, void *it);
+/* The handle is erased and the iterator is the caller's. db: its open database, which keeps the
+ * iterator with its buffers for the next open; NULL: the database was closed. */
+void db_iter_close(struct db *db, struct db_iter *it);
+/* Frees the iterators kept. REQUIRES: no section can hold one. */
+void db_iter_free_idle(struct db *db);
 
 /* All inside a call's section. LOAM_OK on an entry, LOAM_NOTFOUND, or an error. */
 int db_iter_first(struct db *db, struct db_iter *it);

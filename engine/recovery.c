@@ -3,6 +3,7 @@
  */
 #include "engine/recovery.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "arena/hash.h"
@@ -300,11 +301,40 @@ static int describe_default_ks(struct db *db, struct version_edit *e)
     return version_edit_create_ks(e, &desc);
 }
 
+/* The directory's own name must survive power loss before anything in it is promised to. */
+static int sync_parent(struct db *db)
+{
+    char path[FILENAME_CAP];
+    size_t n = strlen(db->dir);
+    while (n > 1 && db->dir[n - 1] == '/') {
+        n--;
+    }
+    while (n > 0 && db->dir[n - 1] != '/') {
+        n--;
+    }
+    while (n > 1 && db->dir[n - 1] == '/') {
+        n--;
+    }
+    if (n >= sizeof path) {
+        return FAIL(LOAM_E_INVAL, "the directory name has %zu bytes, too long", n);
+    }
+    memcpy(path, n != 0 ? db->dir : ".", n != 0 ? n : 1);
+    path[n != 0 ? n : 1] = '\0';
+    int neg = db->vfs->sync_dir(db->vfs->ctx, path);
+    /* A parent that may not be read cannot be synced; whoever made it so answers for the name. */
+    return neg < 0 && neg != -EACCES && neg != -EPERM
+               ? FAIL_IO(neg, 0, 0, "cannot sync the parent of the database directory")
+               : LOAM_OK;
+}
+
 static int make_database(struct db *db)
 {
     struct version_edit e;
     version_edit_init(&e, &db->alloc);
-    int rc = describe_default_ks(db, &e);
+    int rc = sync_parent(db);
+    if (rc == LOAM_OK) {
+        rc = describe_default_ks(db, &e);
+    }
     if (rc == LOAM_OK) {
         version_edit_set_last_seq(&e, LAST_SEQ_NEW);
         rc = version_set_make(&db->versions, &e);

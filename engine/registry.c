@@ -5,7 +5,6 @@
 
 #include <pthread.h>
 
-#include "engine/db_iter.h"
 #include "engine/handles.h"
 
 #include "arena/poison.h"
@@ -24,7 +23,7 @@ static void start(void)
         {&registry.dbs, HANDLE_DB, NULL}, /* loam_close() takes the payload itself */
         {&registry.spaces, HANDLE_KS, ks_handle_free},
         {&registry.snaps, HANDLE_SNAP, snap_handle_free},
-        {&registry.iters, HANDLE_ITER, db_iter_free},
+        {&registry.iters, HANDLE_ITER, NULL}, /* kept for reuse, see db_iter.h */
         {&registry.batches, HANDLE_BATCH, batch_handle_free},
         {&registry.memtables, HANDLE_MEMTABLE, NULL},
     };

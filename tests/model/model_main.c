@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  *   loam-model [--seed=N] [--ops=N] [--seconds=N] [--episode=SEED] [--disk=N] [--durability=N]
- *              [--no-crash] [--verbose]
+ *              [--no-crash] [--byte-order] [--verbose]
  *
  * --episode runs the one database of that seed for --ops operations, as a failure report says.
  */
@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/model_run.h"
+#include "tests/model/model_run.h"
 
 static bool number(const char *arg, const char *name, uint64_t *to)
 {
@@ -37,6 +37,8 @@ int main(int argc, char **argv)
             have_episode = true;
         } else if (strcmp(a, "--no-crash") == 0) {
             o.no_crash = true;
+        } else if (strcmp(a, "--byte-order") == 0) {
+            o.byte_order = true;
         } else if (strcmp(a, "--verbose") == 0) {
             o.verbose = true;
         } else if (!number(a, "--ops", &o.ops) && !number(a, "--seconds", &seconds) &&

@@ -15,6 +15,7 @@ struct model_run_options {
     enum model_disk disk;
     uint32_t durability; /* LOAM_DUR_*; 0: drawn */
     bool no_crash;       /* only clean closes */
+    bool byte_order;     /* no keyspaces with a comparator */
     bool verbose;
 };
 

@@ -1,14 +1,14 @@
 /* model.c - The oracle: a universe of keys, chains of versions, lookups by commit.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include "support/model.h"
+#include "tests/support/model.h"
 
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "arena/random.h"
-#include "support/check.h"
+#include "tests/support/check.h"
 
 /* ---- orders ------------------------------------------------------------------------------------ */
 

@@ -1,0 +1,687 @@
+/* oracle_support.c - Writes a random workload and judges what is found after a crash.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "tests/crash/oracle_support.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define VALUE_MAX    20480u
+#define BATCH_OPS    12u
+#define KEY_LONG     700u
+
+/* ---- failing ----------------------------------------------------------------------------------- */
+
+static char context[512];
+
+void oracle_context(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(context, sizeof context, fmt, ap);
+    va_end(ap);
+}
+
+_Noreturn void oracle_fail(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fprintf(stderr, "\nFAILED at %s\n  ", context);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    fflush(stderr);
+    va_end(ap);
+    abort();
+}
+
+uint64_t oracle_seed(void)
+{
+    const char *given = getenv("LOAM_SEED");
+    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
+    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    return seed;
+}
+
+/* ---- keys and values --------------------------------------------------------------------------- */
+
+/* In byte order: the empty key, short ones, long ones that share all but the last byte. */
+loam_slice oracle_key(unsigned i)
+{
+    static char keys[ORACLE_KEYS][KEY_LONG];
+    static size_t size[ORACLE_KEYS];
+    if (i == 0) {
+        return loam_bytes(NULL, 0);
+    }
+    if (size[i] == 0) {
+        memset(keys[i], 'x', sizeof keys[i]);
+        keys[i][0] = i < ORACLE_KEYS - 3 ? 'k' : 'z';
+        size_t n = i < ORACLE_KEYS - 3 ? 1 + i % 7 : KEY_LONG - 2;
+        keys[i][i < ORACLE_KEYS - 3 ? 1 : n] = (char)('a' + i);
+        size[i] = n + 1;
+    }
+    return loam_bytes(keys[i], size[i]);
+}
+
+static uint32_t value_size(uint32_t value)
+{
+    uint64_t s = value;
+    uint64_t r = splitmix64(&s);
+    if (value % 64 == 63) { /* see oracle_write: the mark of big ones */
+        return (uint32_t)(4 + r % (VALUE_MAX - 4));
+    }
+    return (uint32_t)(4 + r % (r % 5 == 0 ? 3000 : 100));
+}
+
+loam_slice oracle_value(uint32_t value)
+{
+    static _Thread_local uint8_t bytes[VALUE_MAX + 8];
+    uint32_t n = value_size(value);
+    uint64_t s = value;
+    for (uint32_t at = 0; at < n; at += 8) {
+        /* Half of it compresses. */
+        uint64_t r = at % 16 == 0 ? splitmix64(&s) : value;
+        memcpy(bytes + at, &r, 8);
+    }
+    memcpy(bytes, &value, 4);
+    return loam_bytes(bytes, n);
+}
+
+/* The value these bytes are, or abort. */
+static uint32_t value_of(loam_slice v, unsigned space, unsigned key)
+{
+    uint32_t value = 0;
+    if (v.size >= 4) {
+        memcpy(&value, v.data, 4);
+    }
+    if (value != 0) {
+        loam_slice want = oracle_value(value);
+        if (want.size == v.size && memcmp(want.data, v.data, v.size) == 0) {
+            return value;
+        }
+    }
+    oracle_fail("keyspace %u, key %u: %zu bytes that were never written (value %u?)", space, key,
+                v.size, value);
+}
+
+/* ---- the oracle -------------------------------------------------------------------------------- */
+
+void oracle_init(struct oracle *o)
+{
+    memset(o, 0, sizeof *o);
+    strcpy(o->controls[0].name[0], "default");
+    o->spaces = 1;
+    o->next_value = 1;
+    for (unsigned i = 0; i < ORACLE_KEYS; i++) {
+        (void)oracle_key(i); /* made before threads are there */
+    }
+}
+
+struct oracle_promise oracle_promise_low(const struct oracle *o, bool process)
+{
+    /* acquire: whoever sees the mark sees what it covers; pairs with the stores of the writer. */
+    return (struct oracle_promise){
+        .opened = atom_load(&o->opened, acquire) != 0,
+        .low = process ? atom_load(&o->acked, acquire) : atom_load(&o->durable, acquire),
+        .control_low = atom_load(&o->control_acked, acquire),
+    };
+}
+
+void oracle_promise_high(const struct oracle *o, struct oracle_promise *p)
+{
+    p->high = atom_load(&o->begun, acquire);                 /* acquire: as above */
+    p->control_high = atom_load(&o->control_begun, acquire); /* as above */
+}
+
+/* ---- writing ----------------------------------------------------------------------------------- */
+
+static void step_done(struct oracle_writer *w)
+{
+    if (w->after != NULL) {
+        w->after(w->after_ctx);
+    }
+}
+
+static int failed(struct oracle_writer *w, const char *what, int rc)
+{
+    w->refused++;
+    if (w->strict) {
+        oracle_fail("%s gives %d: %s", what, rc, loam_last_error()->message);
+    }
+    return rc;
+}
+
+static uint32_t present_control(const struct oracle *o)
+{
+    return atom_load(&o->control_acked, relaxed); /* relaxed: the writer's own mark */
+}
+
+int oracle_open(struct oracle_writer *w, const char *dir, const loam_options *options)
+{
+    struct oracle *o = w->o;
+    int rc = loam_open(dir, options, &w->db);
+    if (rc < 0) {
+        return failed(w, "open", rc);
+    }
+    atom_store(&o->opened, 1, release); /* pairs with oracle_promise_low() */
+    const struct oracle_names *names = &o->controls[present_control(o)];
+    for (unsigned s = 1; s < ORACLE_SPACES; s++) {
+        if (names->name[s][0] != '\0' &&
+            (rc = loam_ks_open(w->db, names->name[s], NULL, &w->space[s])) < 0) {
+            oracle_close(w);
+            return failed(w, "opening a keyspace", rc);
+        }
+    }
+    step_done(w);
+    return LOAM_OK;
+}
+
+int oracle_close(struct oracle_writer *w)
+{
+    struct oracle *o = w->o;
+    for (unsigned s = 1; s < ORACLE_SPACES; s++) {
+        loam_ks_release(w->space[s]);
+        w->space[s] = NULL;
+    }
+    int rc = loam_close(w->db);
+    w->db = NULL;
+    if (rc < 0) {
+        return failed(w, "close", rc);
+    }
+    /* release: pairs with oracle_promise_low(); a clean close makes everything durable. */
+    atom_store(&o->durable, atom_load(&o->acked, relaxed), release);
+    step_done(w);
+    return LOAM_OK;
+}
+
+static struct oracle_commit *begin(struct oracle_writer *w)
+{
+    struct oracle *o = w->o;
+    uint32_t n = atom_load(&o->begun, relaxed) + 1; /* relaxed: the writer's own mark */
+    if (n > ORACLE_COMMITS || o->op_count + BATCH_OPS > ORACLE_OPS) {
+        oracle_fail("the workload is too long for the oracle");
+    }
+    o->commits[n].first = o->op_count;
+    return &o->commits[n];
+}
+
+static loam_slice add_op(struct oracle_writer *w, struct oracle_commit *c, unsigned space,
+                         unsigned key, bool remove, bool big)
+{
+    struct oracle *o = w->o;
+    uint32_t value = 0;
+    if (!remove) {
+        value = o->next_value++;
+        if (big != (value % 64 == 63)) {
+            value = o->next_value = big ? value / 64 * 64 + 63 : value + 1;
+            o->next_value++;
+        }
+    }
+    o->ops[o->op_count++] = (struct oracle_op){(uint8_t)space, (uint8_t)key, value};
+    c->count++;
+    return remove ? loam_bytes(NULL, 0) : oracle_value(value);
+}
+
+/* The call is about to be made. */
+static void publish(struct oracle *o)
+{
+    atom_add(&o->begun, 1, release); /* pairs with oracle_promise_high() */
+}
+
+static int finish(struct oracle_writer *w, struct oracle_commit *c, int rc, bool durable)
+{
+    struct oracle *o = w->o;
+    uint32_t n = (uint32_t)(c - o->commits);
+    if (rc < 0) {
+        bool unknown = (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
+        /* release: pairs with the judge. */
+        atom_store(&c->fate, unknown ? ORACLE_MAYBE : ORACLE_FAILED, release);
+        failed(w, "a write", rc);
+    } else {
+        atom_store(&c->fate, ORACLE_ACKED, release); /* as above */
+        if (durable) {
+            atom_store(&o->durable, n, release); /* pairs with oracle_promise_low() */
+        }
+        atom_store(&o->acked, n, release); /* likewise */
+    }
+    step_done(w);
+    return rc;
+}
+
+static unsigned some_space(struct oracle_writer *w)
+{
+    for (;;) {
+        unsigned s = (unsigned)random_below(&w->random, ORACLE_SPACES);
+        if (s == 0 || w->space[s] != NULL) {
+            return s;
+        }
+    }
+}
+
+static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, bool durable, bool big)
+{
+    struct oracle_commit *c = begin(w);
+    loam_batch *b = loam_batch_new(0);
+    unsigned n = 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1);
+    for (unsigned i = 0; i < n; i++) {
+        unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
+        bool remove = random_below(&w->random, 4) == 0;
+        loam_slice v = add_op(w, c, s, key, remove, big && i == 0);
+        if (remove) {
+            loam_batch_delete(b, w->space[s], oracle_key(key));
+        } else {
+            loam_batch_put(b, w->space[s], oracle_key(key), v);
+        }
+    }
+    publish(w->o);
+    int rc = loam_write(w->db, b, opts);
+    loam_error e = *loam_last_error();
+    loam_batch_free(b);
+    (void)e;
+    return finish(w, c, rc, durable);
+}
+
+static int write_one(struct oracle_writer *w, unsigned s, unsigned key, bool remove, bool durable,
+                     bool big)
+{
+    const loam_write_opts opts = {.struct_size = sizeof opts,
+                                  .flags = durable ? LOAM_W_DURABLE : 0};
+    struct oracle_commit *c = begin(w);
+    loam_slice v = add_op(w, c, s, key, remove, big);
+    publish(w->o);
+    int rc = remove ? loam_delete(w->db, w->space[s], oracle_key(key), &opts)
+                    : loam_put(w->db, w->space[s], oracle_key(key), v, &opts);
+    return finish(w, c, rc, durable);
+}
+
+void oracle_write(struct oracle_writer *w, unsigned n, bool big)
+{
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t kind = random_below(&w->random, 100);
+        bool durable = kind % 4 == 0, large = big && kind % 7 == 0;
+        if (kind >= 70) {
+            const loam_write_opts opts = {.struct_size = sizeof opts,
+                                          .flags = durable ? LOAM_W_DURABLE : 0};
+            write_batch(w, &opts, durable, large);
+        } else {
+            unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
+            write_one(w, s, key, kind >= 55, durable, large);
+        }
+    }
+}
+
+int oracle_put(struct oracle_writer *w, unsigned key, bool durable)
+{
+    return write_one(w, 0, key, false, durable, false);
+}
+
+int oracle_sync(struct oracle_writer *w)
+{
+    struct oracle *o = w->o;
+    int rc = loam_sync(w->db);
+    if (rc < 0) {
+        return failed(w, "sync", rc);
+    }
+    /* release: pairs with oracle_promise_low() */
+    atom_store(&o->durable, atom_load(&o->acked, relaxed), release);
+    step_done(w);
+    return LOAM_OK;
+}
+
+int oracle_flush(struct oracle_writer *w)
+{
+    struct oracle *o = w->o;
+    int rc = loam_flush(w->db, NULL);
+    if (rc < 0) {
+        return failed(w, "flush", rc);
+    }
+    /* release: pairs with oracle_promise_low() */
+    atom_store(&o->durable, atom_load(&o->acked, relaxed), release);
+    step_done(w);
+    return LOAM_OK;
+}
+
+int oracle_compact(struct oracle_writer *w)
+{
+    const loam_slice open_end = {NULL, 0};
+    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
+        if (s == 0 || w->space[s] != NULL) {
+            int rc = loam_compact(w->db, w->space[s], open_end, open_end, 0);
+            if (rc < 0) {
+                return failed(w, "compact", rc);
+            }
+        }
+    }
+    step_done(w);
+    return LOAM_OK;
+}
+
+/* ---- keyspaces --------------------------------------------------------------------------------- */
+
+/* Room for the next control state, a copy of the present one. NULL: after a change whose outcome is
+ * not known there are no more. */
+static struct oracle_names *control_begin(struct oracle *o)
+{
+    uint32_t now = present_control(o);
+    if (atom_load(&o->control_begun, relaxed) != now) { /* relaxed: the writer's own mark */
+        return NULL;
+    }
+    if (now == ORACLE_CONTROLS) {
+        oracle_fail("the workload has too many keyspace changes");
+    }
+    o->controls[now + 1] = o->controls[now];
+    return &o->controls[now + 1];
+}
+
+static void control_publish(struct oracle *o)
+{
+    atom_add(&o->control_begun, 1, release); /* pairs with oracle_promise_high() */
+}
+
+static int control_end(struct oracle_writer *w, const char *what, int rc)
+{
+    struct oracle *o = w->o;
+    if (rc >= 0) {
+        atom_add(&o->control_acked, 1, release); /* pairs with oracle_promise_low() */
+    } else if ((loam_last_error()->flags & LOAM_ERR_UNKNOWN) == 0) {
+        atom_sub(&o->control_begun, 1, release); /* it has not happened and will not */
+        failed(w, what, rc);
+    } else {
+        failed(w, what, rc);
+    }
+    step_done(w);
+    return rc;
+}
+
+static unsigned find_name(const struct oracle_names *n, const char *name)
+{
+    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
+        if (strcmp(n->name[s], name) == 0) {
+            return s;
+        }
+    }
+    return ORACLE_SPACES;
+}
+
+int oracle_ks_create(struct oracle_writer *w, const char *name)
+{
+    struct oracle *o = w->o;
+    struct oracle_names *next = control_begin(o);
+    if (next == NULL) {
+        return LOAM_OK;
+    }
+    unsigned s = o->spaces++;
+    if (s >= ORACLE_SPACES) {
+        oracle_fail("the workload has too many keyspaces");
+    }
+    strcpy(next->name[s], name);
+    control_publish(o);
+    return control_end(w, "creating a keyspace", loam_ks_open(w->db, name, NULL, &w->space[s]));
+}
+
+int oracle_ks_drop(struct oracle_writer *w, const char *name)
+{
+    struct oracle_names *next = control_begin(w->o);
+    unsigned s = next != NULL ? find_name(next, name) : ORACLE_SPACES;
+    if (s == ORACLE_SPACES) {
+        return LOAM_OK;
+    }
+    next->name[s][0] = '\0';
+    control_publish(w->o);
+    int rc = loam_ks_drop(w->db, name);
+    rc = control_end(w, "dropping a keyspace", rc);
+    if (rc >= 0 || atom_load(&w->o->control_begun, relaxed) != present_control(w->o)) {
+        loam_ks_release(w->space[s]);
+        w->space[s] = NULL;
+    }
+    return rc;
+}
+
+int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to)
+{
+    struct oracle_names *next = control_begin(w->o);
+    unsigned s = next != NULL ? find_name(next, from) : ORACLE_SPACES;
+    if (s == ORACLE_SPACES) {
+        return LOAM_OK;
+    }
+    strcpy(next->name[s], to);
+    control_publish(w->o);
+    return control_end(w, "renaming a keyspace", loam_ks_rename(w->db, from, to));
+}
+
+/* ---- reading ----------------------------------------------------------------------------------- */
+
+struct found_names {
+    char name[ORACLE_SPACES + 1][ORACLE_NAME];
+    unsigned count;
+};
+
+static int note_name(void *ctx, loam_slice name)
+{
+    struct found_names *f = ctx;
+    if (f->count > ORACLE_SPACES || name.size >= ORACLE_NAME) {
+        oracle_fail("too many keyspaces, or names too long");
+    }
+    memcpy(f->name[f->count], name.data, name.size);
+    f->name[f->count++][name.size] = '\0';
+    return 0;
+}
+
+static bool same_names(const struct oracle_names *n, const struct found_names *f)
+{
+    unsigned live = 0;
+    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
+        live += n->name[s][0] != '\0';
+    }
+    for (unsigned i = 0; i < f->count; i++) {
+        if (find_name(n, f->name[i]) == ORACLE_SPACES) {
+            return false;
+        }
+    }
+    return live == f->count;
+}
+
+static int read_names(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
+                      struct oracle_seen *seen)
+{
+    struct found_names found = {.count = 0};
+    int rc = loam_ks_list(db, note_name, &found);
+    if (rc < 0) {
+        return rc;
+    }
+    for (uint32_t c = p->control_low; c <= p->control_high; c++) {
+        if (same_names(&o->controls[c], &found)) {
+            seen->control = c;
+            seen->names = o->controls[c];
+            return LOAM_OK;
+        }
+    }
+    fprintf(stderr, "keyspaces found:");
+    for (unsigned i = 0; i < found.count; i++) {
+        fprintf(stderr, " \"%s\"", found.name[i]);
+    }
+    oracle_fail("the keyspaces are not those of states %u to %u", p->control_low, p->control_high);
+}
+
+static unsigned key_index(loam_slice key, unsigned space)
+{
+    for (unsigned k = 0; k < ORACLE_KEYS; k++) {
+        loam_slice want = oracle_key(k);
+        if (want.size == key.size && (key.size == 0 || memcmp(want.data, key.data, key.size) == 0)) {
+            return k;
+        }
+    }
+    oracle_fail("keyspace %u: a key of %zu bytes that was never written", space, key.size);
+}
+
+static int scan(loam_db *db, loam_ks *ks, unsigned space, bool back, uint32_t *value)
+{
+    loam_iter *it;
+    int rc = loam_iter_open(db, ks, NULL, &it);
+    if (rc < 0) {
+        return rc;
+    }
+    memset(value, 0, ORACLE_KEYS * sizeof *value);
+    for (rc = back ? loam_iter_last(it) : loam_iter_first(it); rc == LOAM_OK;
+         rc = back ? loam_iter_prev(it) : loam_iter_next(it)) {
+        unsigned k = key_index(loam_iter_key(it), space);
+        if (value[k] != 0) {
+            oracle_fail("keyspace %u: key %u twice in one scan", space, k);
+        }
+        value[k] = value_of(loam_iter_value(it), space, k);
+    }
+    loam_error e = *loam_last_error();
+    loam_iter_close(it);
+    (void)e;
+    return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
+}
+
+static int read_space(loam_db *db, loam_ks *ks, unsigned space, uint32_t *value)
+{
+    uint32_t backward[ORACLE_KEYS];
+    int rc = scan(db, ks, space, false, value);
+    if (rc < 0 || (rc = scan(db, ks, space, true, backward)) < 0) {
+        return rc;
+    }
+    for (unsigned k = 0; k < ORACLE_KEYS; k++) {
+        loam_pin pin = LOAM_PIN_INIT;
+        rc = loam_get_pin(db, ks, oracle_key(k), &pin, NULL);
+        if (rc < 0) {
+            return rc;
+        }
+        uint32_t got = rc == LOAM_OK ? value_of(pin.value, space, k) : 0;
+        loam_unpin(&pin);
+        if (got != value[k] || backward[k] != value[k]) {
+            oracle_fail("keyspace %u, key %u: the scan gives value %u, back %u, the get %u", space,
+                        k, value[k], backward[k], got);
+        }
+    }
+    return LOAM_OK;
+}
+
+int oracle_read(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
+                struct oracle_seen *seen)
+{
+    memset(seen, 0, sizeof *seen);
+    int rc = read_names(o, p, db, seen);
+    for (unsigned s = 0; s < ORACLE_SPACES && rc >= 0; s++) {
+        if (seen->names.name[s][0] == '\0') {
+            continue;
+        }
+        loam_ks *ks = NULL;
+        rc = s == 0 ? LOAM_OK : loam_ks_open(db, seen->names.name[s], NULL, &ks);
+        if (rc >= 0) {
+            rc = read_space(db, ks, s, seen->value[s]);
+        }
+        loam_ks_release(ks);
+    }
+    return rc;
+}
+
+/* ---- judging ----------------------------------------------------------------------------------- */
+
+/* The commits of unknown outcome; a bit of a mask each. */
+struct maybes {
+    uint32_t commit[ORACLE_MAYBES];
+    unsigned count;
+};
+
+static void find_maybes(const struct oracle *o, uint32_t high, struct maybes *m)
+{
+    m->count = 0;
+    for (uint32_t c = 1; c <= high; c++) {
+        /* acquire: pairs with the writer. */
+        if (atom_load(&o->commits[c].fate, acquire) == ORACLE_MAYBE) {
+            if (m->count == ORACLE_MAYBES) {
+                oracle_fail("too many writes of unknown outcome");
+            }
+            m->commit[m->count++] = c;
+        }
+    }
+}
+
+static bool left_out(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t c)
+{
+    for (unsigned i = 0; i < m->count; i++) {
+        if (m->commit[i] == c) {
+            return (mask >> i & 1) == 0;
+        }
+    }
+    return atom_load(&o->commits[c].fate, acquire) == ORACLE_FAILED; /* acquire: as above */
+}
+
+static bool equal(const struct oracle_seen *seen, uint32_t state[ORACLE_SPACES][ORACLE_KEYS])
+{
+    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
+        if (seen->names.name[s][0] != '\0' &&
+            memcmp(seen->value[s], state[s], sizeof seen->value[s]) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool find_prefix(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t low,
+                        uint32_t high, const struct oracle_seen *seen, uint32_t *at)
+{
+    uint32_t state[ORACLE_SPACES][ORACLE_KEYS] = {0};
+    bool found = false;
+    for (uint32_t c = 0; c <= high; c++) {
+        if (c != 0 && !left_out(o, m, mask, c)) {
+            const struct oracle_commit *k = &o->commits[c];
+            for (uint32_t i = 0; i < k->count; i++) {
+                const struct oracle_op *op = &o->ops[k->first + i];
+                state[op->space][op->key] = op->value;
+            }
+        }
+        if (c >= low && equal(seen, state)) {
+            *at = c; /* the last that fits: what follows it changed nothing visible */
+            found = true;
+        }
+    }
+    return found;
+}
+
+static void print_difference(const struct oracle *o, const struct oracle_seen *seen, uint32_t upto)
+{
+    uint32_t state[ORACLE_SPACES][ORACLE_KEYS] = {0};
+    uint32_t by[ORACLE_SPACES][ORACLE_KEYS] = {0};
+    for (uint32_t c = 1; c <= upto; c++) {
+        for (uint32_t i = 0; i < o->commits[c].count; i++) {
+            const struct oracle_op *op = &o->ops[o->commits[c].first + i];
+            state[op->space][op->key] = op->value;
+            by[op->space][op->key] = c;
+        }
+    }
+    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
+        for (unsigned k = 0; k < ORACLE_KEYS && seen->names.name[s][0] != '\0'; k++) {
+            if (state[s][k] != seen->value[s][k]) {
+                fprintf(stderr, "  \"%s\" key %u: value %u, promised %u of commit %u\n",
+                        seen->names.name[s], k, seen->value[s][k], state[s][k], by[s][k]);
+            }
+        }
+    }
+}
+
+uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
+                      const struct oracle_seen *seen)
+{
+    struct maybes m;
+    uint32_t at = 0;
+    find_maybes(o, p->high, &m);
+    for (unsigned mask = 0; mask < 1u << m.count; mask++) {
+        if (find_prefix(o, &m, mask, p->low, p->high, seen, &at)) {
+            return at;
+        }
+    }
+    print_difference(o, seen, p->low);
+    for (unsigned mask = 0; mask < 1u << m.count; mask++) {
+        if (find_prefix(o, &m, mask, 0, p->low, seen, &at)) {
+            oracle_fail("commits up to %u were promised, only %u are there", p->low, at);
+        }
+    }
+    oracle_fail("what is there is no prefix of the commits (%u promised, %u begun)", p->low,
+                p->high);
+}

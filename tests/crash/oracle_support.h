@@ -1,0 +1,123 @@
+/* oracle_support.h - What a database may hold after a crash: the commits of one writer, and how sure each is.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Data is a prefix of the commits: every one that was promised, none beyond what was begun. A commit
+ * whose call failed must not show ever, unless the error said LOAM_ERR_UNKNOWN. Which keyspaces
+ * there are changes through the manifest, beside the log: those changes are a prefix of their own.
+ *
+ * The writer is one thread; oracle_promise() may be read by any other meanwhile.
+ */
+#ifndef LOAM_TESTS_CRASH_ORACLE_SUPPORT_H_
+#define LOAM_TESTS_CRASH_ORACLE_SUPPORT_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena/atomic.h"
+#include "arena/random.h"
+#include "engine/loam.h"
+
+#define ORACLE_KEYS     20u
+#define ORACLE_SPACES   10u /* keyspaces ever created; 0 is "default" */
+#define ORACLE_COMMITS  1024u
+#define ORACLE_OPS      8192u
+#define ORACLE_CONTROLS 24u
+#define ORACLE_MAYBES   6u
+#define ORACLE_NAME     16u
+
+struct oracle_op {
+    uint8_t space, key;
+    uint32_t value; /* what identifies it; 0: a deletion */
+};
+
+enum oracle_fate { ORACLE_BEGUN, ORACLE_ACKED, ORACLE_FAILED, ORACLE_MAYBE };
+
+struct oracle_commit {
+    _Atomic uint32_t fate;
+    uint32_t first, count; /* ops */
+};
+
+/* The names of all keyspaces, by number; "" where there is none. */
+struct oracle_names {
+    char name[ORACLE_SPACES][ORACLE_NAME];
+};
+
+struct oracle {
+    struct oracle_op ops[ORACLE_OPS];
+    uint32_t op_count;
+    struct oracle_commit commits[ORACLE_COMMITS + 1]; /* from 1 */
+    struct oracle_names controls[ORACLE_CONTROLS + 1];
+    uint32_t spaces; /* numbers used */
+    uint32_t next_value;
+    _Atomic uint32_t begun, acked, durable;      /* commits: the highest of each kind */
+    _Atomic uint32_t control_begun, control_acked;
+    _Atomic uint32_t opened; /* an open has returned: there is a database from then on */
+};
+
+/* What must and what may be there. */
+struct oracle_promise {
+    bool opened;
+    uint32_t low, high; /* commits */
+    uint32_t control_low, control_high;
+};
+
+/* What was read out of a database. */
+struct oracle_seen {
+    struct oracle_names names; /* by the numbers of the control state they match */
+    uint32_t control;
+    uint32_t value[ORACLE_SPACES][ORACLE_KEYS]; /* 0: absent */
+};
+
+void oracle_init(struct oracle *o);
+/* process: the machine goes on, only the process dies. */
+struct oracle_promise oracle_promise_low(const struct oracle *o, bool process);
+/* Completes a promise taken before an image was, with what was begun by then. */
+void oracle_promise_high(const struct oracle *o, struct oracle_promise *p);
+
+/* The bytes of key i and of a value; lent for ever (keys), or until the next call of the thread. */
+loam_slice oracle_key(unsigned i);
+loam_slice oracle_value(uint32_t value);
+
+/* A database under test as the writer knows it. */
+struct oracle_writer {
+    struct oracle *o;
+    struct random random;
+    loam_db *db;
+    loam_ks *space[ORACLE_SPACES]; /* NULL where the present state has none */
+    bool strict;                   /* every call must succeed */
+    uint32_t refused;              /* calls that failed */
+    void (*after)(void *ctx);      /* called after each step; NULL: not */
+    void *after_ctx;
+};
+
+/* Opens dir and the keyspaces of the present state. LOAM_OK or the error. */
+int oracle_open(struct oracle_writer *w, const char *dir, const loam_options *options);
+int oracle_close(struct oracle_writer *w);
+/* n random commits: puts, deletes and batches, durable ones among them. big: values up to 20 KB. */
+void oracle_write(struct oracle_writer *w, unsigned n, bool big);
+/* One put of a key of "default". */
+int oracle_put(struct oracle_writer *w, unsigned key, bool durable);
+int oracle_ks_create(struct oracle_writer *w, const char *name);
+int oracle_ks_drop(struct oracle_writer *w, const char *name);
+int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to);
+int oracle_sync(struct oracle_writer *w);
+int oracle_flush(struct oracle_writer *w);
+int oracle_compact(struct oracle_writer *w);
+
+/* Reads everything: keyspaces, a scan of each both ways, a get of every key; they must agree. The
+ * keyspaces must be those of one control state within the promise. An error of a call is returned;
+ * what contradicts itself or the promise aborts with the context. */
+int oracle_read(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
+                struct oracle_seen *seen);
+/* Aborts unless `seen` is a prefix within the promise; returns its commit. */
+uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
+                      const struct oracle_seen *seen);
+
+/* What to print before a failure; the format's text is kept. */
+void oracle_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+_Noreturn void oracle_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* From LOAM_SEED or the clock; prints it. */
+uint64_t oracle_seed(void);
+
+#endif

@@ -1,0 +1,329 @@
+/* power_cut_test.c - After a power cut at any call of the vfs a database opens as a prefix of its commits.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A small workload runs on a memory disk; before calls, and after each step of the workload, the
+ * disk is copied as a cut would leave it, in every variant. One run takes pictures at each STRIDE-th
+ * index and the runs of a test go through all phases, so that every index is met; threads of the
+ * database make the order of calls vary. Each picture is opened, compared with the oracle, written
+ * to and opened again; and the recovery itself is cut in the same way, to a depth of 3.
+ *
+ * LOAM_SEED repeats a run, LOAM_SCALE multiplies the seeds of the random variants.
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/filename.h"
+#include "tests/crash/tap_support.h"
+#include "tests/support/check.h"
+
+#define DIR          "/db"
+#define STRIDE       24u
+#define NESTED_EVERY 16u /* one picture in so many has its recovery cut */
+#define DEPTH_MAX    3u
+#define VARIANTS_MAX 256u
+
+static struct {
+    uint64_t states, nested, calls, images_of_creation;
+} totals;
+
+static loam_options options_on(const loam_vfs *vfs)
+{
+    return (loam_options){
+        .struct_size = sizeof(loam_options),
+        .memory_budget = 1 << 20,
+        .sync_interval_ms = UINT32_MAX,
+        .threads = 1,
+        .vfs = vfs,
+    };
+}
+
+/* ---- what is in the directory ------------------------------------------------------------------ */
+
+struct names {
+    uint64_t tables, manifests, others;
+    bool current;
+};
+
+static int count_name(void *ctx, loam_slice name)
+{
+    struct names *n = ctx;
+    enum file_kind kind;
+    uint64_t number;
+    if (!filename_parse(name, &kind, &number) || kind == FILE_TEMP) {
+        n->others++;
+        fprintf(stderr, "file of no use: %.*s\n", (int)name.size, (const char *)name.data);
+        return 0;
+    }
+    n->tables += kind == FILE_TABLE;
+    n->manifests += kind == FILE_MANIFEST;
+    n->current = n->current || kind == FILE_CURRENT;
+    return 0;
+}
+
+/* Every file is one that the database names. Merges may be running, so it is given some time. */
+static void check_directory(const loam_vfs *vfs, loam_db *db)
+{
+    struct names n;
+    uint64_t files = 0;
+    for (int i = 0; i < 50; i++) {
+        CHECK(loam_wait_idle(db, 0) == LOAM_OK);
+        CHECK_EQ(loam_property(db, NULL, "files", &files), LOAM_OK);
+        n = (struct names){0};
+        CHECK(vfs->list(vfs->ctx, DIR, count_name, &n) >= 0);
+        if (n.others == 0 && n.current && n.manifests == 1 && n.tables == files) {
+            return;
+        }
+        thread_sleep_micros(20000);
+    }
+    oracle_fail("%llu tables of which %llu are live, %llu manifests, %llu unknown files",
+                (unsigned long long)n.tables, (unsigned long long)files,
+                (unsigned long long)n.manifests, (unsigned long long)n.others);
+}
+
+/* ---- one picture ------------------------------------------------------------------------------- */
+
+static void must(int rc, const char *what)
+{
+    if (rc < 0) {
+        const loam_error *e = loam_last_error();
+        oracle_fail("%s gives %d, file %llu, offset %llu, source line %u: %s", what, rc,
+                    (unsigned long long)e->file_id, (unsigned long long)e->offset, e->line,
+                    e->message);
+    }
+}
+
+static uint32_t open_and_judge(const struct oracle *o, const struct oracle_promise *p,
+                               const loam_vfs *vfs, loam_db **db, struct oracle_seen *seen)
+{
+    loam_options options = options_on(vfs);
+    options.flags = p->opened ? LOAM_OPEN_MUST_EXIST : 0;
+    must(loam_open(DIR, &options, db), "open");
+    must(oracle_read(o, p, *db, seen), "reading");
+    return oracle_judge(o, p, seen);
+}
+
+/* The present state becomes the only one allowed. */
+static struct oracle_promise exactly(uint32_t commit, const struct oracle_seen *seen)
+{
+    return (struct oracle_promise){true, commit, commit, seen->control, seen->control};
+}
+
+static const char extra_key[] = "~extra";
+
+static void write_extra(loam_db *db, bool durable)
+{
+    loam_slice key = loam_bytes(extra_key, sizeof extra_key);
+    const loam_write_opts opts = {.struct_size = sizeof opts,
+                                  .flags = durable ? LOAM_W_DURABLE : 0};
+    must(loam_put(db, NULL, key, oracle_value(77), &opts), "one more put");
+}
+
+/* The extra key is there; it is taken away, so that the oracle finds what it knows. */
+static void check_extra(loam_db *db)
+{
+    loam_slice key = loam_bytes(extra_key, sizeof extra_key);
+    loam_pin pin = LOAM_PIN_INIT;
+    int rc = loam_get_pin(db, NULL, key, &pin, NULL);
+    must(rc, "get of one more put");
+    loam_slice want = oracle_value(77);
+    if (rc != LOAM_OK || pin.value.size != want.size ||
+        memcmp(pin.value.data, want.data, want.size) != 0) {
+        oracle_fail("one more put was lost by the next open (%d)", rc);
+    }
+    loam_unpin(&pin);
+    must(loam_delete(db, NULL, key, NULL), "delete");
+}
+
+static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth);
+
+/* Opens the picture through a tap, and checks the pictures of that. */
+static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t seed,
+                         unsigned depth)
+{
+    static const uint64_t process[] = {0, 1, 3};
+    uint64_t variants[] = {process[im->index % 3], 5 + seed % 1000, 2, 4, 6 + seed % 1777};
+    struct tap t;
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = im->index & 1};
+    tap_create(&t, im->disk, &plan, o);
+    im->disk = NULL;
+    t.variants = variants;
+    t.variant_count = depth > 2 ? 2 : sizeof variants / sizeof variants[0];
+    t.fixed = true;
+    t.promise = im->promise;
+    t.stride = depth > 2 ? 5 : 1;
+    loam_db *db;
+    struct oracle_seen seen;
+    uint32_t commit = open_and_judge(o, &im->promise, &t.vfs, &db, &seen);
+    mutex_lock(&t.mu);
+    t.promise = exactly(commit, &seen); /* it has been shown: it stays */
+    mutex_unlock(&t.mu);
+    tap_cut(&t);
+    must(loam_close(db), "close");
+    tap_cut(&t);
+    t.stride = 0;
+    check_images(o, &t, seed, depth);
+    tap_destroy(&t);
+}
+
+static void check_plain(const struct oracle *o, const struct tap_image *im, uint64_t seed)
+{
+    loam_db *db;
+    struct oracle_seen seen;
+    uint32_t commit = open_and_judge(o, &im->promise, im->disk, &db, &seen);
+    struct oracle_promise same = exactly(commit, &seen);
+    if (seed % 8 == 0) {
+        check_directory(im->disk, db);
+    }
+    write_extra(db, seed % 2 == 0);
+    if (seed % 4 == 0) {
+        must(loam_flush(db, NULL), "flush");
+    }
+    must(loam_close(db), "close");
+    loam_options options = options_on(im->disk);
+    options.flags = LOAM_OPEN_MUST_EXIST;
+    must(loam_open(DIR, &options, &db), "second open");
+    check_extra(db);
+    must(oracle_read(o, &same, db, &seen), "reading again");
+    oracle_judge(o, &same, &seen);
+    must(loam_close(db), "second close");
+}
+
+static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth)
+{
+    char outer[256];
+    snprintf(outer, sizeof outer, "%s", depth > 1 ? "in a recovery of " : "");
+    for (size_t i = 0; i < t->count; i++) {
+        struct tap_image *im = &t->images[i];
+        uint64_t mixed = seed * 31 + i * 2654435761u;
+        oracle_context("seed %llu, depth %u, %s map, index %llu, variant %llu, commits %u to %u, "
+                       "keyspace states %u to %u",
+                       (unsigned long long)seed, depth, t->fault->map != NULL ? "with" : "no",
+                       (unsigned long long)im->index, (unsigned long long)im->variant,
+                       im->promise.low, im->promise.high, im->promise.control_low,
+                       im->promise.control_high);
+        totals.states++;
+        totals.nested += depth > 1;
+        totals.images_of_creation += !im->promise.opened;
+        if (depth < DEPTH_MAX && splitmix64(&mixed) % NESTED_EVERY == 0) {
+            check_nested(o, im, seed + i, depth + 1);
+        } else {
+            check_plain(o, im, splitmix64(&mixed));
+        }
+        loam_vfs_free(im->disk);
+        im->disk = NULL;
+    }
+    t->count = 0;
+}
+
+/* ---- the workload ------------------------------------------------------------------------------ */
+
+static void workload(struct oracle_writer *w, const loam_vfs *vfs)
+{
+    loam_options options = options_on(vfs);
+    oracle_open(w, DIR, &options);
+    oracle_write(w, 4, false);
+    oracle_ks_create(w, "one");
+    oracle_write(w, 12, false);
+    oracle_ks_create(w, "two");
+    oracle_write(w, 8, true);
+    oracle_flush(w);
+    oracle_write(w, 8, false);
+    oracle_sync(w);
+    oracle_write(w, 5, false);
+    oracle_close(w);
+
+    oracle_open(w, DIR, &options);
+    oracle_write(w, 6, true);
+    oracle_ks_drop(w, "one");
+    oracle_write(w, 4, false);
+    oracle_flush(w);
+    oracle_ks_create(w, "one");
+    oracle_write(w, 6, false);
+    oracle_ks_rename(w, "two", "three");
+    oracle_write(w, 20, true);
+    oracle_compact(w);
+    oracle_write(w, 6, false);
+    oracle_close(w);
+
+    options.durability = LOAM_DUR_DEFAULT;
+    oracle_open(w, DIR, &options);
+    for (unsigned i = 0; i < 3; i++) {
+        oracle_write(w, 10, true);
+        must(loam_pause(w->db, i == 1), "pause");
+        oracle_flush(w);
+    }
+    oracle_write(w, 3, false);
+    must(loam_wait_idle(w->db, 0), "wait");
+    oracle_close(w);
+}
+
+/* One run: pictures at index % STRIDE == phase. Returns the calls it counted. */
+static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *variants, unsigned n)
+{
+    static struct oracle o;
+    oracle_init(&o);
+    struct tap t;
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !mapped};
+    tap_create(&t, disk, &plan, &o);
+    t.variants = variants;
+    t.variant_count = n;
+    t.stride = STRIDE;
+    t.phase = phase;
+    struct oracle_writer w = {.o = &o, .strict = true, .after = tap_cut, .after_ctx = &t};
+    random_init(&w.random, seed);
+    oracle_context("seed %llu, the workload, phase %llu, %s map", (unsigned long long)seed,
+                   (unsigned long long)phase, mapped ? "with" : "no");
+    workload(&w, &t.vfs);
+    uint64_t calls = t.calls;
+    t.stride = 0;
+    check_images(&o, &t, seed, 1);
+    tap_destroy(&t);
+    return calls;
+}
+
+static unsigned scale(void)
+{
+    const char *s = getenv("LOAM_SCALE");
+    int n = s != NULL ? atoi(s) : 1;
+    return n < 1 ? 1 : n > 16 ? 16 : (unsigned)n;
+}
+
+static void cut_everywhere(bool mapped)
+{
+    uint64_t seed = oracle_seed();
+    uint64_t variants[VARIANTS_MAX];
+    unsigned n = 0;
+    for (; n < 5; n++) {
+        variants[n] = n;
+    }
+    for (unsigned i = 0; i < 10 * scale(); i++) {
+        variants[n++] = 5 + i;
+    }
+    for (uint64_t phase = 0; phase < STRIDE; phase++) {
+        for (unsigned i = 5; i < n; i++) {
+            variants[i] += 1000;
+        }
+        uint64_t calls = run(mapped, seed, phase, variants, n);
+        totals.calls = calls > totals.calls ? calls : totals.calls;
+    }
+    fprintf(stderr,
+            "power_cut, %s map: %llu states (%llu of them in recoveries, %llu in creations), "
+            "workload of %llu steps\n",
+            mapped ? "with" : "no", (unsigned long long)totals.states,
+            (unsigned long long)totals.nested, (unsigned long long)totals.images_of_creation,
+            (unsigned long long)totals.calls);
+}
+
+Test(power_cut, at_any_call_leaves_a_prefix_with_a_mapped_log)
+{
+    cut_everywhere(true);
+}
+
+Test(power_cut, at_any_call_leaves_a_prefix_with_a_buffered_log)
+{
+    cut_everywhere(false);
+}

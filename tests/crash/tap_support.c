@@ -1,0 +1,196 @@
+/* tap_support.c - Counts the calls of a vfs and takes pictures between them.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "tests/crash/tap_support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/support/check.h"
+
+static void take_pictures(struct tap *t, uint64_t index)
+{
+    for (unsigned i = 0; i < t->variant_count; i++) {
+        if (t->count == t->cap) {
+            t->cap = t->cap != 0 ? t->cap * 2 : 256;
+            t->images = realloc(t->images, t->cap * sizeof *t->images);
+            CHECK(t->images != NULL);
+        }
+        struct tap_image *im = &t->images[t->count++];
+        im->index = index;
+        im->variant = t->variants[i];
+        im->promise = t->fixed ? t->promise : oracle_promise_low(t->oracle, im->variant == 0);
+        CHECK_EQ(loam_vfs_power_cut(t->fault, im->variant, &im->disk), LOAM_OK);
+        if (!t->fixed) {
+            oracle_promise_high(t->oracle, &im->promise);
+        }
+    }
+}
+
+void tap_cut(void *ctx)
+{
+    struct tap *t = ctx;
+    mutex_lock(&t->mu);
+    uint64_t index = t->calls++;
+    if (t->stride != 0 && index % t->stride == t->phase) {
+        take_pictures(t, index);
+    }
+    mutex_unlock(&t->mu);
+}
+
+#define FAULT(ctx) (((struct tap *)(ctx))->fault)
+#define PASS(ctx, call_, ...)                                                                      \
+    do {                                                                                           \
+        tap_cut(ctx);                                                                              \
+        return FAULT(ctx)->call_(FAULT(ctx)->ctx, __VA_ARGS__);                                    \
+    } while (0)
+
+static int tap_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    PASS(ctx, open, path, flags, f);
+}
+
+static int tap_close(void *ctx, loam_file *f)
+{
+    PASS(ctx, close, f);
+}
+
+static int64_t tap_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    PASS(ctx, write, f, buf, n, off);
+}
+
+static int tap_sync(void *ctx, loam_file *f, uint32_t data_only)
+{
+    PASS(ctx, sync, f, data_only);
+}
+
+static int tap_truncate(void *ctx, loam_file *f, uint64_t size)
+{
+    PASS(ctx, truncate, f, size);
+}
+
+static int tap_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
+{
+    PASS(ctx, reserve, f, off, len);
+}
+
+static int tap_sync_dir(void *ctx, const char *dir)
+{
+    PASS(ctx, sync_dir, dir);
+}
+
+static int tap_mkdir(void *ctx, const char *dir)
+{
+    PASS(ctx, mkdir, dir);
+}
+
+static int tap_rename(void *ctx, const char *from, const char *to)
+{
+    PASS(ctx, rename, from, to);
+}
+
+static int tap_link(void *ctx, const char *from, const char *to)
+{
+    PASS(ctx, link, from, to);
+}
+
+static int tap_remove(void *ctx, const char *path)
+{
+    PASS(ctx, remove, path);
+}
+
+static int tap_lock(void *ctx, const char *path, loam_file **f)
+{
+    PASS(ctx, lock, path, f);
+}
+
+/* What changes nothing on the disk needs no picture before it. */
+static int64_t tap_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t off)
+{
+    return FAULT(ctx)->read(FAULT(ctx)->ctx, f, buf, n, off);
+}
+
+static int tap_size(void *ctx, loam_file *f, uint64_t *size)
+{
+    return FAULT(ctx)->size(FAULT(ctx)->ctx, f, size);
+}
+
+static int tap_map(void *ctx, loam_file *f, uint64_t off, size_t len, void **p)
+{
+    return FAULT(ctx)->map(FAULT(ctx)->ctx, f, off, len, p);
+}
+
+static int tap_unmap(void *ctx, void *p, size_t len)
+{
+    return FAULT(ctx)->unmap(FAULT(ctx)->ctx, p, len);
+}
+
+static int tap_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice)
+{
+    return FAULT(ctx)->advise(FAULT(ctx)->ctx, f, off, len, advice);
+}
+
+static int tap_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
+{
+    return FAULT(ctx)->list(FAULT(ctx)->ctx, dir, fn, arg);
+}
+
+static int tap_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    return FAULT(ctx)->space(FAULT(ctx)->ctx, dir, free_bytes, total_bytes);
+}
+
+static uint64_t tap_now_us(void *ctx)
+{
+    return FAULT(ctx)->now_us(FAULT(ctx)->ctx);
+}
+
+static int tap_random(void *ctx, void *buf, size_t n)
+{
+    return FAULT(ctx)->random(FAULT(ctx)->ctx, buf, n);
+}
+
+void tap_create(struct tap *t, loam_vfs *disk, const loam_fault_plan *plan, const struct oracle *o)
+{
+    *t = (struct tap){.disk = disk, .oracle = o};
+    CHECK_EQ(loam_vfs_fault(disk, plan, &t->fault), LOAM_OK);
+    t->vfs = (loam_vfs){
+        .struct_size = sizeof t->vfs,
+        .name = "tap",
+        .ctx = t,
+        .open = tap_open,
+        .close = tap_close,
+        .read = tap_read,
+        .write = tap_write,
+        .sync = tap_sync,
+        .truncate = tap_truncate,
+        .reserve = tap_reserve,
+        .size = tap_size,
+        .map = t->fault->map != NULL ? tap_map : NULL,
+        .unmap = tap_unmap,
+        .advise = tap_advise,
+        .sync_dir = tap_sync_dir,
+        .mkdir = tap_mkdir,
+        .rename = tap_rename,
+        .link = tap_link,
+        .remove = tap_remove,
+        .list = tap_list,
+        .lock = tap_lock,
+        .space = tap_space,
+        .now_us = tap_now_us,
+        .random = tap_random,
+    };
+    mutex_init(&t->mu, RANK_VFS - 1);
+}
+
+void tap_destroy(struct tap *t)
+{
+    for (size_t i = 0; i < t->count; i++) {
+        loam_vfs_free(t->images[i].disk);
+    }
+    free(t->images);
+    loam_vfs_free(t->fault);
+    loam_vfs_free(t->disk);
+    mutex_destroy(&t->mu);
+}

@@ -1,0 +1,41 @@
+/* tap_support.h - A vfs that takes pictures of the disk between the calls of a workload.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Stands before a fault vfs. Before each call whose index is due, and where the workload asks, it
+ * cuts the power in every variant and keeps the resulting disks with what was promised by then.
+ */
+#ifndef LOAM_TESTS_CRASH_TAP_SUPPORT_H_
+#define LOAM_TESTS_CRASH_TAP_SUPPORT_H_
+
+#include "arena/sync.h"
+#include "tests/crash/oracle_support.h"
+
+struct tap_image {
+    loam_vfs *disk;
+    struct oracle_promise promise;
+    uint64_t index, variant;
+};
+
+struct tap {
+    loam_vfs vfs; /* what the database is opened on */
+    loam_vfs *disk, *fault;
+    const struct oracle *oracle;
+    struct mutex mu; /* guards what follows; held while pictures are taken */
+    uint64_t calls;
+    uint64_t stride, phase; /* calls with index % stride == phase are due; stride 0: none */
+    const uint64_t *variants;
+    unsigned variant_count;
+    bool fixed; /* the promise is `promise` and not taken from the oracle */
+    struct oracle_promise promise;
+    struct tap_image *images; /* Owns: the disks */
+    size_t count, cap;
+};
+
+/* Wraps a memory disk, which the tap takes over. */
+void tap_create(struct tap *t, loam_vfs *disk, const loam_fault_plan *plan,
+                const struct oracle *o);
+void tap_destroy(struct tap *t);
+/* Pictures now, when the index is due. Any thread. */
+void tap_cut(void *tap);
+
+#endif
