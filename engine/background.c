@@ -307,6 +307,7 @@ static void *keeper_main(void *arg)
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);
+            obsolete_files_purge(&db->obsolete); /* of versions that readers held until now */
         }
         if (!more) {
             wal_wait_work(&db->wal, ticket, paced ? PACED_KEEPER_US : KEEPER_US);

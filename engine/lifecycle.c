@@ -39,6 +39,29 @@ static int wait_flushed(struct db *db, uint32_t end)
     return rc;
 }
 
+/* Seals `generation`, waiting for room for the memtable that follows it. */
+static int seal_and_wait(struct db *db, uint32_t generation)
+{
+    int rc = db_seal(db, generation, 0);
+    while (rc == LOAM_STOPPED) {
+        int failed = LOAM_OK;
+        mutex_lock(&db->mu);
+        /* A flush may have made room since: then there is nothing to wait for. */
+        if (db->error.code != LOAM_OK) {
+            failed = status_raise(&db->error);
+        } else if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max) {
+            cond_broadcast(&db->work_cv);
+            cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
+        }
+        mutex_unlock(&db->mu);
+        if (failed < 0) {
+            return failed;
+        }
+        rc = db_seal(db, generation, 0);
+    }
+    return rc;
+}
+
 int lifecycle_flush(struct db *db)
 {
     uint32_t generation = wal_generation(&db->wal);
@@ -46,16 +69,7 @@ int lifecycle_flush(struct db *db)
     struct memtable *m = memtable_list_find(&db->memtables, generation);
     bool empty = m != NULL && memtable_empty(m);
     epoch_exit();
-    int rc = LOAM_STOPPED;
-    while (!empty && rc == LOAM_STOPPED) {
-        rc = db_seal(db, generation, 0);
-        if (rc == LOAM_STOPPED) {
-            int rc_wait = wait_flushed(db, db->memtables.oldest + 1);
-            if (rc_wait < 0) {
-                return rc_wait;
-            }
-        }
-    }
+    int rc = empty ? LOAM_OK : seal_and_wait(db, generation);
     if (rc < 0) {
         return rc;
     }
@@ -66,18 +80,7 @@ int lifecycle_flush(struct db *db)
 static int renew_log(struct db *db)
 {
     uint32_t generation = wal_generation(&db->wal);
-    int rc = db_seal(db, generation, 0);
-    while (rc == LOAM_STOPPED) {
-        mutex_lock(&db->mu);
-        cond_broadcast(&db->work_cv);
-        cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
-        int failed = db->error.code != LOAM_OK ? status_raise(&db->error) : LOAM_OK;
-        mutex_unlock(&db->mu);
-        if (failed < 0) {
-            return failed;
-        }
-        rc = db_seal(db, generation, 0);
-    }
+    int rc = seal_and_wait(db, generation);
     if (rc < 0) {
         return rc;
     }

@@ -16,6 +16,7 @@
 /* ---- failing ----------------------------------------------------------------------------------- */
 
 static char context[512];
+void (*oracle_on_fail)(void);
 
 void oracle_context(const char *fmt, ...)
 {
@@ -34,6 +35,9 @@ _Noreturn void oracle_fail(const char *fmt, ...)
     fputc('\n', stderr);
     fflush(stderr);
     va_end(ap);
+    if (oracle_on_fail != NULL) {
+        oracle_on_fail();
+    }
     abort();
 }
 

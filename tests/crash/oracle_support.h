@@ -115,6 +115,8 @@ uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
 
 /* What to print before a failure; the format's text is kept. */
 void oracle_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Called before a failure aborts; NULL: nothing. */
+extern void (*oracle_on_fail)(void);
 _Noreturn void oracle_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* From LOAM_SEED or the clock; prints it. */

@@ -44,6 +44,7 @@ static loam_options options_on(const loam_vfs *vfs)
 struct names {
     uint64_t tables, manifests, others;
     bool current;
+    char other[64]; /* one of them */
 };
 
 static int count_name(void *ctx, loam_slice name)
@@ -53,7 +54,7 @@ static int count_name(void *ctx, loam_slice name)
     uint64_t number;
     if (!filename_parse(name, &kind, &number) || kind == FILE_TEMP) {
         n->others++;
-        fprintf(stderr, "file of no use: %.*s\n", (int)name.size, (const char *)name.data);
+        snprintf(n->other, sizeof n->other, "%.*s", (int)name.size, (const char *)name.data);
         return 0;
     }
     n->tables += kind == FILE_TABLE;
@@ -77,9 +78,9 @@ static void check_directory(const loam_vfs *vfs, loam_db *db)
         }
         thread_sleep_micros(20000);
     }
-    oracle_fail("%llu tables of which %llu are live, %llu manifests, %llu unknown files",
+    oracle_fail("%llu tables of which %llu are live, %llu manifests, %llu unknown files %s",
                 (unsigned long long)n.tables, (unsigned long long)files,
-                (unsigned long long)n.manifests, (unsigned long long)n.others);
+                (unsigned long long)n.manifests, (unsigned long long)n.others, n.other);
 }
 
 /* ---- one picture ------------------------------------------------------------------------------- */
@@ -203,6 +204,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
                        (unsigned long long)im->index, (unsigned long long)im->variant,
                        im->promise.low, im->promise.high, im->promise.control_low,
                        im->promise.control_high);
+        tap_dump_on_failure(im->disk);
         totals.states++;
         totals.nested += depth > 1;
         totals.images_of_creation += !im->promise.opened;
@@ -211,6 +213,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
         } else {
             check_plain(o, im, splitmix64(&mixed));
         }
+        tap_dump_on_failure(NULL);
         loam_vfs_free(im->disk);
         im->disk = NULL;
     }
@@ -309,6 +312,10 @@ static void cut_everywhere(bool mapped)
         }
         uint64_t calls = run(mapped, seed, phase, variants, n);
         totals.calls = calls > totals.calls ? calls : totals.calls;
+        if (getenv("LOAM_VERBOSE") != NULL) {
+            fprintf(stderr, "phase %llu: %llu states\n", (unsigned long long)phase,
+                    (unsigned long long)totals.states);
+        }
     }
     fprintf(stderr,
             "power_cut, %s map: %llu states (%llu of them in recoveries, %llu in creations), "

@@ -194,3 +194,43 @@ void tap_destroy(struct tap *t)
     loam_vfs_free(t->disk);
     mutex_destroy(&t->mu);
 }
+
+/* ---- a look at a failure ----------------------------------------------------------------------- */
+
+static const loam_vfs *suspect;
+
+static int dump_file(void *ctx, loam_slice name)
+{
+    char from[128], to[512];
+    uint8_t page[4096];
+    loam_file *f;
+    snprintf(from, sizeof from, "/db/%.*s", (int)name.size, (const char *)name.data);
+    snprintf(to, sizeof to, "%s/%.*s", (const char *)ctx, (int)name.size, (const char *)name.data);
+    FILE *out = fopen(to, "wb");
+    if (out == NULL || suspect->open(suspect->ctx, from, LOAM_VFS_READ, &f) < 0) {
+        fprintf(stderr, "cannot copy %s\n", from);
+        return 0;
+    }
+    int64_t n;
+    for (uint64_t at = 0; (n = suspect->read(suspect->ctx, f, page, sizeof page, at)) > 0;) {
+        fwrite(page, 1, (size_t)n, out);
+        at += (uint64_t)n;
+    }
+    suspect->close(suspect->ctx, f);
+    fclose(out);
+    return 0;
+}
+
+static void dump(void)
+{
+    char *dir = getenv("LOAM_DUMP");
+    if (dir != NULL && suspect != NULL) {
+        suspect->list(suspect->ctx, "/db", dump_file, dir);
+    }
+}
+
+void tap_dump_on_failure(const loam_vfs *disk)
+{
+    suspect = disk;
+    oracle_on_fail = dump;
+}

@@ -38,4 +38,8 @@ void tap_destroy(struct tap *t);
 /* Pictures now, when the index is due. Any thread. */
 void tap_cut(void *tap);
 
+/* From now on a failure copies /db of this disk (NULL: nothing) into the directory that LOAM_DUMP
+ * names, for a look with `loam dump`. */
+void tap_dump_on_failure(const loam_vfs *disk);
+
 #endif

@@ -1,0 +1,370 @@
+/* api_open_test.c - Opening: modes, locks, and directories that hold something else.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: the comments of loam.h. "Nothing is touched" is checked with a hash over every name, size
+ * and byte of the directory before and after.
+ */
+#include <criterion/criterion.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "arena/hash.h"
+#include "tests/engine/db_support.h"
+#include "tests/support/model.h"
+
+static char dir[256];
+
+static void set_up(void)
+{
+    const char *tmp = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%s/loam-open-XXXXXX", tmp != NULL ? tmp : "/tmp");
+    CHECK(mkdtemp(dir) != NULL);
+}
+
+static const char *in_dir(const char *name)
+{
+    static char path[512];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    return path;
+}
+
+static void tear_down(void)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    while (d != NULL && (e = readdir(d)) != NULL) {
+        unlink(in_dir(e->d_name));
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    rmdir(dir);
+}
+
+TestSuite(api_open, .init = set_up, .fini = tear_down);
+
+/* Order of names does not matter: the files' hashes are added up. */
+static uint64_t directory_hash(void)
+{
+    uint64_t sum = 0;
+    DIR *d = opendir(dir);
+    CHECK(d != NULL);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        int fd = open(in_dir(e->d_name), O_RDONLY);
+        CHECK(fd >= 0);
+        sum += hash_key(e->d_name, strlen(e->d_name)) | 1;
+        static char buf[1 << 16];
+        ssize_t n;
+        uint64_t at = 1;
+        while ((n = read(fd, buf, sizeof buf)) > 0) {
+            sum += hash_key(buf, (size_t)n) * at;
+            at += 2;
+        }
+        close(fd);
+    }
+    closedir(d);
+    return sum;
+}
+
+static int open_with(uint32_t flags, loam_db **db)
+{
+    loam_options o = small_options(NULL);
+    o.flags = flags;
+    return loam_open(dir, &o, db);
+}
+
+static void fill_database(void)
+{
+    loam_db *db;
+    GOES(open_with(0, &db));
+    put_text(db, NULL, "k", "v");
+    GOES(loam_flush(db, NULL));
+    put_text(db, NULL, "k2", "v2");
+    GOES(loam_close(db));
+}
+
+/* The first file whose name has this text in it. */
+static const char *find_file(const char *part)
+{
+    static char found[256];
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    found[0] = '\0';
+    while ((e = readdir(d)) != NULL) {
+        if (strstr(e->d_name, part) != NULL) {
+            snprintf(found, sizeof found, "%.200s", e->d_name);
+        }
+    }
+    closedir(d);
+    CHECK(found[0] != '\0');
+    return in_dir(found);
+}
+
+static void write_file(const char *path, const void *data, size_t size)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    CHECK(fd >= 0);
+    CHECK_EQ(write(fd, data, size), (ssize_t)size);
+    close(fd);
+}
+
+/* ---- modes ------------------------------------------------------------------------------------- */
+
+Test(api_open, must_exist_new_and_read_only_ask_for_what_is_there)
+{
+    loam_db *db;
+    uint64_t before = directory_hash();
+    FAILS(open_with(LOAM_OPEN_READONLY, &db), LOAM_E_NOENT);
+    CHECK(db == NULL);
+    CHECK_EQ(directory_hash(), before);
+    FAILS(open_with(LOAM_OPEN_MUST_EXIST, &db), LOAM_E_NOENT);
+    CHECK_EQ(directory_hash(), before);
+    GOES(open_with(LOAM_OPEN_NEW, &db));
+    put_text(db, NULL, "k", "v");
+    GOES(loam_close(db));
+    before = directory_hash();
+    FAILS(open_with(LOAM_OPEN_NEW, &db), LOAM_E_EXISTS);
+    CHECK_EQ(directory_hash(), before);
+    GOES(open_with(LOAM_OPEN_MUST_EXIST, &db));
+    expect_text(db, NULL, "k", "v");
+    GOES(loam_close(db));
+}
+
+Test(api_open, must_exist_does_not_make_the_directory)
+{
+    CHECK_EQ(rmdir(dir), 0);
+    loam_db *db;
+    FAILS(open_with(LOAM_OPEN_MUST_EXIST, &db), LOAM_E_NOENT);
+    FAILS(open_with(LOAM_OPEN_READONLY, &db), LOAM_E_NOENT);
+    FAILS(loam_destroy(dir, NULL), LOAM_E_NOENT);
+    CHECK(access(dir, F_OK) != 0);
+}
+
+Test(api_open, a_read_only_database_refuses_every_change_and_changes_nothing)
+{
+    fill_database();
+    uint64_t before = directory_hash();
+    loam_db *db, *second;
+    GOES(open_with(LOAM_OPEN_READONLY, &db));
+    GOES(open_with(LOAM_OPEN_READONLY, &second)); /* many readers */
+    expect_text(db, NULL, "k", "v");
+    expect_text(second, NULL, "k2", "v2");
+    FAILS(loam_put(db, NULL, text("a"), text("b"), NULL), LOAM_E_READONLY);
+    FAILS(loam_delete(db, NULL, text("k"), NULL), LOAM_E_READONLY);
+    FAILS(loam_flush(db, NULL), LOAM_E_READONLY);
+    FAILS(loam_compact(db, NULL, text(""), text(""), 0), LOAM_E_READONLY);
+    loam_ks *ks;
+    FAILS(loam_ks_open(db, "new", NULL, &ks), LOAM_E_READONLY);
+    FAILS(loam_ks_drop(db, "default"), LOAM_E_READONLY);
+    loam_batch *b = loam_batch_new(0);
+    GOES(loam_batch_put(b, NULL, text("a"), text("b")));
+    FAILS(loam_write(db, b, NULL), LOAM_E_READONLY);
+    loam_batch_free(b);
+    GOES(loam_close(second));
+    GOES(loam_close(db));
+    CHECK_EQ(directory_hash(), before);
+}
+
+Test(api_open, a_reader_works_beside_a_writer)
+{
+    fill_database();
+    loam_db *writer, *reader;
+    GOES(open_with(0, &writer));
+    GOES(open_with(LOAM_OPEN_READONLY, &reader));
+    put_text(writer, NULL, "later", "x");
+    expect_none(reader, NULL, "later"); /* the view of the moment */
+    expect_text(reader, NULL, "k", "v");
+    GOES(loam_compact(writer, NULL, text(""), loam_bytes(NULL, 0), 0));
+    expect_text(reader, NULL, "k", "v");
+    expect_text(reader, NULL, "k2", "v2");
+    GOES(loam_close(reader));
+    GOES(loam_close(writer));
+}
+
+/* ---- the lock ---------------------------------------------------------------------------------- */
+
+Test(api_open, a_second_opener_is_locked_out_in_this_process_and_another)
+{
+    loam_db *db, *second;
+    GOES(open_with(0, &db));
+    put_text(db, NULL, "k", "v");
+    for (int i = 0; i < 20; i++) {
+        FAILS(open_with(0, &second), LOAM_E_LOCKED);
+        CHECK(second == NULL);
+    }
+    FAILS(loam_destroy(dir, NULL), LOAM_E_LOCKED);
+    pid_t child = fork();
+    if (child == 0) {
+        loam_db *theirs;
+        _exit(open_with(0, &theirs) == LOAM_E_LOCKED ? 0 : 1);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    int fd = open(in_dir("LOCK"), O_RDWR); /* closing another descriptor must not drop the lock */
+    CHECK(fd >= 0);
+    close(fd);
+    FAILS(open_with(0, &second), LOAM_E_LOCKED);
+    expect_text(db, NULL, "k", "v");
+    GOES(loam_close(db));
+    GOES(open_with(0, &second));
+    GOES(loam_close(second));
+}
+
+Test(api_open, the_lock_of_a_killed_process_is_free_at_once)
+{
+    int pipes[2];
+    CHECK_EQ(pipe(pipes), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        loam_db *theirs;
+        if (open_with(0, &theirs) != LOAM_OK ||
+            loam_put(theirs, NULL, text("k"), text("v"), NULL) != LOAM_OK ||
+            write(pipes[1], "x", 1) != 1) {
+            _exit(1);
+        }
+        pause();
+        _exit(1);
+    }
+    char c;
+    CHECK_EQ(read(pipes[0], &c, 1), 1);
+    loam_db *db;
+    FAILS(open_with(0, &db), LOAM_E_LOCKED);
+    kill(child, SIGKILL);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    GOES(open_with(0, &db));
+    expect_text(db, NULL, "k", "v");
+    GOES(loam_close(db));
+}
+
+/* ---- what is not ours -------------------------------------------------------------------------- */
+
+static void untouched(uint32_t flags, int expected)
+{
+    uint64_t before = directory_hash();
+    loam_db *db;
+    FAILS(open_with(flags, &db), expected);
+    CHECK(db == NULL);
+    CHECK_EQ(directory_hash(), before);
+}
+
+Test(api_open, a_current_file_of_something_else_is_refused_and_left_alone)
+{
+    write_file(in_dir("LOCK"), "", 0);
+    write_file(in_dir("CURRENT"), "MANIFEST-000004\n", 16); /* as LevelDB writes it */
+    write_file(in_dir("MANIFEST-000004"), "junk", 4);
+    untouched(0, LOAM_E_FORMAT);
+    untouched(LOAM_OPEN_READONLY, LOAM_E_FORMAT);
+}
+
+Test(api_open, a_newer_format_is_refused_and_left_alone)
+{
+    fill_database();
+    const char *path = find_file("MANIFEST-");
+    char manifest[256];
+    snprintf(manifest, sizeof manifest, "%.250s", path);
+    int fd = open(manifest, O_RDWR);
+    CHECK(fd >= 0);
+    char head[4096];
+    CHECK(pread(fd, head, sizeof head, 0) >= 16);
+    head[0] ^= 0x20; /* another magic: a file of something else */
+    CHECK_EQ(pwrite(fd, head, 16, 0), 16);
+    close(fd);
+    uint64_t before = directory_hash();
+    loam_db *db;
+    int rc = open_with(0, &db);
+    CHECK(rc == LOAM_E_FORMAT || rc == LOAM_E_CORRUPT);
+    CHECK_EQ(directory_hash(), before);
+}
+
+Test(api_open, another_comparator_is_refused_and_nothing_is_touched)
+{
+    loam_ks_options reverse = {.struct_size = sizeof reverse,
+                               .comparator = model_comparator(MODEL_REVERSE)};
+    loam_options o = small_options(NULL);
+    o.default_ks = &reverse;
+    loam_db *db;
+    GOES(loam_open(dir, &o, &db));
+    put_text(db, NULL, "a", "1");
+    put_text(db, NULL, "b", "2");
+    loam_ks *ks;
+    GOES(loam_ks_open(db, "plain", NULL, &ks));
+    loam_ks *wrong;
+    FAILS(loam_ks_open(db, "plain", &reverse, &wrong), LOAM_E_FORMAT);
+    CHECK(wrong == NULL);
+    loam_ks_release(ks);
+    GOES(loam_flush(db, NULL));
+    GOES(loam_close(db));
+    untouched(0, LOAM_E_FORMAT);
+    loam_ks_options nocase = {.struct_size = sizeof nocase,
+                              .comparator = model_comparator(MODEL_NOCASE)};
+    o.default_ks = &nocase;
+    uint64_t before = directory_hash();
+    FAILS(loam_open(dir, &o, &db), LOAM_E_FORMAT);
+    CHECK_EQ(directory_hash(), before);
+    o.default_ks = &reverse;
+    GOES(loam_open(dir, &o, &db));
+    loam_iter *it;
+    GOES(loam_iter_open(db, NULL, NULL, &it));
+    GOES(loam_iter_first(it));
+    CHECK_BYTES(loam_iter_key(it).data, loam_iter_key(it).size, "b", 1);
+    loam_iter_close(it);
+    GOES(loam_close(db));
+}
+
+Test(api_open, a_file_in_place_of_the_directory_is_an_error)
+{
+    write_file(in_dir("file"), "x", 1);
+    loam_options o = small_options(NULL);
+    loam_db *db;
+    CHECK(loam_open(in_dir("file"), &o, &db) < 0);
+    CHECK(db == NULL);
+    CHECK(loam_open(in_dir("file/below"), &o, &db) < 0);
+    CHECK(loam_open(in_dir("none/below"), &o, &db) < 0);
+}
+
+Test(api_open, unknown_files_stay_and_destroy_leaves_them)
+{
+    fill_database();
+    write_file(in_dir("notes.txt"), "mine", 4);
+    loam_db *db;
+    GOES(open_with(0, &db));
+    GOES(loam_close(db));
+    CHECK_EQ(access(in_dir("notes.txt"), F_OK), 0);
+    GOES(loam_destroy(dir, NULL));
+    CHECK_EQ(access(in_dir("notes.txt"), F_OK), 0);
+    CHECK(access(in_dir("CURRENT"), F_OK) != 0);
+    FAILS(loam_destroy(dir, NULL), LOAM_E_NOENT);
+}
+
+Test(api_open, files_are_the_owners_alone)
+{
+    umask(0);
+    char below[300];
+    snprintf(below, sizeof below, "%s/db", dir);
+    loam_db *db;
+    loam_options o = small_options(NULL);
+    GOES(loam_open(below, &o, &db));
+    CHECK_EQ(strcmp(loam_path(db), below), 0);
+    struct stat st;
+    CHECK_EQ(stat(below, &st), 0);
+    CHECK_EQ(st.st_mode & 077, 0);
+    put_text(db, NULL, "k", "v");
+    GOES(loam_flush(db, NULL));
+    GOES(loam_close(db));
+    DIR *d = opendir(below);
+    struct dirent *e;
+    while ((e = readdir(d)) != NULL) {
+        CHECK_EQ(fstatat(dirfd(d), e->d_name, &st, 0), 0);
+        CHECK(strcmp(e->d_name, "..") == 0 || (st.st_mode & 077) == 0);
+    }
+    closedir(d);
+    GOES(loam_destroy(below, NULL));
+    CHECK(access(below, F_OK) != 0);
+}
