@@ -28,7 +28,7 @@ static uint32_t bitmap_words; /* guarded by bitmap_mutex */
 static _Atomic uint32_t bound;
 static struct mutex hooks_mutex;
 static struct hook *hooks; /* guarded by hooks_mutex */
-static _Atomic uint32_t fork_count;
+_Atomic uint32_t thread_slot_forks_; /* registered with the first thread number */
 
 static void slot_release(uint32_t slot)
 {
@@ -54,7 +54,7 @@ static void at_fork_child(void)
     /* Other threads may have held these; they do not exist here. */
     mutex_init(&bitmap_mutex, RANK_LEAF);
     mutex_init(&hooks_mutex, RANK_HOOKS);
-    atom_add(&fork_count, 1, relaxed); /* relaxed: the child has one thread */
+    atom_add(&thread_slot_forks_, 1, relaxed); /* relaxed: the child has one thread */
 }
 
 static void start(void)
@@ -158,10 +158,4 @@ void thread_slot_detach(void)
         }
         thread_slot_cached_ = 0;
     }
-}
-
-uint32_t thread_slot_fork_count(void)
-{
-    pthread_once(&once, start);
-    return atom_load(&fork_count, relaxed); /* relaxed: changes only when there is one thread */
 }

@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "arena/atomic.h"
+
 #define THREAD_SLOT_NONE UINT32_MAX
 
 extern _Thread_local uint32_t thread_slot_cached_; /* slot + 1; 0 = none yet */
@@ -40,6 +42,10 @@ void thread_slot_detach(void);
 
 /* Grows by one at every fork in the child: a handle stamped with another value belongs to the
  * parent process. */
-uint32_t thread_slot_fork_count(void);
+extern _Atomic uint32_t thread_slot_forks_;
+static inline uint32_t thread_slot_fork_count(void)
+{
+    return atom_load(&thread_slot_forks_, relaxed); /* relaxed: changes while there is one thread */
+}
 
 #endif

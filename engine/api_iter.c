@@ -34,9 +34,11 @@ static int iter_begin(struct iter_call *c, const loam_iter *handle)
         epoch_exit();
         return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
     }
-    int rc = call_begin_raw(&c->call, c->it->db_handle);
-    epoch_exit(); /* the call's own section goes on */
-    if (rc < 0) {
+    int rc = LOAM_OK;
+    c->call.pinned = false;
+    c->call.db = call_find(c->it->db_handle, &rc);
+    if (__builtin_expect(c->call.db == NULL, 0)) {
+        epoch_exit();
         return rc;
     }
     /* acquire and release at the end: whoever comes next sees what this call did. */

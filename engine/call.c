@@ -9,32 +9,17 @@
 
 #include "arena/poison.h"
 
-int call_begin_raw(struct call *c, uint64_t handle)
+int call_refused_(uint64_t handle, const struct db *db)
 {
     if (handle == 0) {
         return FAIL(LOAM_E_INVAL, "the database handle is NULL");
     }
-    struct registry *r = registry_get();
-    if (r == NULL) {
+    if (registry_get() == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for handle tables");
     }
-    epoch_enter();
-    c->pinned = false;
-    c->db = slotmap_get(&r->dbs, handle);
-    if (__builtin_expect(c->db == NULL, 0)) {
-        epoch_exit();
-        return FAIL(LOAM_E_CLOSED, "the database of this handle is closed");
-    }
-    if (__builtin_expect(c->db->fork_count != thread_slot_fork_count(), 0)) {
-        epoch_exit();
-        return FAIL(LOAM_E_MISUSE, "the database was opened before fork() by the parent process");
-    }
-    return LOAM_OK;
-}
-
-int call_begin(struct call *c, loam_db *handle)
-{
-    return call_begin_raw(c, HANDLE_OF(handle));
+    return db == NULL ? FAIL(LOAM_E_CLOSED, "the database of this handle is closed")
+                      : FAIL(LOAM_E_MISUSE, "the database was opened before fork() by the parent "
+                                            "process");
 }
 
 bool call_wait_begin(struct call *c)

@@ -15,10 +15,38 @@ struct call {
     bool pinned;
 };
 
+/* Why there is no database for a handle: the error of call_begin. */
+int call_refused_(uint64_t handle, const struct db *db);
+
+/* The database of a raw handle, as iterators and snapshots keep it; NULL with *rc. REQUIRES: inside a
+ * section, which lends it. */
+static inline struct db *call_find(uint64_t handle, int *rc)
+{
+    struct registry *r = registry_get();
+    struct db *db = r != NULL ? (struct db *)slotmap_get(&r->dbs, handle) : NULL;
+    if (__builtin_expect(db == NULL || db->fork_count != thread_slot_fork_count(), 0)) {
+        *rc = call_refused_(handle, db);
+        return NULL;
+    }
+    return db;
+}
+
 /* LOAM_OK: inside a section, until call_end(). E_INVAL, E_CLOSED, E_MISUSE otherwise. */
-int call_begin(struct call *c, loam_db *handle);
-/* The same for a database named by its raw handle, as iterators and snapshots keep it. */
-int call_begin_raw(struct call *c, uint64_t handle);
+static inline int call_begin_raw(struct call *c, uint64_t handle)
+{
+    int rc = LOAM_OK;
+    epoch_enter();
+    c->pinned = false;
+    c->db = call_find(handle, &rc);
+    if (__builtin_expect(c->db == NULL, 0)) {
+        epoch_exit();
+    }
+    return rc;
+}
+static inline int call_begin(struct call *c, loam_db *handle)
+{
+    return call_begin_raw(c, HANDLE_OF(handle));
+}
 /* Leaves the section with the database pinned; false with the error set when it is being closed. */
 bool call_wait_begin(struct call *c);
 void call_wait_end(struct call *c);

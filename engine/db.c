@@ -181,20 +181,44 @@ int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint)
 
 /* ---- open -------------------------------------------------------------------------------------- */
 
+/* Taking the lock makes a file: a directory without a database must not get one. */
+static int must_exist(struct db *db)
+{
+    char path[FILENAME_CAP];
+    int rc = filename_make(db->dir, FILE_CURRENT, 0, path);
+    if (rc < 0) {
+        return rc;
+    }
+    loam_file *f;
+    int neg = db->vfs->open(db->vfs->ctx, path, LOAM_VFS_READ, &f);
+    if (neg < 0) {
+        return FAIL_IO(neg, 0, 0, "cannot open CURRENT of the database");
+    }
+    db->vfs->close(db->vfs->ctx, f);
+    return LOAM_OK;
+}
+
+static int make_directory(struct db *db)
+{
+    int neg = db->vfs->mkdir(db->vfs->ctx, db->dir);
+    return neg < 0 && status_from_errno(neg) != LOAM_E_EXISTS
+               ? FAIL_IO(neg, 0, 0, "cannot create the database directory")
+               : LOAM_OK;
+}
+
 static int open_directory(struct db *db)
 {
     if (db->readonly) {
         return LOAM_OK;
     }
     const loam_vfs *vfs = db->vfs;
-    if ((db->options.user.flags & LOAM_OPEN_MUST_EXIST) == 0) {
-        int neg = vfs->mkdir(vfs->ctx, db->dir);
-        if (neg < 0 && status_from_errno(neg) != LOAM_E_EXISTS) {
-            return FAIL_IO(neg, 0, 0, "cannot create the database directory");
-        }
+    bool exists = (db->options.user.flags & LOAM_OPEN_MUST_EXIST) != 0;
+    int rc = exists ? must_exist(db) : make_directory(db);
+    if (rc < 0) {
+        return rc;
     }
     char path[FILENAME_CAP];
-    int rc = filename_make(db->dir, FILE_LOCK, 0, path);
+    rc = filename_make(db->dir, FILE_LOCK, 0, path);
     if (rc < 0) {
         return rc;
     }

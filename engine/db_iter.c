@@ -12,6 +12,7 @@
 #define IDLE_ITERS_MAX 64u        /* kept for reuse */
 #define IDLE_SOURCES_MAX 64u      /* an iterator with more is freed instead */
 #define IDLE_BUFFER_MAX (64u * 1024)
+#define NEXTS_AT_ONCE 256u       /* moves between two visits to the counters */
 #define SKIPS_BEFORE_SEEK 16u /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -92,6 +93,8 @@ void db_iter_close(struct db *db, struct db_iter *it)
     bool kept = false;
     if (db != NULL) {
         snapshot_drop(&db->snapshots, &it->held);
+        stats_add(&db->stats, STAT_NEXTS, it->nexts);
+        it->nexts = 0;
         keyspace_put(it->space);
         it->space = NULL;
         it->on_entry = false;
@@ -458,6 +461,14 @@ int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key)
     return find_backward(it);
 }
 
+static inline void count_next(struct db *db, struct db_iter *it)
+{
+    if (++it->nexts == NEXTS_AT_ONCE) {
+        stats_add(&db->stats, STAT_NEXTS, it->nexts);
+        it->nexts = 0;
+    }
+}
+
 int db_iter_next(struct db *db, struct db_iter *it)
 {
     if (!it->on_entry) {
@@ -468,7 +479,7 @@ int db_iter_next(struct db *db, struct db_iter *it)
     if (rc < 0) {
         return fail(it, rc);
     }
-    stats_add(&db->stats, STAT_NEXTS, 1);
+    count_next(db, it);
     it->on_entry = false;
     if (fresh || !it->forward) {
         merge_seek(&it->merge, buf_slice(&it->key), 0);
@@ -489,7 +500,7 @@ int db_iter_prev(struct db *db, struct db_iter *it)
     if (rc < 0) {
         return fail(it, rc);
     }
-    stats_add(&db->stats, STAT_NEXTS, 1);
+    count_next(db, it);
     it->on_entry = false;
     if (fresh || it->forward) {
         merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);

@@ -38,6 +38,7 @@ struct db_iter {
     struct held_seq held;
     uint64_t seq;
     /* position */
+    uint32_t nexts; /* not yet added to the statistics */
     _Atomic uint32_t busy; /* 1 while a thread is inside: two are a misuse */
     bool on_entry;
     bool forward;

@@ -43,6 +43,14 @@ static void sift_down(struct merge_iter *m, uint32_t i)
     m->heap[i] = s;
 }
 
+/* The top is settled: notes who would be next. */
+static void find_second(struct merge_iter *m)
+{
+    m->second = m->heap_count < 2 ? 0
+                : m->heap_count > 2 && before(m, m->heap[2], m->heap[1]) ? 2
+                                                                        : 1;
+}
+
 /* Takes the sources as they were just placed. */
 static void rebuild(struct merge_iter *m, bool forward)
 {
@@ -61,6 +69,7 @@ static void rebuild(struct merge_iter *m, bool forward)
     for (uint32_t i = m->heap_count / 2; i-- > 0;) {
         sift_down(m, i);
     }
+    find_second(m);
 }
 
 void merge_first(struct merge_iter *m)
@@ -96,22 +105,23 @@ void merge_seek_before(struct merge_iter *m, loam_slice key, uint64_t tag)
 }
 
 /* The top source has moved. */
-static void settle_top(struct merge_iter *m)
+static inline void settle_top(struct merge_iter *m)
 {
     struct source *top = m->heap[0];
-    if (!top->valid) {
-        if (top->rc < 0) {
-            m->rc = top->rc;
-            return;
+    if (top->valid) {
+        if (m->second == 0 || before(m, top, m->heap[m->second])) {
+            return; /* the common case: one comparison */
         }
+    } else if (top->rc < 0) {
+        m->rc = top->rc;
+        return;
+    } else {
         m->heap[0] = m->heap[--m->heap_count];
-        if (m->heap_count == 0) {
-            return;
-        }
     }
     if (m->heap_count > 1) {
         sift_down(m, 0);
     }
+    find_second(m);
 }
 
 void merge_next(struct merge_iter *m)

@@ -15,6 +15,7 @@ struct merge_iter {
     struct source **heap;
     uint32_t count;      /* of all */
     uint32_t heap_count; /* of those that are valid */
+    uint32_t second;     /* place of the runner-up in the heap; 0: there is none */
     bool forward;
     int rc; /* the first source's error, or LOAM_OK */
 };

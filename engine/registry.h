@@ -30,8 +30,17 @@ struct registry {
     struct slotmap memtables; /* struct memtable; the name of each write buffer */
 };
 
+extern struct registry registry_;
+extern _Atomic bool registry_ready_;
+struct registry *registry_start_(void);
+
 /* The one instance, made at first use and kept for the life of the process. NULL: no memory. */
-struct registry *registry_get(void);
+static inline struct registry *registry_get(void)
+{
+    /* acquire: pairs with the release at its start; the maps are initialised. */
+    return __builtin_expect(atom_load(&registry_ready_, acquire), 1) ? &registry_
+                                                                     : registry_start_();
+}
 
 _Static_assert(sizeof(void *) == sizeof(uint64_t), "handles travel in 64-bit pointers");
 #define HANDLE_OF(p) ((uint64_t)(uintptr_t)(p))
