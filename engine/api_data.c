@@ -387,13 +387,9 @@ uint64_t loam_durable_seq(loam_db *handle)
 int loam_wait_durable(loam_db *handle, uint64_t seq, uint64_t timeout_us)
 {
     struct call c;
-    int rc = call_begin(&c, handle);
+    int rc = call_begin_waiting(&c, handle);
     if (rc < 0) {
         return rc;
-    }
-    if (!call_wait_begin(&c)) {
-        call_end(&c);
-        return LOAM_E_CLOSED;
     }
     struct db *db = c.db;
     uint64_t start = clock_micros();

@@ -7,6 +7,7 @@
 #include "engine/background.h"
 #include "engine/call.h"
 #include "engine/handles.h"
+#include "engine/keyspace_order.h"
 #include "engine/lifecycle.h"
 #include "engine/loam.h"
 
@@ -117,13 +118,9 @@ static loam_slice name_slice(const char *name)
 /* A call that may do I/O for long: pinned, outside of the section, one at a time. */
 static int control_begin(struct call *c, loam_db *handle)
 {
-    int rc = call_begin(c, handle);
+    int rc = call_begin_waiting(c, handle);
     if (rc < 0) {
         return rc;
-    }
-    if (!call_wait_begin(c)) {
-        call_end(c);
-        return LOAM_E_CLOSED;
     }
     mutex_lock(&c->db->control_mu);
     return LOAM_OK;
@@ -138,23 +135,6 @@ static void control_end(struct call *c)
 static int writable(const struct db *db)
 {
     return db->readonly ? FAIL(LOAM_E_READONLY, "the database was opened read-only") : LOAM_OK;
-}
-
-static int apply_edit(struct db *db, struct version_edit *e)
-{
-    struct view *fresh = view_alloc(&db->alloc);
-    if (fresh == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory for a view");
-    }
-    int rc = version_set_apply(&db->versions, e);
-    if (rc < 0) {
-        view_discard(fresh);
-        return rc;
-    }
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, fresh);
-    mutex_unlock(&db->mu);
-    return LOAM_OK;
 }
 
 static int create_keyspace(struct db *db, const char *name, const loam_ks_options *o)
@@ -179,7 +159,7 @@ static int create_keyspace(struct db *db, const char *name, const loam_ks_option
     };
     rc = version_edit_create_ks(&e, &desc);
     if (rc == LOAM_OK) {
-        rc = apply_edit(db, &e);
+        rc = db_apply_edit(db, &e);
     }
     version_edit_free(&e);
     return rc;
@@ -199,7 +179,8 @@ static int find_or_create(struct db *db, const char *name, const loam_ks_options
             return FAIL(LOAM_E_INTERNAL, "a keyspace that was just created is not there");
         }
     }
-    return version_set_order_ks(&db->versions, (*space)->id, o->comparator);
+    int rc = keyspace_order_prepare(db, *space, o->comparator);
+    return rc < 0 ? rc : version_set_order_ks(&db->versions, (*space)->id, o->comparator);
 }
 
 static int make_ks_handle(struct db *db, struct keyspace *space, loam_ks **out)
@@ -301,7 +282,7 @@ int loam_ks_drop(loam_db *handle, const char *name)
     rc = writable(c.db);
     if (rc == LOAM_OK && (rc = named_id(c.db, name, &id)) == LOAM_OK &&
         (rc = version_edit_drop_ks(&e, id)) == LOAM_OK) {
-        rc = apply_edit(c.db, &e);
+        rc = db_apply_edit(c.db, &e);
     }
     version_edit_free(&e);
     control_end(&c);
@@ -326,7 +307,7 @@ int loam_ks_rename(loam_db *handle, const char *from, const char *to)
             rc = FAIL(LOAM_E_EXISTS, "there is a keyspace of the new name already");
             keyspace_put(taken);
         } else if ((rc = version_edit_rename_ks(&e, id, name_slice(to))) == LOAM_OK) {
-            rc = apply_edit(c.db, &e);
+            rc = db_apply_edit(c.db, &e);
         }
     }
     version_edit_free(&e);
@@ -462,13 +443,9 @@ int loam_compact(loam_db *handle, loam_ks *ks, loam_slice lo, loam_slice hi, uin
 int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
 {
     struct call c;
-    int rc = call_begin(&c, handle);
+    int rc = call_begin_waiting(&c, handle);
     if (rc < 0) {
         return rc;
-    }
-    if (!call_wait_begin(&c)) {
-        call_end(&c);
-        return LOAM_E_CLOSED;
     }
     struct db *db = c.db;
     uint64_t deadline = deadline_after(timeout_us);
@@ -493,13 +470,9 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
 int loam_pause(loam_db *handle, int on)
 {
     struct call c;
-    int rc = call_begin(&c, handle);
+    int rc = call_begin_waiting(&c, handle);
     if (rc < 0) {
         return rc;
-    }
-    if (!call_wait_begin(&c)) {
-        call_end(&c);
-        return LOAM_E_CLOSED;
     }
     struct db *db = c.db;
     mutex_lock(&db->mu);

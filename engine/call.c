@@ -35,6 +35,16 @@ bool call_wait_begin(struct call *c)
     return true;
 }
 
+int call_begin_waiting(struct call *c, loam_db *handle)
+{
+    int rc = call_begin(c, handle);
+    if (rc == LOAM_OK && !call_wait_begin(c)) {
+        call_end(c);
+        rc = LOAM_E_CLOSED;
+    }
+    return rc;
+}
+
 void call_wait_end(struct call *c)
 {
     assert(c->pinned);

@@ -47,6 +47,8 @@ static inline int call_begin(struct call *c, loam_db *handle)
 {
     return call_begin_raw(c, HANDLE_OF(handle));
 }
+/* For a call that waits from the start: pinned, outside of a section. */
+int call_begin_waiting(struct call *c, loam_db *handle);
 /* Leaves the section with the database pinned; false with the error set when it is being closed. */
 bool call_wait_begin(struct call *c);
 void call_wait_end(struct call *c);

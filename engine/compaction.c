@@ -204,24 +204,6 @@ static int run_parts(struct compaction_job *job)
     return rc;
 }
 
-/* Applies an edit and shows the result. */
-static int apply(struct db *db, struct version_edit *edit)
-{
-    struct view *fresh = view_alloc(&db->alloc);
-    if (fresh == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory for a view");
-    }
-    int rc = version_set_apply(&db->versions, edit);
-    if (rc < 0) {
-        view_discard(fresh);
-        return rc;
-    }
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, fresh);
-    mutex_unlock(&db->mu);
-    return LOAM_OK;
-}
-
 static int install(struct compaction_job *job)
 {
     struct db *db = job->db;
@@ -236,7 +218,7 @@ static int install(struct compaction_job *job)
         rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
     }
     if (rc == LOAM_OK) {
-        rc = apply(db, &edit);
+        rc = db_apply_edit(db, &edit);
         for (uint32_t i = 0; i < job->part_count; i++) {
             if (rc == LOAM_OK) {
                 table_output_installed(&job->parts[i].out);
@@ -304,7 +286,7 @@ static int move(struct db *db, const struct compaction *c)
     version_edit_init(&edit, &db->alloc);
     int rc = compaction_move_edit(c, &edit);
     if (rc == LOAM_OK) {
-        rc = apply(db, &edit);
+        rc = db_apply_edit(db, &edit);
     }
     version_edit_free(&edit);
     if (rc == LOAM_OK) {

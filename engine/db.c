@@ -90,6 +90,23 @@ void db_publish_view_locked(struct db *db, struct view *fresh)
     view_retire(old);
 }
 
+int db_apply_edit(struct db *db, struct version_edit *edit)
+{
+    struct view *fresh = view_alloc(&db->alloc); /* first: what is applied must be shown */
+    if (fresh == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a view");
+    }
+    int rc = version_set_apply(&db->versions, edit);
+    if (rc < 0) {
+        view_discard(fresh);
+        return rc;
+    }
+    mutex_lock(&db->mu);
+    db_publish_view_locked(db, fresh);
+    mutex_unlock(&db->mu);
+    return LOAM_OK;
+}
+
 int db_new_memtable(struct db *db, struct memtable **m)
 {
     const struct limits *l = &db->options.limits;

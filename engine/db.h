@@ -104,6 +104,8 @@ struct db {
 
 /* Publishes the memtables and the current version through `fresh`, which it takes over. */
 void db_publish_view_locked(struct db *db, struct view *fresh);
+/* Makes an edit durable and shows the result. Errors as version_set_apply(). */
+int db_apply_edit(struct db *db, struct version_edit *edit);
 /* Seals the memtable of `generation` and makes the next one active; the log gets room for a record of
  * payload_hint bytes. LOAM_OK also when another thread has done it; LOAM_STOPPED: no room for another
  * memtable before a flush. REQUIRES: not inside an epoch section. */

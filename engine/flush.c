@@ -58,7 +58,9 @@ static int write_space(struct flush *f, struct table_output *o)
         f->all[i] = &f->source[i];
     }
     struct version *v = version_set_ref_current(&db->versions);
-    bool bottom = version_ks(v, o->space->id) == NULL; /* nothing on disk to hide */
+    /* Nothing on disk to hide; and none of these entries hides another whose bytes differ, as it may
+     * when the order is not known yet (see keyspace_order.h). acquire: as in keyspace_order_find(). */
+    bool bottom = version_ks(v, o->space->id) == NULL && atom_load(&o->space->ordered, acquire);
     version_unref(v);
     struct merge_iter m;
     struct version_filter filter;
@@ -127,9 +129,8 @@ static int install(struct flush *f, bool last)
     }
     if (rc == LOAM_OK) {
         if (last) { /* the two go together: the log begins behind the last number in tables */
-            if (db->logging) {
-                version_edit_set_log_number(&edit, next_log(f));
-            }
+            /* Without a log, too: what was replayed at open must not be replayed over these tables. */
+            version_edit_set_log_number(&edit, next_log(f));
             version_edit_set_last_seq(&edit, f->boundary - 1);
         }
         rc = version_set_apply(&db->versions, &edit);
@@ -157,6 +158,14 @@ static void close_outputs(struct flush *f)
     f->out_count = 0;
 }
 
+/* Some of the keyspaces go before the others: until the last edit gives up the log, a crash must find
+ * there whatever these tables hold, and the rest of their batches. */
+static int install_some(struct flush *f)
+{
+    int rc = wal_sync(&f->db->wal, f->boundary);
+    return rc < 0 ? rc : install(f, false);
+}
+
 static int write_all(struct flush *f)
 {
     struct db *db = f->db;
@@ -166,7 +175,7 @@ static int write_all(struct flush *f)
         struct keyspace *space = keyspace_get(&db->versions.keyspaces, id);
         if (space != NULL) { /* NULL: dropped meanwhile, and its entries with it */
             if (f->out_count == SPACES_AT_ONCE) {
-                rc = install(f, false);
+                rc = install_some(f);
                 close_outputs(f);
                 if (rc < 0) {
                     keyspace_put(space);

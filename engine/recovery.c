@@ -212,6 +212,9 @@ static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint
         wal_reader_expect(r, p->end);
     } else if (!p->based && base <= p->end && p->numbers[i] == p->first_needed) {
         p->end = base; /* its first records are in tables already */
+    } else if (!p->based && base > p->end && p->numbers[0] != p->first_needed) {
+        return FAIL_CORRUPT(p->first_needed, 0, "log segment %llu is missing",
+                            (unsigned long long)p->first_needed);
     } else if (base != p->end) {
         return cut_at(p, i);
     }
@@ -227,6 +230,9 @@ static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint
     if (rc < 0) {
         return rc;
     }
+    struct wal_reader_end end; /* behind the last record, which may be a void one */
+    wal_reader_end(r, &end);
+    p->end = end.empty ? p->end : end.end;
     p->used = i + 1;
     rc = wal_reader_check(r, sealed_end);
     return rc == WAL_TORN ? LOAM_OK : rc;
@@ -257,6 +263,13 @@ static int replay_all(struct replay *p)
     if (!met && !p->cut) {
         return FAIL_CORRUPT(sealed_number, 0, "log segment %llu of the clean close is missing",
                             (unsigned long long)sealed_number);
+    }
+    /* What tables hold from a live segment was durable there before they were installed. */
+    uint64_t last = version_set_last_seq(&db->versions);
+    if (p->end <= last) {
+        return FAIL_CORRUPT(p->first_needed, 0,
+                            "the log ends at position %llu, but tables hold up to %llu",
+                            (unsigned long long)p->end, (unsigned long long)last);
     }
     return LOAM_OK;
 }
@@ -352,6 +365,8 @@ static uint64_t newest_number(const struct replay *p)
 static int start_log(struct db *db, struct replay *p)
 {
     uint64_t first = version_set_new_file(&db->versions);
+    uint64_t live = version_set_log_number(&db->versions); /* logs number their files themselves */
+    first = first < live ? live : first;
     if (first <= newest_number(p)) {
         first = newest_number(p) + 1;
     }
@@ -383,6 +398,7 @@ static int adopt_memtables(struct db *db, struct replay *p)
 {
     int rc = LOAM_OK;
     if (p->m == NULL) {
+        p->first_log = 0; /* nothing of the old log is in it */
         rc = db_new_memtable(db, &p->m);
     }
     if (rc == LOAM_OK) {

@@ -238,7 +238,7 @@ int write_sync(struct call *c, uint64_t position)
         return LOAM_OK;
     }
     if (!call_wait_begin(c)) {
-        return LOAM_E_CLOSED;
+        return status_add_flags(LOAM_E_CLOSED, LOAM_ERR_UNKNOWN); /* close may yet sync it */
     }
     uint64_t start = clock_nanos();
     int rc = wal_sync(&db->wal, position);

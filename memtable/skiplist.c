@@ -670,8 +670,8 @@ static void read_ahead(struct skiplist_cursor *c)
     uint32_t kept = c->lanes != 0 ? c->lanes - 1 : 0; /* the nearest stretch is entered now */
     for (uint32_t i = 0; i < kept; i++) {
         const struct skiplist_node *n = c->lane[i + 1];
-        /* relaxed: only an address to fetch. */
-        const char *v = (const char *)version_at(s, atom_load(&n->versions, relaxed));
+        /* acquire: pairs with the release that linked the version; its block is in the arena's table. */
+        const char *v = (const char *)version_at(s, atom_load(&n->versions, acquire));
         __builtin_prefetch(v);
         __builtin_prefetch(v + CACHE_LINE);
         uint32_t next = node_next(n, 0);

@@ -376,7 +376,7 @@ static void step(struct wal_reader *r, const struct wal_record_header *h)
 int wal_reader_peek(struct wal_reader *r, uint64_t *base)
 {
     assert(r->next == WAL_HEADER_PAGE);
-    struct wal_record_header h;
+    struct wal_record_header h = {0};
     int rc = look_next(r, &h);
     if (rc == LOAM_OK) {
         *base = h.position;
@@ -408,7 +408,7 @@ int wal_read_next(struct wal_reader *r, struct wal_record *record)
 {
     drop_big(r);
     for (;;) {
-        struct wal_record_header h;
+        struct wal_record_header h = {0};
         int rc = look_next(r, &h);
         if (rc != LOAM_OK) {
             return rc;
@@ -444,7 +444,7 @@ void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end)
 static int read_to_the_end(struct wal_reader *r)
 {
     drop_big(r);
-    struct wal_record_header h;
+    struct wal_record_header h = {0};
     int rc;
     while ((rc = look_next(r, &h)) == LOAM_OK) {
         step(r, &h);
@@ -496,7 +496,7 @@ int wal_reader_scan(struct wal_reader *r)
     /* The end itself is no record, unless the limit made it the end: that one was given up. */
     uint64_t off = r->next;
     while (left_at(r, off) >= WAL_RECORD_HEADER) {
-        struct wal_record_header h;
+        struct wal_record_header h = {0};
         enum found found;
         uint64_t spent;
         rc = next_candidate(r, &off);

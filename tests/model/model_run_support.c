@@ -137,8 +137,12 @@ static void print_row(const struct run *r, uint32_t ks, uint32_t row)
                 (int)(r)->disk_kind, (r)->options.durability, (r)->options.memory_budget,          \
                 (r)->m.now, (r)->durable, loam_last_error()->message);                             \
         print_trace(r);                                                                            \
-        fprintf(stderr, "  replay: loam-model --episode=%" PRIu64 " --ops=%" PRIu64 "\n",          \
-                (r)->o->seed, (r)->o->ops);                                                        \
+        fprintf(stderr,                                                                            \
+                "  replay: loam-model --episode=%" PRIu64 " --ops=%" PRIu64                        \
+                " --disk=%d --durability=%u%s%s\n",                                                \
+                (r)->o->seed, (r)->o->ops, (int)(r)->o->disk, (r)->o->durability,                  \
+                (r)->o->no_crash ? " --no-crash" : "",                                             \
+                (r)->o->byte_order ? " --byte-order" : "");                                        \
         fflush(stderr);                                                                            \
         abort();                                                                                   \
     } while (0)
@@ -1029,6 +1033,22 @@ static int close_db(struct run *r)
     return rc;
 }
 
+/* False: a keyspace with a comparator has entries that were never put in its order, and only a
+ * writer can do that. */
+static bool open_read_only(struct run *r)
+{
+    for (uint32_t ks = 1; ks < MODEL_KS_MAX; ks++) {
+        const struct model_ks *k = &r->m.ks[ks];
+        loam_ks_options o = ks_options(r, k->order);
+        int rc = k->live ? loam_ks_open(r->db, k->name, &o, &r->ks[ks]) : LOAM_OK;
+        if (rc == LOAM_E_READONLY && k->order != MODEL_BYTES) {
+            return false;
+        }
+        fine(r, rc);
+    }
+    return true;
+}
+
 static void do_reopen(struct run *r)
 {
     r->what = "close";
@@ -1040,12 +1060,9 @@ static void do_reopen(struct run *r)
         fine(r, open_db(r));
         r->what = "open read-only";
         fine(r, loam_ks_open(r->db, "default", &r->default_ks, &r->ks[0]));
-        for (uint32_t ks = 1; ks < MODEL_KS_MAX; ks++) {
-            if (r->m.ks[ks].live) {
-                open_ks(r, ks);
-            }
+        if (open_read_only(r)) {
+            check_all(r);
         }
-        check_all(r);
         fine(r, close_db(r));
         r->options.flags &= ~LOAM_OPEN_READONLY;
         r->what = "reopen";
@@ -1115,6 +1132,11 @@ static void find_prefix(struct run *r)
     uint64_t hint = model_commit_of_seq(&r->m, largest_seq(r));
     uint64_t from = hint > r->durable ? hint : r->durable;
     uint64_t p = from;
+    /* The last one first: a batch written twice makes two commits of one state, and of a write whose
+     * outcome was unknown the oracle has no numbers to compare. */
+    if (r->maybe && equals(r, to)) {
+        p = to;
+    }
     while (p <= to && !equals(r, p)) {
         p++;
     }

@@ -1,0 +1,79 @@
+/* load_support.h - What stress tests of the engine share: disks, self-describing values, a janitor
+ * that forces flushes and merges, and a watchdog.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_TESTS_ENGINE_LOAD_SUPPORT_H_
+#define LOAM_TESTS_ENGINE_LOAD_SUPPORT_H_
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "engine/loam.h"
+#include "tests/engine/db_support.h"
+#include "tests/support/history.h"
+#include "tests/support/stress.h"
+
+#define LOAD_VALUE_MAX 1024u /* bytes */
+
+/* A directory for one database, in memory or in $TMPDIR. */
+struct load_disk {
+    loam_vfs *memory; /* NULL: the operating system's */
+    char dir[512];
+};
+void load_disk_init(struct load_disk *d, bool memory);
+/* The database is closed and removed with its directory. */
+void load_disk_free(struct load_disk *d);
+loam_db *load_open(const struct load_disk *d, const loam_options *more);
+
+/* "k" and the number in eight digits; key numbers and key bytes have one order. */
+struct load_key {
+    char bytes[12];
+};
+struct load_key load_key_of(uint64_t number);
+static inline loam_slice load_key_slice(const struct load_key *k)
+{
+    return loam_bytes(k->bytes, 9);
+}
+uint64_t load_key_number(loam_slice key);
+/* A value that tells its number in its first 8 bytes; length and all other bytes follow from it. */
+size_t load_value_make(uint64_t id, uint8_t out[LOAD_VALUE_MAX]);
+/* The number of a value; aborts when any byte is not what it must be. */
+uint64_t load_value_id(loam_slice value);
+
+/* Flushes, merges, pauses and asks for numbers every few milliseconds, in a thread of its own. */
+struct janitor {
+    loam_db *db;
+    uint64_t seed;
+    uint32_t micros; /* between two jobs */
+    _Atomic bool stop;
+    uint64_t jobs;
+    pthread_t thread;
+};
+void janitor_start(struct janitor *j, loam_db *db, uint32_t micros, uint64_t seed);
+void janitor_stop(struct janitor *j);
+
+/* Aborts when a member has not moved for too long: 5 s, 30 s under sanitizers. */
+#define WATCH_MAX 64u
+struct watchdog {
+    struct {
+        _Alignas(64) _Atomic uint64_t beats; /* 0: not on watch */
+    } member[WATCH_MAX];
+    const char *what;
+    _Atomic bool stop;
+    pthread_t thread;
+};
+void watchdog_start(struct watchdog *w, const char *what);
+void watchdog_stop(struct watchdog *w);
+/* On watch from the first beat to the rest. */
+static inline void watchdog_beat(struct watchdog *w, unsigned i)
+{
+    /* relaxed: it must not order the threads it watches. */
+    atomic_fetch_add_explicit(&w->member[i].beats, 1, memory_order_relaxed);
+}
+static inline void watchdog_rest(struct watchdog *w, unsigned i)
+{
+    atomic_store_explicit(&w->member[i].beats, 0, memory_order_relaxed); /* relaxed: as above */
+}
+
+#endif
