@@ -75,7 +75,7 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
             struct skiplist_node *n = node_at(s, ref);
             if (level != 0) {
                 /* Where the search goes on if n is behind the target. */
-                __builtin_prefetch(node_at(s, atom_load(node_link(x, level - 1), relaxed)));
+                __builtin_prefetch(node_at(s, node_next(x, level - 1)));
             }
             int c = compare(s, n, t);
             if (c == 0) {
