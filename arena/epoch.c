@@ -64,6 +64,11 @@ static void at_fork_child(void)
         }
     }
     mutex_init(&reclaim_mutex, RANK_RECLAIM);
+    /* Another thread may have been in the midst of the queue. What was retired is the parent's; this
+     * copy of it is given up. */
+    atom_store(&incoming, NULL, relaxed);
+    waiting = NULL;
+    waiting_tail = &waiting;
 #if !LOAM_TSAN
     if (epoch_asymmetric_) {
         syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);

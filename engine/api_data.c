@@ -401,6 +401,11 @@ int loam_wait_durable(loam_db *handle, uint64_t seq, uint64_t timeout_us)
         }
         uint64_t left = timeout_us - spent;
         thread_sleep_micros(left < 500 ? left : 500);
+        call_wait_end(&c); /* a pin kept all the time would make loam_close() wait for the timeout */
+        if (!call_wait_begin(&c)) {
+            rc = LOAM_E_CLOSED;
+            break;
+        }
         mutex_lock(&db->mu);
         if (db->error.code != LOAM_OK || atom_load(&db->stopping, relaxed)) {
             rc = db->error.code != LOAM_OK ? status_raise(&db->error) : LOAM_STOPPED;

@@ -179,8 +179,7 @@ static int find_or_create(struct db *db, const char *name, const loam_ks_options
             return FAIL(LOAM_E_INTERNAL, "a keyspace that was just created is not there");
         }
     }
-    int rc = keyspace_order_prepare(db, *space, o->comparator);
-    return rc < 0 ? rc : version_set_order_ks(&db->versions, (*space)->id, o->comparator);
+    return keyspace_order_give(db, *space, o->comparator);
 }
 
 static int make_ks_handle(struct db *db, struct keyspace *space, loam_ks **out)

@@ -145,6 +145,9 @@ static int pick_locked(struct db *db, struct compaction **c)
         atom_load(&db->stopping, relaxed)) {
         return LOAM_NOTFOUND;
     }
+    if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) != 0) {
+        return LOAM_NOTFOUND; /* a merge tried again for ever heals nothing and wears out the disk */
+    }
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
     int rc = compaction_pick(&db->picker, v, oldest, c);

@@ -90,10 +90,25 @@ void db_publish_view_locked(struct db *db, struct view *fresh)
     view_retire(old);
 }
 
+/* Callers count on the new files being taken off their hands, as version_set_apply() does. */
+static void disown_added(struct db *db, const struct version_edit *edit)
+{
+    for (uint32_t i = 0; i < edit->added_count; i++) {
+        bool moved = false;
+        for (uint32_t k = 0; k < edit->removed_count; k++) {
+            moved = moved || edit->removed[k].number == edit->added[i].number;
+        }
+        if (!moved) {
+            obsolete_files_add(&db->obsolete, FILE_TABLE, edit->added[i].number);
+        }
+    }
+}
+
 int db_apply_edit(struct db *db, struct version_edit *edit)
 {
     struct view *fresh = view_alloc(&db->alloc); /* first: what is applied must be shown */
     if (fresh == NULL) {
+        disown_added(db, edit);
         return FAIL(LOAM_E_NOMEM, "no memory for a view");
     }
     int rc = version_set_apply(&db->versions, edit);

@@ -58,6 +58,14 @@ static int sort_table(struct db *db, struct sst_reader *r, uint32_t ks, struct m
     return rc;
 }
 
+/* Makes the version set's present version the one that readers see. */
+static void show(struct db *db, struct view *fresh)
+{
+    mutex_lock(&db->mu);
+    db_publish_view_locked(db, fresh);
+    mutex_unlock(&db->mu);
+}
+
 static int apply(struct db *db, struct version_edit *edit)
 {
     struct view *fresh = view_alloc(&db->alloc);
@@ -69,9 +77,7 @@ static int apply(struct db *db, struct version_edit *edit)
         view_discard(fresh);
         return rc;
     }
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, fresh);
-    mutex_unlock(&db->mu);
+    show(db, fresh);
     return LOAM_OK;
 }
 
@@ -190,13 +196,8 @@ static int rewrite_tables(struct db *db, struct keyspace *space, const loam_comp
     return rc;
 }
 
-int keyspace_order_prepare(struct db *db, struct keyspace *space, const loam_comparator *cmp)
+static int put_in_order(struct db *db, struct keyspace *space, const loam_comparator *cmp)
 {
-    /* acquire: as in keyspace_order_find(). */
-    if (cmp == NULL || atom_load(&space->ordered, acquire) ||
-        strcmp(space->comparator, cmp->name) != 0) {
-        return LOAM_OK; /* a wrong name is reported by version_set_order_ks() */
-    }
     if (in_memory(db, space->id)) {
         int rc = db->readonly ? cannot_write() : lifecycle_flush(db);
         if (rc < 0) {
@@ -204,4 +205,28 @@ int keyspace_order_prepare(struct db *db, struct keyspace *space, const loam_com
         }
     }
     return rewrite_tables(db, space, cmp);
+}
+
+int keyspace_order_give(struct db *db, struct keyspace *space, const loam_comparator *cmp)
+{
+    /* acquire: as in keyspace_order_find(). A wrong name is reported by version_set_order_ks(). */
+    if (cmp == NULL || atom_load(&space->ordered, acquire) ||
+        strcmp(space->comparator, cmp->name) != 0) {
+        return version_set_order_ks(&db->versions, space->id, cmp);
+    }
+    int rc = put_in_order(db, space, cmp);
+    if (rc < 0) {
+        return rc;
+    }
+    struct view *fresh = view_alloc(&db->alloc);
+    if (fresh == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a view");
+    }
+    rc = version_set_order_ks(&db->versions, space->id, cmp);
+    if (rc < 0) {
+        view_discard(fresh);
+        return rc;
+    }
+    show(db, fresh); /* the tables of each level stand in another order now */
+    return LOAM_OK;
 }

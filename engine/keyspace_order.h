@@ -11,10 +11,11 @@
 
 #include "engine/db.h"
 
-/* Flushes the keyspace's entries from memory and writes its tables that are in byte order anew in the
- * order of cmp; nothing to do when its order is known. To be followed by version_set_order_ks().
+/* Sets the order of a keyspace, for good. Before that, entries in byte order are flushed from memory
+ * and their tables written anew; nothing of it when the order is known already.
  * Threads: the holder of control_mu, outside of a section.
- * Returns: LOAM_OK, an error of a flush or merge, or E_READONLY: a read-only database cannot. */
-int keyspace_order_prepare(struct db *db, struct keyspace *space, const loam_comparator *cmp);
+ * Returns: LOAM_OK, E_FORMAT (another comparator), an error of a flush or merge, or E_READONLY:
+ * there are such entries, and a read-only database cannot write them. */
+int keyspace_order_give(struct db *db, struct keyspace *space, const loam_comparator *cmp);
 
 #endif

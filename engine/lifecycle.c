@@ -77,15 +77,33 @@ int lifecycle_flush(struct db *db)
 }
 
 /* A failed sync: the log behind it is not to be trusted, so everything in it goes to tables. */
-static int renew_log(struct db *db)
+static int renew_log(struct db *db, uint32_t generation)
 {
-    uint32_t generation = wal_generation(&db->wal);
     int rc = seal_and_wait(db, generation);
     if (rc < 0) {
         return rc;
     }
-    rc = wait_flushed(db, generation + 1);
-    return rc < 0 ? rc : wal_clear_poison(&db->wal);
+    return wait_flushed(db, generation + 1);
+}
+
+/* Clearing takes all of the log before its current segment for durable elsewhere. Writers that were
+ * let in before the error may have filled another segment meanwhile: then that must go, too. */
+static int clear_log(struct db *db)
+{
+    for (;;) {
+        uint32_t generation = wal_generation(&db->wal);
+        int rc = renew_log(db, generation);
+        if (rc < 0) {
+            return rc;
+        }
+        mutex_lock(&db->seal_mu); /* nobody switches now */
+        bool current = wal_generation(&db->wal) == generation + 1;
+        rc = current ? wal_clear_poison(&db->wal) : LOAM_OK;
+        mutex_unlock(&db->seal_mu);
+        if (current) {
+            return rc;
+        }
+    }
 }
 
 int lifecycle_resume(struct db *db)
@@ -101,18 +119,22 @@ int lifecycle_resume(struct db *db)
     }
     int rc = version_set_resume(&db->versions);
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
-        rc = renew_log(db);
+        rc = clear_log(db);
     }
     if (rc < 0) {
         db_refuse_writes(db, rc);
         return rc;
     }
     mutex_lock(&db->mu);
-    write_controller_refuse(&db->control, false);
-    stats_add(&db->stats, STAT_RESUMES, 1);
-    background_kick_locked(db);
+    if (db->error.code != LOAM_OK) {
+        rc = status_raise(&db->error); /* a new one came meanwhile */
+    } else {
+        write_controller_refuse(&db->control, false);
+        stats_add(&db->stats, STAT_RESUMES, 1);
+        background_kick_locked(db);
+    }
     mutex_unlock(&db->mu);
-    return LOAM_OK;
+    return rc;
 }
 
 /* ---- destroy ----------------------------------------------------------------------------------- */

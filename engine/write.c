@@ -17,9 +17,12 @@ static int refused(struct db *db)
 {
     mutex_lock(&db->mu);
     loam_error e = db->error;
+    bool refusing = (write_controller_state(&db->control) & WRITES_REFUSED) != 0;
     mutex_unlock(&db->mu);
     if (e.code == LOAM_OK) {
-        return LOAM_OK;
+        /* Nothing is acknowledged on top of what a resume is still putting right. */
+        return refusing ? FAIL(LOAM_E_READONLY, "writes are refused until loam_resume() ends")
+                        : LOAM_OK;
     }
     status_raise(&e);
     return e.code;

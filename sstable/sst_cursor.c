@@ -83,7 +83,7 @@ static int load_cached(struct sst_cursor *c, uint32_t i, bool sequential)
     epoch_enter();
     const void *p = block_cache_peek(r->cache, &r->cached->blocks, i, touch, &size);
     if (p != NULL) {
-        rc = sst_check_cached(r, i, p, size);
+        rc = sst_check_cached(r, i, p, size, false);
         if (rc == LOAM_OK) {
             rc = sst_fit(c->alloc, MEM_ITER, &c->copy, &c->copy_cap, size + BEHIND);
         }

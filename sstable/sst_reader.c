@@ -373,9 +373,10 @@ int sst_check_block(const struct sst_reader *r, uint32_t block, const void *data
                        (unsigned long long)r->props.file_number, what);
 }
 
-int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *data, size_t size)
+int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *data, size_t size,
+                     bool verify)
 {
-    if (r->paranoid && !block_sum_matches(data, size, r->file_seed, block)) {
+    if ((r->paranoid || verify) && !block_sum_matches(data, size, r->file_seed, block)) {
         return FAIL_CORRUPT(r->props.file_number, r->index.offsets[block],
                             "block %u of table %llu changed in memory", block,
                             (unsigned long long)r->props.file_number);
@@ -444,12 +445,12 @@ static int get_block(const struct sst_reader *r, uint32_t block, struct sst_get_
         if (p != NULL) {
             s->cache_hits++;
             *data = p;
-            return sst_check_cached(r, block, p, size);
+            return sst_check_cached(r, block, p, size, s->verify);
         }
     }
     s->cache_misses++;
     int rc = sst_read_block(r, block, s, data, &size);
-    if (rc == LOAM_OK) {
+    if (rc == LOAM_OK && !s->no_fill) {
         sst_offer_block(r, block, *data, size, true);
     }
     return rc;
@@ -458,9 +459,6 @@ static int get_block(const struct sst_reader *r, uint32_t block, struct sst_get_
 int sst_get(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint64_t snapshot,
             struct sst_get_scratch *s, struct entry *e)
 {
-    if (!sst_may_contain(r, key_hash)) {
-        return LOAM_NOTFOUND;
-    }
     /* Usually one block; more when the key's versions go on in the next. */
     for (uint32_t i = index_find(&r->index, key); i < r->index.count; i++) {
         const uint8_t *data;

@@ -102,7 +102,7 @@ int sst_open(const struct sst_open_options *o, struct sst_reader **r);
  * allowed. */
 void sst_close(struct sst_reader *r);
 
-/* The newest version of key with seq <= snapshot; a delete is found as ENTRY_DELETE. e->key is the
+/* The newest version of key with seq <= snapshot, without asking the filter; a delete is found as ENTRY_DELETE. e->key is the
  * caller's own key; e->value is lent until the epoch section ends or s is used again.
  * key_hash is hash_key(key). REQUIRES: inside an epoch section.
  * Returns LOAM_OK, LOAM_NOTFOUND, an I/O error, E_CORRUPT, E_FORMAT, or E_NOMEM. */
@@ -140,8 +140,9 @@ static inline struct sst_place sst_place_of(const struct sst_reader *r, uint32_t
 }
 /* Checks an uncompressed block that came from disk. LOAM_OK, E_CORRUPT or E_FORMAT. */
 int sst_check_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size);
-/* For a block found in the cache, when paranoid: LOAM_OK or E_CORRUPT. */
-int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *data, size_t size);
+/* For a block found in the cache, when paranoid or asked to verify: LOAM_OK or E_CORRUPT. */
+int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *data, size_t size,
+                     bool verify);
 /* Reads, verifies and unpacks a block into s; *data is lent until s is used again, with 16 readable
  * bytes behind it. */
 int sst_read_block(const struct sst_reader *r, uint32_t block, struct sst_get_scratch *s,

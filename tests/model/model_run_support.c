@@ -127,6 +127,25 @@ static void print_row(const struct run *r, uint32_t ks, uint32_t row)
     }
 }
 
+/* The shape of each keyspace: files by level. */
+static void print_levels(const struct run *r)
+{
+    for (uint32_t ks = 0; r->db != NULL && ks < MODEL_KS_MAX; ks++) {
+        if (!r->m.ks[ks].live) {
+            continue;
+        }
+        fprintf(stderr, "  ks %u order %d files by level:", ks, (int)r->m.ks[ks].order);
+        for (int level = 0; level < 7; level++) {
+            char name[32];
+            uint64_t files = 0;
+            snprintf(name, sizeof name, "level.%d.files", level);
+            int rc = loam_property(r->db, r->ks[ks], name, &files);
+            fprintf(stderr, rc == LOAM_OK ? " %" PRIu64 : " ?", files);
+        }
+        fputc('\n', stderr);
+    }
+}
+
 #define MISMATCH(r, ...)                                                                           \
     do {                                                                                           \
         fprintf(stderr, "MODEL: seed %" PRIu64 ", op %" PRIu64 " (%s): ", (r)->o->seed, (r)->op,   \
@@ -137,6 +156,7 @@ static void print_row(const struct run *r, uint32_t ks, uint32_t row)
                 (int)(r)->disk_kind, (r)->options.durability, (r)->options.memory_budget,          \
                 (r)->m.now, (r)->durable, loam_last_error()->message);                             \
         print_trace(r);                                                                            \
+        print_levels(r);                                                                           \
         fprintf(stderr,                                                                            \
                 "  replay: loam-model --episode=%" PRIu64 " --ops=%" PRIu64                        \
                 " --disk=%d --durability=%u%s%s\n",                                                \
