@@ -537,6 +537,8 @@ static int lookup_begin(struct call *c, loam_ks *ks, const loam_read_opts *opts,
     /* acquire: pairs with the store in version_set_order_ks(). */
     l->cmp = atom_load(&l->space->cmp, acquire);
     l->scratch = db_scratch(c->db, &l->spare);
+    l->scratch->no_fill = opts != NULL && (opts->flags & LOAM_R_NOFILL) != 0;
+    l->scratch->verify = opts != NULL && (opts->flags & LOAM_R_VERIFY) != 0;
     l->hits = l->scratch->cache_hits;
     l->misses = l->scratch->cache_misses;
     l->stats = stats_stripe_self(&c->db->stats);

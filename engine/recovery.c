@@ -71,6 +71,7 @@ struct replay {
     bool based;          /* a record was met: `end` is exact, not only an upper limit */
     bool cut;            /* segments from `used` on do not follow what was replayed */
     size_t used;         /* segments replayed, whole or in part */
+    bool *holds;         /* by segment: it has records */
     struct memtable *m;  /* receives the entries */
     uint64_t first_log;  /* of m */
     uint32_t generation; /* of the next memtable pushed */
@@ -233,6 +234,7 @@ static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint
     struct wal_reader_end end; /* behind the last record, which may be a void one */
     wal_reader_end(r, &end);
     p->end = end.empty ? p->end : end.end;
+    p->holds[i] = !end.empty;
     p->used = i + 1;
     rc = wal_reader_check(r, sealed_end);
     return rc == WAL_TORN ? LOAM_OK : rc;
@@ -410,12 +412,21 @@ static int adopt_memtables(struct db *db, struct replay *p)
     return rc;
 }
 
+/* The first segment that the memtables came from, or the new one, and where the log begins then.
+ * Segments without records are given up, or each open would leave one more. */
 static int first_edit(struct db *db, const struct replay *p)
 {
     struct version_edit e;
     version_edit_init(&e, &db->alloc);
-    if (p->used == 0) {
+    size_t first = 0;
+    while (first < p->used && !p->holds[first]) {
+        first++;
+    }
+    if (first < p->used) {
+        version_edit_set_log_number(&e, p->numbers[first]);
+    } else {
         version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)));
+        version_edit_set_last_seq(&e, p->end - 1);
     }
     int rc = version_set_apply(&db->versions, &e);
     version_edit_free(&e);
@@ -435,7 +446,7 @@ static bool keep_log(void *ctx, uint64_t number)
     }
     for (size_t i = 0; i < k->p->used; i++) {
         if (k->p->numbers[i] == number) {
-            return true;
+            return k->p->holds[i];
         }
     }
     return false;
@@ -504,6 +515,11 @@ int recovery_run(struct db *db, bool *created)
     if (rc == LOAM_OK) {
         p.numbers = (const uint64_t *)(const void *)logs.numbers.data;
         p.count = logs.numbers.size / 8;
+        p.holds = alloc_zero(&db->alloc, MEM_LOG, (p.count + 1) * sizeof *p.holds);
+        rc = p.holds == NULL ? FAIL(LOAM_E_NOMEM, "no memory to replay %zu log segments", p.count)
+                             : LOAM_OK;
+    }
+    if (rc == LOAM_OK) {
         /* Memtables that replay fills take the first generations; the log begins after them. */
         memtable_list_init(&db->memtables, &registry_get()->memtables, p.generation);
         rc = replay_all(&p);
@@ -515,6 +531,9 @@ int recovery_run(struct db *db, bool *created)
         commit_init(&db->commit, p.end);
     }
     memtable_destroy(p.m);
+    if (p.holds != NULL) {
+        alloc_put(&db->alloc, MEM_LOG, p.holds, (p.count + 1) * sizeof *p.holds);
+    }
     buf_free(&logs.numbers);
     return rc;
 }

@@ -89,6 +89,8 @@ struct sst_get_scratch {
     uint8_t *raw; /* uncompressed */
     size_t raw_cap;
     struct sst_unpacker unpacker;
+    bool no_fill; /* blocks read from the file are not offered to the cache */
+    bool verify;  /* blocks found in the cache are checked again */
     uint64_t cache_hits, cache_misses; /* blocks, for the caller to add up */
 };
 

@@ -542,7 +542,8 @@ int wal_reader_check(struct wal_reader *r, uint64_t sealed_end)
     }
     /* A record behind the end has told the base even when the first one is lost. */
     uint64_t end = r->based ? r->base + (r->next - WAL_HEADER_PAGE) : 0;
-    if (sealed_end != 0 && (!r->based || end != sealed_end || r->beyond)) {
+    /* Records beyond the end are no offence: a recovery may have given them up before the close. */
+    if (sealed_end != 0 && (!r->based || end != sealed_end)) {
         return keep_error(r, FAIL_CORRUPT(r->number, r->next,
                                           "log segment %llu was closed at %llu and ends at %llu",
                                           (unsigned long long)r->number,
