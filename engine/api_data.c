@@ -470,11 +470,7 @@ void loam_snap_release(loam_snap *handle)
     epoch_enter();
     struct snap *s = slotmap_get(&r->snaps, HANDLE_OF(handle));
     if (s != NULL && slotmap_erase(&r->snaps, HANDLE_OF(handle)) == LOAM_OK) {
-        struct call c;
-        if (call_begin_raw(&c, s->db_handle) == LOAM_OK) {
-            snapshot_drop(&c.db->snapshots, &s->held);
-            call_end(&c);
-        }
+        db_let_go(s->shell, &s->held);
     }
     epoch_exit();
 }

@@ -56,6 +56,7 @@ void db_unref(struct db *db)
 {
     /* acq_rel: the last one sees what the others did with the shell's memory. */
     if (atom_sub(&db->refs, 1, acq_rel) == 1) {
+        snapshot_list_destroy(&db->snapshots);
         alloc_put_aligned(alloc_global(), MEM_MISC, db, sizeof *db, CACHE_LINE);
     }
 }
@@ -535,7 +536,6 @@ void lifecycle_free(struct db *db)
     }
     alloc_put(&db->alloc, MEM_MISC, db->dir, db->dir_size);
     db->dir = NULL;
-    snapshot_list_destroy(&db->snapshots);
     cond_destroy(&db->work_cv);
     cond_destroy(&db->idle_cv);
     mutex_destroy(&db->mu);

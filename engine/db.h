@@ -65,7 +65,7 @@ struct db {
     struct block_cache cache;
     struct table_cache tables;
     struct obsolete_files obsolete;
-    struct snapshot_list snapshots;
+    struct snapshot_list snapshots; /* lives as long as the shell: released while closing, too */
     _Atomic(struct view *) view;
     struct stats stats;
     struct mutex idle_iters_mu;
@@ -126,6 +126,15 @@ static inline void db_ref(struct db *db)
     atom_add(&db->refs, 1, relaxed); /* relaxed: the caller holds one or pins the handle */
 }
 void db_unref(struct db *db);
+
+/* Takes a handle's number out of the list. The handle refers to the shell; its database may be open,
+ * closing - then merges may still walk the list - or closed. A child process leaves the list alone. */
+static inline void db_let_go(struct db *shell, struct held_seq *held)
+{
+    if (shell->fork_count == thread_slot_fork_count()) {
+        snapshot_drop(&shell->snapshots, held);
+    }
+}
 
 static inline const struct view *db_view(struct db *db)
 {

@@ -91,8 +91,8 @@ static void trim(struct buf *b)
 void db_iter_close(struct db *db, struct db_iter *it)
 {
     bool kept = false;
+    db_let_go(it->shell, &it->held);
     if (db != NULL) {
-        snapshot_drop(&db->snapshots, &it->held);
         stats_add(&db->stats, STAT_NEXTS, it->nexts);
         it->nexts = 0;
         keyspace_put(it->space);

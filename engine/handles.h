@@ -18,7 +18,7 @@ struct snap {
     struct db *shell; /* referenced */
     uint64_t db_handle;
     uint64_t handle;
-    struct held_seq held; /* linked while the database is open */
+    struct held_seq held; /* linked in the shell's list */
 };
 
 struct batch_handle {

@@ -47,6 +47,7 @@ static struct keyspace *keyspace_create(struct keyspace_table *t, const struct k
     k->name_size = d->name.size;
     /* relaxed: the object is published later, with its list. */
     atom_store(&k->refs, 1, relaxed);
+    atom_store(&k->stamp, KEYSPACE_HELD, relaxed);
     atom_store(&k->ordered, d->comparator.size == 0, relaxed);
     return k;
 }
@@ -62,12 +63,8 @@ void keyspace_put(struct keyspace *k)
     if (k == NULL || atom_sub(&k->refs, 1, acq_rel) != 1) {
         return;
     }
-    struct keyspace_table *t = k->table;
-    k->stamp = epoch_stamp();
-    mutex_lock(&t->mu);
-    k->dead_next = t->dead;
-    t->dead = k;
-    mutex_unlock(&t->mu);
+    /* release: pairs with the acquire in take_passed(), which may free k from here on. */
+    atom_store(&k->stamp, epoch_stamp(), release);
 }
 
 static bool try_ref(struct keyspace *k)
@@ -134,13 +131,14 @@ void keyspace_table_destroy(struct keyspace_table *t)
     atom_store(&t->list, NULL, relaxed); /* relaxed: quiescent */
 }
 
-/* Keeps what has not passed in *list; returns the rest. One of a pair for the two kinds of dead. */
+/* Keeps what is still held or has not passed in *list; returns the rest. One of a pair for the two kinds of dead. */
 static struct keyspace *take_passed(struct keyspace **list)
 {
     struct keyspace *passed = NULL;
     while (*list != NULL) {
         struct keyspace *k = *list;
-        if (epoch_passed(k->stamp)) {
+        uint64_t stamp = atom_load(&k->stamp, acquire); /* pairs with keyspace_put() */
+        if (stamp != KEYSPACE_HELD && epoch_passed(stamp)) {
             *list = k->dead_next;
             k->dead_next = passed;
             passed = k;
@@ -495,6 +493,11 @@ void keyspace_change_commit(struct keyspace_table *t, struct keyspace_change *c)
         /* The same id may stand twice in an edit; the table's reference is given back once.
          * release: pairs with the acquire loads of those who hold a handle. */
         if (!atom_swap(&k->dropped, true, acq_rel)) {
+            /* Among the dead at once: handles may stay out until after the table is destroyed. */
+            mutex_lock(&t->mu);
+            k->dead_next = t->dead;
+            t->dead = k;
+            mutex_unlock(&t->mu);
             keyspace_put(k);
         }
     }

@@ -29,9 +29,11 @@ struct keyspace {
     /* guarded by the table's mutex */
     size_t name_size;
     char name[256]; /* NUL terminated */
-    struct keyspace *dead_next;
-    uint64_t stamp;
+    struct keyspace *dead_next; /* from the drop on it is in the table's list of the dead */
+    /* atomic */
+    _Atomic uint64_t stamp; /* epoch in which the last reference went; KEYSPACE_HELD before */
 };
+#define KEYSPACE_HELD UINT64_MAX
 
 struct keyspace_list {
     uint32_t count;

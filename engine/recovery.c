@@ -389,7 +389,9 @@ static int start_log(struct db *db, struct replay *p)
         return rc;
     }
     db->log_open = true;
-    db->replayed_number = p->used != 0 ? p->numbers[p->used - 1] : 0;
+    for (size_t i = 0; i < p->used; i++) {
+        db->replayed_number = p->holds[i] ? p->numbers[i] : db->replayed_number;
+    }
     db->replayed_end = p->end;
     commit_init(&db->commit, wal_position(&db->wal));
     return LOAM_OK;

@@ -173,7 +173,7 @@ bool table_cache_drop(struct table_cache *tc, struct table *t)
         return false;
     }
     mutex_lock(&tc->mu);
-    struct sst_reader *r = atom_swap(&t->reader, NULL, acquire);
+    struct sst_reader *r = atom_swap(&t->reader, NULL, acquire); /* pairs with install_locked() */
     if (r != NULL) {
         clock_remove_locked(tc, t);
     }

@@ -1,5 +1,5 @@
-/* memtable.c - A skip list, filter and index before it and two arenas under it, as one write
- * buffer. SPDX-License-Identifier: Apache-2.0
+/* memtable.c - A skip list, filter and index before it and two arenas under it, as one write buffer.
+ * SPDX-License-Identifier: Apache-2.0
  *
  *   get:  filter word --no--> not here       add:  known to the filter? index, else list
  *           | maybe                                 new key: filter bits, link, index slot

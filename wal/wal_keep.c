@@ -1,5 +1,5 @@
-/* wal_keep.c - What runs behind the writers: segments prepared ahead, windows mapped ahead, files
- * recycled. SPDX-License-Identifier: Apache-2.0
+/* wal_keep.c - What runs behind the writers: segments prepared ahead, windows mapped ahead, files recycled.
+ * SPDX-License-Identifier: Apache-2.0
  */
 #include <assert.h>
 

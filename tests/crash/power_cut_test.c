@@ -20,7 +20,8 @@
 
 #define DIR          "/db"
 #define STRIDE       24u
-#define NESTED_EVERY 16u /* one picture in so many has its recovery cut */
+#define NESTED_EVERY 80u /* one picture in so many has its recovery cut */
+#define NESTED_STRIDE 3u /* of the calls of such a recovery */
 #define DEPTH_MAX    3u
 #define VARIANTS_MAX 256u
 
@@ -151,9 +152,10 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     im->disk = NULL;
     t.variants = variants;
     t.variant_count = depth > 2 ? 2 : sizeof variants / sizeof variants[0];
+    t.phase = seed % NESTED_STRIDE;
     t.fixed = true;
     t.promise = im->promise;
-    t.stride = depth > 2 ? 5 : 1;
+    t.stride = NESTED_STRIDE;
     loam_db *db;
     struct oracle_seen seen;
     uint32_t commit = open_and_judge(o, &im->promise, &t.vfs, &db, &seen);

@@ -1,4 +1,5 @@
-/* api_handles_test.c - Handles after close, in any order, after fork; and what a database leaves behind.
+/* api_handles_test.c - Handles after close, in any order, after fork; and what a database leaves
+ * behind.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
@@ -214,7 +215,8 @@ Test(api_handles, dropping_a_keyspace_makes_its_handles_say_so)
     loam_vfs_free(disk);
 }
 
-/* ---- what is left behind ----------------------------------------------------------------------- */
+/* ---- what is left behind -----------------------------------------------------------------------
+ */
 
 static unsigned count_entries(const char *path)
 {
@@ -360,8 +362,8 @@ Test(api_handles, steady_puts_gets_and_steps_allocate_nothing)
         for (uint32_t i = 0; i < 2000; i++) {
             uint32_t key = i * 7;
             size_t n;
-            GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key),
-                          loam_bytes(value, sizeof value), NULL));
+            GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, sizeof value),
+                          NULL));
             GOES(loam_get(db, NULL, loam_bytes(&key, sizeof key), buf, sizeof buf, &n, NULL));
             key++;
             CHECK_EQ(loam_get(db, NULL, loam_bytes(&key, sizeof key), buf, sizeof buf, &n, NULL),

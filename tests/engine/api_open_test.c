@@ -114,7 +114,8 @@ static void write_file(const char *path, const void *data, size_t size)
     close(fd);
 }
 
-/* ---- modes ------------------------------------------------------------------------------------- */
+/* ---- modes -------------------------------------------------------------------------------------
+ */
 
 Test(api_open, must_exist_new_and_read_only_ask_for_what_is_there)
 {
@@ -187,7 +188,8 @@ Test(api_open, a_reader_works_beside_a_writer)
     GOES(loam_close(writer));
 }
 
-/* ---- the lock ---------------------------------------------------------------------------------- */
+/* ---- the lock ----------------------------------------------------------------------------------
+ */
 
 Test(api_open, a_second_opener_is_locked_out_in_this_process_and_another)
 {
@@ -243,7 +245,8 @@ Test(api_open, the_lock_of_a_killed_process_is_free_at_once)
     GOES(loam_close(db));
 }
 
-/* ---- what is not ours -------------------------------------------------------------------------- */
+/* ---- what is not ours --------------------------------------------------------------------------
+ */
 
 static void untouched(uint32_t flags, int expected)
 {

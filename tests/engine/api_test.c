@@ -26,7 +26,8 @@ static void tear_down(void)
 
 TestSuite(api, .init = set_up, .fini = tear_down);
 
-/* ---- options ----------------------------------------------------------------------------------- */
+/* ---- options -----------------------------------------------------------------------------------
+ */
 
 static void refused_open(loam_options o, int code)
 {
@@ -152,7 +153,8 @@ Test(api, keyspace_names_are_checked)
     loam_ks_release(ks);
 }
 
-/* ---- keys, values, buffers --------------------------------------------------------------------- */
+/* ---- keys, values, buffers ---------------------------------------------------------------------
+ */
 
 Test(api, null_and_oversized_slices_are_refused)
 {
@@ -309,7 +311,8 @@ Test(api, null_handles_are_refused)
     loam_batch_free(b);
 }
 
-/* ---- batches ----------------------------------------------------------------------------------- */
+/* ---- batches -----------------------------------------------------------------------------------
+ */
 
 Test(api, a_batch_error_sticks_until_cleared_or_rewound)
 {
@@ -376,7 +379,8 @@ Test(api, rewinding_forgets_a_value_over_the_limit_and_another_database)
     loam_batch_free(b);
 }
 
-/* ---- pins, waiting, numbers -------------------------------------------------------------------- */
+/* ---- pins, waiting, numbers --------------------------------------------------------------------
+ */
 
 Test(api, a_pin_must_be_empty)
 {
@@ -474,9 +478,9 @@ Test(api, statistics_can_be_had_in_every_form)
     uint64_t v = 0;
     GOES(loam_property(db, NULL, "puts", &v));
     CHECK_EQ(v, 1);
-    static const char *const names[] = {"levels",           "level.0.files",   "level.6.bytes",
-                                        "memtables",        "pending_flushes", "running_compactions",
-                                        "sealed_memtables", "last_seq"};
+    static const char *const names[] = {
+        "levels",          "level.0.files",       "level.6.bytes",    "memtables",
+        "pending_flushes", "running_compactions", "sealed_memtables", "last_seq"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         GOES(loam_property(db, NULL, names[i], &v));
     }

@@ -1,5 +1,5 @@
-/* compaction_picker_test.c - Jobs keep levels disjoint and old below new; loading, overwriting and
- * idling come to rest. SPDX-License-Identifier: Apache-2.0
+/* compaction_picker_test.c - Jobs keep levels disjoint and old below new; loading, overwriting and idling come to rest.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * A simulated database: tables are key ranges with sizes, merging makes tables that divide the
  * range evenly. Oracle: version_apply() refuses overlaps; here every job's inputs are checked to be

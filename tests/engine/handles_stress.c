@@ -438,6 +438,30 @@ STRESS(engine, keyspaces_come_and_go_under_writes)
     load_disk_free(&disk);
 }
 
+/* A keyspace that is dropped while handles name it, and then the database closed: the handles are
+ * given back last. What they name must be freed all the same (leak checkers look). */
+STRESS(engine, handles_of_dropped_keyspaces_outlive_the_database)
+{
+    (void)seed;
+    struct load_disk disk;
+    load_disk_init(&disk, true);
+    loam_db *db = load_open(&disk, NULL);
+    loam_ks *ks, *again;
+    loam_iter *it;
+    GOES(loam_ks_open(db, "gone", NULL, &ks));
+    GOES(loam_ks_open(db, "gone", NULL, &again));
+    put_text(db, ks, "k", "v");
+    GOES(loam_iter_open(db, ks, NULL, &it));
+    GOES(loam_ks_drop(db, "gone"));
+    loam_ks_release(again);
+    GOES(loam_close(db));
+    CHECK_EQ(loam_iter_first(it), LOAM_E_CLOSED);
+    CHECK_EQ(loam_put(db, ks, LOAM_LIT("k"), LOAM_LIT("v"), NULL), LOAM_E_CLOSED);
+    loam_ks_release(ks);
+    loam_iter_close(it);
+    load_disk_free(&disk);
+}
+
 /* ---- admission ----------------------------------------------------------------------------------- */
 
 #define PRESSERS 8u

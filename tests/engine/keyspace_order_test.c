@@ -62,8 +62,7 @@ static void reverse_order_survives(bool flush)
         }
     }
     ks = open_space(db, MODEL_REVERSE);
-    static const char *const expected[] = {"cc", "bB", "b",  "aa", "a",
-                                           "Bb", "BB", "B", "A",  NULL};
+    static const char *const expected[] = {"cc", "bB", "b", "aa", "a", "Bb", "BB", "B", "A", NULL};
     expect_walk(db, ks, expected);
     for (size_t i = 0; i < KEYS; i++) {
         expect_text(db, ks, keys[i], keys[i]);

@@ -1,5 +1,4 @@
-/* load_support.h - What stress tests of the engine share: disks, self-describing values, a janitor
- * that forces flushes and merges, and a watchdog.
+/* load_support.h - What stress tests of the engine share: disks, self-describing values, a janitor that forces flushes and merges, and a watchdog.
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef LOAM_TESTS_ENGINE_LOAD_SUPPORT_H_

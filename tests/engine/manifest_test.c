@@ -1,5 +1,5 @@
-/* manifest_test.c - The manifest's bytes are as documented; damage is told from an append cut
- * short. SPDX-License-Identifier: Apache-2.0
+/* manifest_test.c - The manifest's bytes are as documented; damage is told from an append cut short.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: a list of payloads. A file cut or damaged in its last record reads as the list without
  * it; damaged anywhere before, it is refused with the offset of the bad record. The golden bytes

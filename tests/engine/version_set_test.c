@@ -1,5 +1,5 @@
-/* version_set_test.c - Edits are durable when acknowledged, whatever call fails and wherever power
- * is cut. SPDX-License-Identifier: Apache-2.0
+/* version_set_test.c - Edits are durable when acknowledged, whatever call fails and wherever power is cut.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: the set of table numbers after each acknowledged edit. What an open finds after a fault
  * and a power cut is the acknowledged set, or that plus the one edit whose outcome was reported

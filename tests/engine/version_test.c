@@ -1,5 +1,5 @@
-/* version_test.c - Versions share what an edit does not touch, stay ordered, and searches find
- * their table. SPDX-License-Identifier: Apache-2.0
+/* version_test.c - Versions share what an edit does not touch, stay ordered, and searches find their table.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: a linear scan over the level for searches; allocator counts for lifetimes.
  */

@@ -1,5 +1,5 @@
-/* skiplist_stress.c - Writers, readers and cursors at once in one memtable, with threads that come
- * and go. SPDX-License-Identifier: Apache-2.0
+/* skiplist_stress.c - Writers, readers and cursors at once in one memtable, with threads that come and go.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: an entry's value repeats its tag and its key's hash, so a torn or foreign entry is seen.
  * A thread must find what it added itself, and what others had published before. Cursors must see

@@ -1,5 +1,5 @@
-/* skiplist_test.c - Structure of the list: order, towers, version chains, cost of inserts and
- * walks. SPDX-License-Identifier: Apache-2.0
+/* skiplist_test.c - Structure of the list: order, towers, version chains, cost of inserts and walks.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: skiplist_check() verifies every level and chain; numbers of comparisons are counted
  * through a comparator. Contents against a model are in memtable_test.c. Defects of earlier lists

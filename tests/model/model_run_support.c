@@ -1,9 +1,9 @@
 /* model_run_support.c - The random operations, each followed by a comparison with the oracle.
  * SPDX-License-Identifier: Apache-2.0
  *
- * An episode is one database: a shape drawn from the seed (disk, durability, budget, keyspaces), then
- * a stream of operations, clean reopens and crashes among them. The stream is a function of the seed;
- * only what background threads do in between differs from run to run.
+ * An episode is one database: a shape drawn from the seed (disk, durability, budget, keyspaces),
+ * then a stream of operations, clean reopens and crashes among them. The stream is a function of
+ * the seed; only what background threads do in between differs from run to run.
  *
  * The oracle's rules for a crash: `durable` is the last commit that some answer has promised to
  * survive this kind of crash. The recovered state must equal the oracle's as of one commit p with
@@ -25,12 +25,12 @@
 #include "tests/support/check.h"
 #include "tests/support/model.h"
 
-#define ITERS 6u
-#define SNAPS 6u
-#define KEYS 700u
-#define TRACE 48u
-#define VALUE_CAP (256u * 1024)
-#define BATCH_CAP 100u
+#define ITERS       6u
+#define SNAPS       6u
+#define KEYS        700u
+#define TRACE       48u
+#define VALUE_CAP   (256u * 1024)
+#define BATCH_CAP   100u
 #define BATCH_BYTES (180u * 1024)
 
 struct walker {
@@ -97,7 +97,8 @@ struct run {
     uint8_t *buffer; /* VALUE_CAP bytes */
 };
 
-/* ---- reporting --------------------------------------------------------------------------------- */
+/* ---- reporting ---------------------------------------------------------------------------------
+ */
 
 static void note(struct run *r, const char *what, uint32_t ks, uint32_t key)
 {
@@ -151,8 +152,9 @@ static void print_levels(const struct run *r)
         fprintf(stderr, "MODEL: seed %" PRIu64 ", op %" PRIu64 " (%s): ", (r)->o->seed, (r)->op,   \
                 (r)->what);                                                                        \
         fprintf(stderr, __VA_ARGS__);                                                              \
-        fprintf(stderr, "\n  disk %d, durability %u, budget %" PRIu64 ", commits %" PRIu64         \
-                        ", durable %" PRIu64 ", last error: %s\n",                                 \
+        fprintf(stderr,                                                                            \
+                "\n  disk %d, durability %u, budget %" PRIu64 ", commits %" PRIu64                 \
+                ", durable %" PRIu64 ", last error: %s\n",                                         \
                 (int)(r)->disk_kind, (r)->options.durability, (r)->options.memory_budget,          \
                 (r)->m.now, (r)->durable, loam_last_error()->message);                             \
         print_trace(r);                                                                            \
@@ -161,8 +163,7 @@ static void print_levels(const struct run *r)
                 "  replay: loam-model --episode=%" PRIu64 " --ops=%" PRIu64                        \
                 " --disk=%d --durability=%u%s%s\n",                                                \
                 (r)->o->seed, (r)->o->ops, (int)(r)->o->disk, (r)->o->durability,                  \
-                (r)->o->no_crash ? " --no-crash" : "",                                             \
-                (r)->o->byte_order ? " --byte-order" : "");                                        \
+                (r)->o->no_crash ? " --no-crash" : "", (r)->o->byte_order ? " --byte-order" : ""); \
         fflush(stderr);                                                                            \
         abort();                                                                                   \
     } while (0)
@@ -193,7 +194,8 @@ static bool one_in(struct run *r, uint64_t n)
     return random_below(&r->rng, n) == 0;
 }
 
-/* ---- drawing things ---------------------------------------------------------------------------- */
+/* ---- drawing things ----------------------------------------------------------------------------
+ */
 
 static uint32_t pick_key(struct run *r)
 {
@@ -213,12 +215,12 @@ static uint32_t pick_ks(struct run *r)
 static uint32_t pick_size(struct run *r)
 {
     uint64_t d = below(r, 1000);
-    uint64_t n = d < 60     ? 0
-                 : d < 700  ? 1 + below(r, 100)
-                 : d < 930  ? below(r, 1200)
-                 : d < 990  ? below(r, 9000)
-                 : d < 997  ? below(r, 40000)
-                            : below(r, 200 * 1024);
+    uint64_t n = d < 60    ? 0
+                 : d < 700 ? 1 + below(r, 100)
+                 : d < 930 ? below(r, 1200)
+                 : d < 990 ? below(r, 9000)
+                 : d < 997 ? below(r, 40000)
+                           : below(r, 200 * 1024);
     return (uint32_t)(n < r->value_max ? n : r->value_max);
 }
 
@@ -239,7 +241,8 @@ static const loam_snap *pick_snap(struct run *r, uint64_t *commit)
     return h->snap;
 }
 
-/* ---- comparing --------------------------------------------------------------------------------- */
+/* ---- comparing ---------------------------------------------------------------------------------
+ */
 
 static void check_entry(struct run *r, uint32_t ks, uint32_t row, uint64_t commit, loam_slice value,
                         bool with_value, uint64_t seq)
@@ -277,9 +280,9 @@ static bool key_of_row(const struct run *r, uint32_t ks, uint32_t row, loam_slic
     enum model_order order = r->m.ks[ks].order;
     const loam_comparator *c = model_comparator(order);
     loam_slice own = r->m.keys[r->m.key_at[order][row]];
-    return key.size == own.size && (c != NULL ? c->compare(c->ctx, key, own) == 0
-                                              : key.size == 0 ||
-                                                    memcmp(key.data, own.data, key.size) == 0);
+    return key.size == own.size &&
+           (c != NULL ? c->compare(c->ctx, key, own) == 0
+                      : key.size == 0 || memcmp(key.data, own.data, key.size) == 0);
 }
 
 /* Compares where a walk stands: rc of the move, and the row the oracle says. */
@@ -307,8 +310,9 @@ static bool check_position(struct run *r, struct walker *w, int rc, uint32_t exp
         if (v != NULL) {
             print_row(r, w->ks, expected);
         }
-        MISMATCH(r, "iterator on ks %u as of commit %" PRIu64 " shows a key of %zu bytes '%.*s', "
-                    "expected row %d '%.*s'",
+        MISMATCH(r,
+                 "iterator on ks %u as of commit %" PRIu64 " shows a key of %zu bytes '%.*s', "
+                 "expected row %d '%.*s'",
                  w->ks, w->commit, key.size, (int)(key.size < 40 ? key.size : 40),
                  (const char *)key.data, (int)expected,
                  v != NULL ? (int)(r->m.keys[v->key].size < 40 ? r->m.keys[v->key].size : 40) : 0,
@@ -351,8 +355,7 @@ static void check_all(struct run *r)
             if (!fine(r, rc)) {
                 return;
             }
-            const struct model_version *v =
-                model_get(&r->m, ks, row_of(r, ks, key), r->m.now);
+            const struct model_version *v = model_get(&r->m, ks, row_of(r, ks, key), r->m.now);
             if ((rc == LOAM_OK) != (v != NULL) || (v != NULL && len != v->size)) {
                 print_row(r, ks, row_of(r, ks, key));
                 MISMATCH(r, "get of ks %u key %u gives %d and the iterator disagrees", ks, key, rc);
@@ -361,7 +364,8 @@ static void check_all(struct run *r)
     }
 }
 
-/* ---- writes ------------------------------------------------------------------------------------ */
+/* ---- writes ------------------------------------------------------------------------------------
+ */
 
 static bool durable_write(const struct run *r, uint32_t flags)
 {
@@ -541,7 +545,8 @@ static void do_batch(struct run *r)
     }
 }
 
-/* ---- point reads ------------------------------------------------------------------------------- */
+/* ---- point reads -------------------------------------------------------------------------------
+ */
 
 static void do_get(struct run *r)
 {
@@ -626,7 +631,8 @@ static void do_get_many(struct run *r)
     }
 }
 
-/* ---- iterators --------------------------------------------------------------------------------- */
+/* ---- iterators ---------------------------------------------------------------------------------
+ */
 
 /* Draws bounds and the rows they leave. */
 static void draw_bounds(struct run *r, struct walker *w, loam_iter_opts *o)
@@ -730,9 +736,9 @@ static void step_walker(struct run *r, struct walker *w)
         }
         bool none = w->at == MODEL_NONE;
         int64_t from = forward ? w->at + 1 : w->at - 1;
-        uint32_t expected = none ? MODEL_NONE
-                                 : model_find(&r->m, w->ks, from, forward ? 1 : -1, w->lo, w->hi,
-                                              w->commit);
+        uint32_t expected =
+            none ? MODEL_NONE
+                 : model_find(&r->m, w->ks, from, forward ? 1 : -1, w->lo, w->hi, w->commit);
         int rc = forward ? loam_iter_next(w->it) : loam_iter_prev(w->it);
         if (!check_position(r, w, rc, expected) || expected == MODEL_NONE) {
             break;
@@ -811,13 +817,13 @@ static void do_scan(struct run *r)
         MISMATCH(r, "scan of %" PRIu64 " entries with limit %" PRIu64 " returned %d", s.seen, limit,
                  rc);
     }
-    if (!stopped &&
-        model_find(&r->m, w.ks, w.at + 1, 1, w.lo, w.hi, w.commit) != MODEL_NONE) {
+    if (!stopped && model_find(&r->m, w.ks, w.at + 1, 1, w.lo, w.hi, w.commit) != MODEL_NONE) {
         MISMATCH(r, "scan ended before the last entry");
     }
 }
 
-/* ---- snapshots, keyspaces, keeping house ------------------------------------------------------- */
+/* ---- snapshots, keyspaces, keeping house -------------------------------------------------------
+ */
 
 static void do_snapshot(struct run *r)
 {
@@ -990,7 +996,8 @@ static void do_numbers(struct run *r)
     }
 }
 
-/* ---- open, close, crash ------------------------------------------------------------------------ */
+/* ---- open, close, crash ------------------------------------------------------------------------
+ */
 
 static void check_names(struct run *r);
 
@@ -1152,8 +1159,8 @@ static void find_prefix(struct run *r)
     uint64_t hint = model_commit_of_seq(&r->m, largest_seq(r));
     uint64_t from = hint > r->durable ? hint : r->durable;
     uint64_t p = from;
-    /* The last one first: a batch written twice makes two commits of one state, and of a write whose
-     * outcome was unknown the oracle has no numbers to compare. */
+    /* The last one first: a batch written twice makes two commits of one state, and of a write
+     * whose outcome was unknown the oracle has no numbers to compare. */
     if (r->maybe && equals(r, to)) {
         p = to;
     }
@@ -1164,12 +1171,14 @@ static void find_prefix(struct run *r)
         for (p = 0; p < from && !equals(r, p); p++) {
         }
         if (p < from) {
-            MISMATCH(r, "the state after the crash is that of commit %" PRIu64 "; %" PRIu64
-                        " were promised",
+            MISMATCH(r,
+                     "the state after the crash is that of commit %" PRIu64 "; %" PRIu64
+                     " were promised",
                      p, r->durable);
         }
-        MISMATCH(r, "the state after the crash is that of no commit up to %" PRIu64
-                    "; the newest entry has commit %" PRIu64,
+        MISMATCH(r,
+                 "the state after the crash is that of no commit up to %" PRIu64
+                 "; the newest entry has commit %" PRIu64,
                  to, hint);
     }
     if (p > r->m.now) {
@@ -1273,7 +1282,8 @@ static void crash(struct run *r)
     r->counts->crashes++;
 }
 
-/* ---- the stream -------------------------------------------------------------------------------- */
+/* ---- the stream --------------------------------------------------------------------------------
+ */
 
 static void step(struct run *r)
 {
@@ -1399,8 +1409,7 @@ void model_run_episode(const struct model_run_options *o, struct model_run_count
     make_disk(r);
     if (o->verbose) {
         fprintf(stderr, "episode %" PRIu64 ": disk %d, durability %u, budget %" PRIu64 " MiB\n",
-                o->seed, (int)r->disk_kind, r->options.durability,
-                r->options.memory_budget >> 20);
+                o->seed, (int)r->disk_kind, r->options.durability, r->options.memory_budget >> 20);
     }
     fine(r, open_db(r));
     r->durable = r->m.now;

@@ -1,9 +1,11 @@
-/* model_test.c - Random public calls against the oracle: one test for each kind of disk and promise.
+/* model_test.c - Random public calls against the oracle: one test for each kind of disk and
+ * promise.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Goal: whatever is called in whatever order, over flushes, merges, reopens and crashes, the database
- * shows what a sorted map would show. Oracle: tests/support/model.h. Together a little over 200,000
- * operations (LOAM_MODEL_OPS multiplies: percent). A failure prints the seed and how to replay it.
+ * Goal: whatever is called in whatever order, over flushes, merges, reopens and crashes, the
+ * database shows what a sorted map would show. Oracle: tests/support/model.h. Together a little
+ * over 200,000 operations (LOAM_MODEL_OPS multiplies: percent). A failure prints the seed and how
+ * to replay it.
  */
 #include <criterion/criterion.h>
 

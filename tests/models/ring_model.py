@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""ring_model.py - Explores every interleaving of the ring's protocol as arena/ring*.c implement it.
-SPDX-License-Identifier: Apache-2.0
-
-Sequentially consistent, entries of one or two units, memoised depth-first search over whole states.
+# ring_model.py - Explores every interleaving of the ring's protocol as arena/ring*.c implement it.
+# SPDX-License-Identifier: Apache-2.0
+"""Sequentially consistent, entries of one or two units, memoised depth-first search over whole states.
 One step of a thread is one atomic operation of the code. Modelled: the tail's CAS apart from the
 store of the descriptor; shrink; publish; discard and hole reuse; claims by a walk from a cursor
 that is a plain store; completion as clean or, after a failed write, ready again; the reclaimer's

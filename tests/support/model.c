@@ -10,7 +10,8 @@
 #include "arena/random.h"
 #include "tests/support/check.h"
 
-/* ---- orders ------------------------------------------------------------------------------------ */
+/* ---- orders ------------------------------------------------------------------------------------
+ */
 
 static int by_bytes(loam_slice a, loam_slice b)
 {
@@ -54,7 +55,8 @@ static int compare_in(enum model_order order, loam_slice a, loam_slice b)
     return c != NULL ? c->compare(c->ctx, a, b) : by_bytes(a, b);
 }
 
-/* ---- the universe ------------------------------------------------------------------------------ */
+/* ---- the universe ------------------------------------------------------------------------------
+ */
 
 static void *get_memory(size_t size)
 {
@@ -132,8 +134,7 @@ static void make_rows(struct model *m, enum model_order order)
     m->key_at[order] = get_memory(m->key_count * sizeof(uint32_t));
     uint32_t rows = 0;
     for (uint32_t i = 0; i < m->key_count; i++) {
-        if (i == 0 ||
-            compare_in(order, m->keys[sorted[i - 1]], m->keys[sorted[i]]) != 0) {
+        if (i == 0 || compare_in(order, m->keys[sorted[i - 1]], m->keys[sorted[i]]) != 0) {
             m->key_at[order][rows++] = sorted[i];
         }
         m->row_of[order][sorted[i]] = rows - 1;
@@ -197,7 +198,8 @@ void model_free(struct model *m)
     memset(m, 0, sizeof *m);
 }
 
-/* ---- keyspaces --------------------------------------------------------------------------------- */
+/* ---- keyspaces ---------------------------------------------------------------------------------
+ */
 
 static void set_name(struct model_ks *k, const char *name)
 {
@@ -232,7 +234,8 @@ void model_ks_rename(struct model *m, uint32_t ks, const char *name)
     set_name(&m->ks[ks], name);
 }
 
-/* ---- commits ----------------------------------------------------------------------------------- */
+/* ---- commits -----------------------------------------------------------------------------------
+ */
 
 static void push(struct model *m, uint32_t ks, const struct model_version *v)
 {
@@ -334,7 +337,8 @@ uint64_t model_commit_of_seq(const struct model *m, uint64_t seq)
     return lo;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------- */
+/* ---- reading -----------------------------------------------------------------------------------
+ */
 
 const struct model_version *model_get(const struct model *m, uint32_t ks, uint32_t row,
                                       uint64_t commit)
@@ -369,7 +373,8 @@ uint32_t model_find(const struct model *m, uint32_t ks, int64_t row, int step, u
     return MODEL_NONE;
 }
 
-/* ---- values ------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------
+ */
 
 static uint64_t value_word(uint64_t id, uint64_t i)
 {

@@ -1,5 +1,5 @@
-/* wal_crash_test.c - After a power cut at any step the log replays a prefix with all that was
- * synced. SPDX-License-Identifier: Apache-2.0
+/* wal_crash_test.c - After a power cut at any step the log replays a prefix with all that was synced.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: the records in the order they were written, and how many of them a wal_sync has covered.
  * Recovery goes the way that wal_reader.h describes, and an undamaged disk never gives

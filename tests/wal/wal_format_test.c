@@ -1,5 +1,5 @@
-/* wal_format_test.c - The log's bytes are what wal_format.h says, today and in files of earlier
- * days. SPDX-License-Identifier: Apache-2.0
+/* wal_format_test.c - The log's bytes are what wal_format.h says, today and in files of earlier days.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: a golden segment in hexadecimal, written down once; and the layout's own arithmetic.
  */

@@ -1,5 +1,5 @@
-/* wal_stress.c - Writers, syncers, the keeper, switches and releases at once: no record lost, moved
- * or mixed. SPDX-License-Identifier: Apache-2.0
+/* wal_stress.c - Writers, syncers, the keeper, switches and releases at once: no record lost, moved or mixed.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Each record says who wrote it, its number, and the generation the writer was told. A flusher
  * reads each sealed segment when everything in it is published, checks it, and releases it, so that

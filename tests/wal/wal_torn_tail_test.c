@@ -1,5 +1,5 @@
-/* wal_torn_tail_test.c - Damage in a log is an error or a clean cut, never wrong bytes or silent
- * loss. SPDX-License-Identifier: Apache-2.0
+/* wal_torn_tail_test.c - Damage in a log is an error or a clean cut, never wrong bytes or silent loss.
+ * SPDX-License-Identifier: Apache-2.0
  *
  * Segments are built byte by byte in memory and served by a vfs of one file. Oracle: the records
  * that were put in; a reading must give a prefix of them, and what a later durable mark or the
