@@ -273,6 +273,10 @@ static int merge(struct db *db, struct compaction *c)
                 table_output_free(&job->parts[i].out);
             }
         }
+        /* acquire: a drop comes before what it makes fail, such as opening an input. */
+        if (rc < 0 && atom_load(&job->space->dropped, acquire)) {
+            rc = LOAM_OK; /* nothing is left to merge */
+        }
         alloc_put(&db->alloc, MEM_BUILD, job->held, job->held_cap * sizeof *job->held);
         keyspace_put(job->space);
     }

@@ -115,6 +115,9 @@ int db_apply_edit(struct db *db, struct version_edit *edit)
     int rc = version_set_apply(&db->versions, edit);
     if (rc < 0) {
         view_discard(fresh);
+        if (version_set_in_doubt(&db->versions)) {
+            db_refuse_writes(db, rc); /* a crash may find the edit: nothing goes on top of it */
+        }
         return rc;
     }
     mutex_lock(&db->mu);

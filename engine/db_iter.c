@@ -262,6 +262,10 @@ static int attach(struct db *db, struct db_iter *it, bool *fresh)
 {
     const struct view *v = db_view(db);
     *fresh = v->number != it->view_number;
+    /* relaxed: ordered by the load of the view, which a drop publishes last. */
+    if (*fresh && atom_load(&it->space->dropped, relaxed)) {
+        return FAIL(LOAM_E_NOENT, "the keyspace was dropped");
+    }
     return *fresh ? build(db, it, v) : LOAM_OK;
 }
 

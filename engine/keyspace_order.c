@@ -164,7 +164,7 @@ static int look_at_table(struct db *db, struct keyspace *space, const loam_compa
         .db_id = db->versions.db_id,
         .size = t->meta.size,
         .paranoid = db->paranoid,
-        .inspect = true, /* takes the table's own word for its comparator; its identity is checked below */
+        .inspect = true, /* takes the table's word for its comparator; who it is is checked below */
     };
     struct sst_reader *r;
     rc = sst_open(&options, &r);
@@ -172,8 +172,7 @@ static int look_at_table(struct db *db, struct keyspace *space, const loam_compa
         return rc;
     }
     const struct sst_props *p = sst_props(r);
-    if (p->file_number != t->meta.number || p->db_id != db->versions.db_id ||
-        p->ks != t->meta.ks) {
+    if (p->file_number != t->meta.number || p->db_id != db->versions.db_id || p->ks != t->meta.ks) {
         rc = FAIL_CORRUPT(t->meta.number, 0, "table %llu is another table",
                           (unsigned long long)t->meta.number);
     } else if (p->comparator.size == 0) {

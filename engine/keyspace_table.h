@@ -26,12 +26,11 @@ struct keyspace {
     _Atomic bool dropped;
     _Atomic bool ordered; /* cmp is known; from the start for byte order */
     _Atomic(const loam_comparator *) cmp; /* NULL: byte order. Set once, before `ordered` */
+    _Atomic uint64_t stamp; /* epoch in which the last reference went; KEYSPACE_HELD before */
     /* guarded by the table's mutex */
     size_t name_size;
     char name[256]; /* NUL terminated */
     struct keyspace *dead_next; /* from the drop on it is in the table's list of the dead */
-    /* atomic */
-    _Atomic uint64_t stamp; /* epoch in which the last reference went; KEYSPACE_HELD before */
 };
 #define KEYSPACE_HELD UINT64_MAX
 

@@ -248,6 +248,12 @@ static int replay_all(struct replay *p)
     bool met = !sealed || sealed_number == 0;
     p->end = version_set_last_seq(&db->versions) + 1;
     p->first_needed = version_set_log_number(&db->versions);
+    /* The manifest names a segment only when its name is durable. */
+    bool expected = p->first_needed != 0 && (!sealed || sealed_number != 0);
+    if (expected && (p->count == 0 || p->numbers[0] != p->first_needed)) {
+        return FAIL_CORRUPT(p->first_needed, 0, "log segment %llu is missing",
+                            (unsigned long long)p->first_needed);
+    }
     for (size_t i = 0; i < p->count && !p->cut; i++) {
         struct wal_reader r;
         int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[i],
@@ -424,7 +430,9 @@ static int first_edit(struct db *db, const struct replay *p)
     while (first < p->used && !p->holds[first]) {
         first++;
     }
-    if (first < p->used) {
+    if (!db->logging) {
+        /* There is no new segment to name; those that were found stay. */
+    } else if (first < p->used) {
         version_edit_set_log_number(&e, p->numbers[first]);
     } else {
         version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)));
@@ -448,7 +456,7 @@ static bool keep_log(void *ctx, uint64_t number)
     }
     for (size_t i = 0; i < k->p->used; i++) {
         if (k->p->numbers[i] == number) {
-            return k->p->holds[i];
+            return k->p->holds[i] || !k->p->db->logging;
         }
     }
     return false;

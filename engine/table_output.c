@@ -11,7 +11,9 @@
 void table_output_init(struct table_output *o, struct db *db, struct keyspace *space, uint8_t level)
 {
     *o = (struct table_output){.db = db, .space = space, .level = level};
-    o->cmp = db_comparator(db, space->id);
+    /* Not looked up by id: the keyspace may be dropped while its entries are on their way. acquire:
+     * pairs with version_set_order_ks(). */
+    o->cmp = atom_load(&space->cmp, acquire);
 }
 
 static void remove_file(struct db *db, uint64_t number)

@@ -281,9 +281,7 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
     }
     publish(w->o);
     int rc = loam_write(w->db, b, opts);
-    loam_error e = *loam_last_error();
     loam_batch_free(b);
-    (void)e;
     return finish(w, c, rc, durable);
 }
 
@@ -536,9 +534,7 @@ static int scan(loam_db *db, loam_ks *ks, unsigned space, bool back, uint32_t *v
         }
         value[k] = value_of(loam_iter_value(it), space, k);
     }
-    loam_error e = *loam_last_error();
     loam_iter_close(it);
-    (void)e;
     return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
 }
 

@@ -19,8 +19,8 @@
 
 #define ORACLE_KEYS     20u
 #define ORACLE_SPACES   10u /* keyspaces ever created; 0 is "default" */
-#define ORACLE_COMMITS  1024u
-#define ORACLE_OPS      8192u
+#define ORACLE_COMMITS  4096u
+#define ORACLE_OPS      32768u
 #define ORACLE_CONTROLS 24u
 #define ORACLE_MAYBES   6u
 #define ORACLE_NAME     16u

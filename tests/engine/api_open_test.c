@@ -371,3 +371,48 @@ Test(api_open, files_are_the_owners_alone)
     GOES(loam_destroy(below, NULL));
     CHECK(access(below, F_OK) != 0);
 }
+
+/* The log of the first session is still on disk when the second one, which writes none, has put newer
+ * entries into tables: replaying it over them would bring the old ones back. */
+Test(api_open, an_older_log_does_not_undo_a_session_without_one)
+{
+    loam_db *db;
+    loam_options o = small_options(NULL);
+    GOES(loam_open(dir, &o, &db));
+    put_text(db, NULL, "k", "old");
+    GOES(loam_close(db));
+    loam_options memory = o;
+    memory.durability = LOAM_DUR_MEMORY;
+    GOES(loam_open(dir, &memory, &db));
+    put_text(db, NULL, "k", "new");
+    GOES(loam_close(db));
+    for (int i = 0; i < 2; i++) {
+        GOES(loam_open(dir, &o, &db));
+        char value[8];
+        size_t size = 0;
+        GOES(loam_get(db, NULL, LOAM_LIT("k"), value, sizeof value, &size, NULL));
+        CHECK(size == 3 && memcmp(value, i == 0 ? "new" : "top", 3) == 0);
+        put_text(db, NULL, "k", "top");
+        GOES(loam_flush(db, NULL));
+        GOES(loam_close(db));
+    }
+}
+
+Test(api_open, an_iterator_of_a_dropped_keyspace_reports_it)
+{
+    loam_db *db;
+    loam_ks *ks;
+    loam_iter *it;
+    loam_options o = small_options(NULL);
+    GOES(loam_open(dir, &o, &db));
+    GOES(loam_ks_open(db, "gone", NULL, &ks));
+    put_text(db, ks, "a", "1");
+    put_text(db, ks, "b", "2");
+    GOES(loam_iter_open(db, ks, NULL, &it));
+    GOES(loam_iter_first(it));
+    GOES(loam_ks_drop(db, "gone"));
+    FAILS(loam_iter_next(it), LOAM_E_NOENT);
+    loam_iter_close(it);
+    loam_ks_release(ks);
+    GOES(loam_close(db));
+}

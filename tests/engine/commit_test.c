@@ -1,5 +1,4 @@
-/* commit_test.c - The visible watermark moves over finished records in order, and over nothing
- * else.
+/* commit_test.c - The visible watermark moves over finished records, and only over them.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>

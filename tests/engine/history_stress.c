@@ -282,7 +282,7 @@ static void run_rounds(const char *what, crew_fn *fn, struct world *w, unsigned 
 STRESS(engine, gets_and_puts_are_linearizable)
 {
     for (unsigned threads = 2; threads <= 8; threads *= 2) {
-        struct world w = {.keys = 3, .steps = 6000 / threads * stress_scale};
+        struct world w = {.keys = 3, .steps = 4800 / threads * stress_scale};
         run_rounds("history in memory", mixed_member, &w, threads, 3, true, splitmix64(&seed));
     }
 }
@@ -480,7 +480,7 @@ static void holding_member(struct crew_member *m)
 
 STRESS(engine, held_iterators_keep_their_moment)
 {
-    struct world w = {.keys = KEYS_MAX, .steps = 4000 * stress_scale};
+    struct world w = {.keys = KEYS_MAX, .steps = 3000 * stress_scale};
     run_rounds("held iterators", holding_member, &w, 4, 1, true, splitmix64(&seed));
 }
 

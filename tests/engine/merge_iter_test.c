@@ -15,7 +15,7 @@
 
 #define SOURCES 9u
 #define ENTRIES 600u
-#define CHUNK 65536u
+#define CHUNK   65536u
 
 struct fixture {
     struct chunk_pool pool;
@@ -41,8 +41,7 @@ static struct fixture *make(uint64_t seed, uint32_t used, uint32_t count)
     struct fixture *f = calloc(1, sizeof *f);
     CHECK(f != NULL);
     CHECK_EQ(chunk_pool_init(&f->pool, alloc_global(), CHUNK, 0), LOAM_OK);
-    const struct memtable_options o = {
-        .alloc = alloc_global(), .pool = &f->pool, .bytes = CHUNK};
+    const struct memtable_options o = {.alloc = alloc_global(), .pool = &f->pool, .bytes = CHUNK};
     for (uint32_t i = 0; i < SOURCES; i++) {
         CHECK_EQ(memtable_create(&o, &f->mem[i]), LOAM_OK);
         f->all[i] = &f->source[i];
@@ -132,9 +131,9 @@ Test(merge_iter, seeks_land_on_the_neighbours)
                                                 : entry_tag(random_below(&r, ENTRIES), ENTRY_PUT);
         struct entry target = {loam_bytes(key, (size_t)n), tag, {NULL, 0}};
         int64_t at = 0; /* the first entry >= target */
-        while (at < (int64_t)f->count && by_entry(&f->sorted[at], &target) < 0 &&
-               !(f->sorted[at].tag == tag &&
-                 key_compare(NULL, f->sorted[at].key, target.key) == 0)) {
+        while (
+            at < (int64_t)f->count && by_entry(&f->sorted[at], &target) < 0 &&
+            !(f->sorted[at].tag == tag && key_compare(NULL, f->sorted[at].key, target.key) == 0)) {
             at++;
         }
         if (random_below(&r, 2) != 0) {

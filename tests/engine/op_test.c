@@ -33,8 +33,8 @@ Test(op, what_goes_in_comes_out)
             for (size_t s = 0; s < 4; s++) {
                 const struct op put = {ENTRY_PUT, spaces[s], loam_bytes(bytes, sizes[k]),
                                        loam_bytes(bytes, sizes[v])};
-                const struct op del = {ENTRY_DELETE, spaces[s], loam_bytes(bytes, sizes[k]),
-                                       {NULL, 0}};
+                const struct op del = {
+                    ENTRY_DELETE, spaces[s], loam_bytes(bytes, sizes[k]), {NULL, 0}};
                 size_t n = encode(buf, &put);
                 n += encode(buf + n, &del);
                 struct reader r = reader_of(buf, n);
@@ -84,8 +84,8 @@ Test(op, hostile_bytes_stay_in_bounds)
         size_t n = random_below(&rng, 40);
         uint8_t *bytes = malloc(n != 0 ? n : 1);
         for (size_t i = 0; i < n; i++) {
-            bytes[i] = (uint8_t)(random_below(&rng, 3) == 0 ? random_next(&rng)
-                                                            : random_below(&rng, 4));
+            bytes[i] =
+                (uint8_t)(random_below(&rng, 3) == 0 ? random_next(&rng) : random_below(&rng, 4));
         }
         struct reader r = reader_of(bytes, n);
         struct op o;

@@ -2,8 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: for every held number, and for every number newer than the last held one, a reader finds
- * the same version of every key in what was kept as in what went in (a tombstone counts as nothing at
- * the bottom). And it is sharp: one stripe keeps one version.
+ * the same version of every key in what was kept as in what went in (a tombstone counts as nothing
+ * at the bottom). And it is sharp: one stripe keeps one version.
  */
 #include <criterion/criterion.h>
 
@@ -122,8 +122,8 @@ Test(version_filter, every_reader_sees_the_same_before_and_after)
         for (int k = 0; k < 3; k++) {
             for (uint64_t seq = 60; seq > 0; seq--) {
                 if (random_below(&r, 4) == 0 && n < 60) {
-                    in[n++] = version(keys[k], seq,
-                                      random_below(&r, 3) == 0 ? ENTRY_DELETE : ENTRY_PUT);
+                    in[n++] =
+                        version(keys[k], seq, random_below(&r, 3) == 0 ? ENTRY_DELETE : ENTRY_PUT);
                 }
             }
         }

@@ -1,5 +1,4 @@
-/* model_test.c - Random public calls against the oracle: one test for each kind of disk and
- * promise.
+/* model_test.c - Random public calls against the oracle, by disk and by promise.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Goal: whatever is called in whatever order, over flushes, merges, reopens and crashes, the

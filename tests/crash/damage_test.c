@@ -1,0 +1,361 @@
+/* damage_test.c - A damaged file gives the right data or an error, never a wrong value or a silent loss.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A small database with every kind of file is taken apart into its files; each case changes one of
+ * them, puts all on a new memory disk, opens it and reads everything. After a clean close the data
+ * must be complete. After a kill the last records of the log, which nothing behind them promises, may
+ * be missing: damage there cannot be told from a torn write.
+ *
+ * LOAM_SEED repeats a run, LOAM_SCALE=1 and up flips more of the large files' bytes.
+ */
+#include <criterion/criterion.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/filename.h"
+#include "tests/crash/tap_support.h"
+#include "tests/support/check.h"
+
+#define DIR        "/db"
+#define FILES_MAX  24u
+#define SMALL      2048u /* files up to here have every byte flipped */
+#define SECTOR     512u
+#define HANG_AFTER 60 /* seconds */
+
+struct file {
+    char name[40];
+    enum file_kind kind;
+    uint8_t *bytes; /* Owns */
+    size_t size, used; /* used: up to the last byte that is not zero */
+};
+
+struct files {
+    struct file f[FILES_MAX];
+    unsigned count;
+};
+
+static struct {
+    uint64_t cases, right, errors, at_open;
+} totals;
+
+static struct oracle oracle;
+static uint64_t seed_now;
+
+static loam_options options_on(const loam_vfs *vfs)
+{
+    return (loam_options){
+        .struct_size = sizeof(loam_options),
+        .memory_budget = 1 << 20,
+        .sync_interval_ms = UINT32_MAX,
+        .threads = 1,
+        .vfs = vfs,
+    };
+}
+
+static void hangs(int sig)
+{
+    (void)sig;
+    oracle_fail("it hangs");
+}
+
+/* ---- files in and out of disks ----------------------------------------------------------------- */
+
+struct taking {
+    const loam_vfs *vfs;
+    struct files *to;
+};
+
+static int take_file(void *ctx, loam_slice name)
+{
+    struct taking *t = ctx;
+    uint64_t number, size = 0;
+    CHECK(t->to->count < FILES_MAX && name.size < sizeof t->to->f[0].name);
+    struct file *f = &t->to->f[t->to->count];
+    memset(f, 0, sizeof *f);
+    memcpy(f->name, name.data, name.size);
+    if (!filename_parse(name, &f->kind, &number) || f->kind == FILE_LOCK) {
+        return 0;
+    }
+    char path[64];
+    snprintf(path, sizeof path, DIR "/%s", f->name);
+    loam_file *file;
+    CHECK_EQ(t->vfs->open(t->vfs->ctx, path, LOAM_VFS_READ, &file), 0);
+    CHECK_EQ(t->vfs->size(t->vfs->ctx, file, &size), 0);
+    f->bytes = malloc(size + 1);
+    CHECK(f->bytes != NULL);
+    CHECK_EQ(t->vfs->read(t->vfs->ctx, file, f->bytes, size, 0), size);
+    t->vfs->close(t->vfs->ctx, file);
+    f->size = f->used = size;
+    while (f->used != 0 && f->bytes[f->used - 1] == 0) {
+        f->used--;
+    }
+    t->to->count++;
+    return 0;
+}
+
+static void take_files(const loam_vfs *vfs, struct files *to)
+{
+    struct taking t = {vfs, to};
+    to->count = 0;
+    CHECK(vfs->list(vfs->ctx, DIR, take_file, &t) >= 0);
+}
+
+static void free_files(struct files *fs)
+{
+    for (unsigned i = 0; i < fs->count; i++) {
+        free(fs->f[i].bytes);
+    }
+    fs->count = 0;
+}
+
+static void put_file(const loam_vfs *vfs, const char *name, const uint8_t *bytes, size_t used,
+                     size_t size)
+{
+    char path[64];
+    snprintf(path, sizeof path, DIR "/%s", name);
+    loam_file *f;
+    CHECK_EQ(vfs->open(vfs->ctx, path, LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f), 0);
+    used = used < size ? used : size;
+    CHECK_EQ(vfs->write(vfs->ctx, f, bytes, used, 0), used);
+    CHECK_EQ(vfs->truncate(vfs->ctx, f, size), 0);
+    vfs->close(vfs->ctx, f);
+}
+
+/* ---- one case ---------------------------------------------------------------------------------- */
+
+static void check_error(const char *when, int rc)
+{
+    const loam_error *e = loam_last_error();
+    if (rc != LOAM_E_CORRUPT && rc != LOAM_E_FORMAT && rc != LOAM_E_NOENT && rc != LOAM_E_IO) {
+        oracle_fail("%s gives %d: %s", when, rc, e->message);
+    }
+    if (rc == LOAM_E_CORRUPT && e->file_id == 0 && strstr(e->message, "CURRENT") == NULL) {
+        oracle_fail("%s names no file: %s", when, e->message);
+    }
+    totals.errors++;
+}
+
+/* The database that `fs` make, with file `changed` as given (bytes NULL: deleted). */
+static void try_case(const struct files *fs, const struct oracle_promise *p, unsigned changed,
+                     const uint8_t *bytes, size_t used, size_t size, const char *what, uint64_t at)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
+    for (unsigned i = 0; i < fs->count; i++) {
+        const struct file *f = &fs->f[i];
+        if (i != changed) {
+            put_file(disk, f->name, f->bytes, f->used, f->size);
+        } else if (bytes != NULL) {
+            put_file(disk, f->name, bytes, used, size);
+        }
+    }
+    oracle_context("seed %llu, %s: %s at %llu of %zu", (unsigned long long)seed_now,
+                   changed < fs->count ? fs->f[changed].name : "-", what, (unsigned long long)at,
+                   size);
+    tap_dump_on_failure(disk);
+    alarm(HANG_AFTER);
+    loam_options options = options_on(disk);
+    /* Few read-only: those try again for a while, in case a writer is moving files. */
+    options.flags = LOAM_OPEN_MUST_EXIST | (totals.cases % 16 == 1 ? LOAM_OPEN_READONLY : 0);
+    loam_db *db;
+    int rc = loam_open(DIR, &options, &db);
+    if (rc < 0) {
+        check_error("open", rc);
+        totals.at_open++;
+    } else {
+        struct oracle_seen seen;
+        rc = oracle_read(&oracle, p, db, &seen);
+        if (rc < 0) {
+            check_error("reading", rc);
+        } else {
+            oracle_judge(&oracle, p, &seen);
+            totals.right++;
+        }
+        (void)loam_close(db); /* a merge may have met the damage */
+    }
+    totals.cases++;
+    tap_dump_on_failure(NULL);
+    loam_vfs_free(disk);
+}
+
+/* ---- kinds of damage --------------------------------------------------------------------------- */
+
+static void flip_bytes(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                       unsigned stride, struct random *r)
+{
+    struct file *f = (struct file *)&fs->f[i];
+    size_t step = f->used <= SMALL ? 1 : stride;
+    for (size_t at = random_below(r, step); at < f->size; at += step) {
+        if (at > f->used) { /* the zeros that a log has in reserve */
+            step = f->size / 16 + 1;
+        } else if (f->kind == FILE_LOG && at > 64 && at < 4000) {
+            step = 509; /* the rest of its header page */
+        } else {
+            step = f->used <= SMALL ? 1 : stride;
+        }
+        uint8_t old = f->bytes[at];
+        static const uint8_t kinds[] = {0x01, 0x80, 0xff, 0x10};
+        f->bytes[at] ^= kinds[random_below(r, sizeof kinds)];
+        try_case(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte", at);
+        f->bytes[at] = old;
+    }
+}
+
+static void cut_short(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                      struct random *r)
+{
+    const struct file *f = &fs->f[i];
+    size_t step = f->used / 60 + 1;
+    for (size_t n = 0; n < f->size; n += 1 + random_below(r, 2 * step)) {
+        try_case(fs, p, i, f->bytes, f->used, n, "cut short", n);
+        step = n > f->used ? f->size / 8 + 1 : step;
+    }
+    try_case(fs, p, i, f->bytes, f->used, f->size - 1, "cut short", f->size - 1);
+}
+
+static void zero_sectors(const struct files *fs, const struct oracle_promise *p, unsigned i)
+{
+    const struct file *f = &fs->f[i];
+    uint8_t *copy = malloc(f->size + SECTOR);
+    CHECK(copy != NULL);
+    for (size_t at = 0; at < f->used; at += SECTOR) {
+        memcpy(copy, f->bytes, f->size);
+        size_t n = f->size - at < SECTOR ? f->size - at : SECTOR;
+        memset(copy + at, 0, n);
+        try_case(fs, p, i, copy, f->used, f->size, "a zeroed sector", at);
+    }
+    free(copy);
+}
+
+static void swap_and_delete(const struct files *fs, const struct oracle_promise *p, unsigned i)
+{
+    const struct file *f = &fs->f[i];
+    try_case(fs, p, i, NULL, 0, 0, "deleted", 0);
+    for (unsigned k = 0; k < fs->count; k++) {
+        const struct file *g = &fs->f[k];
+        if (k != i && g->kind == f->kind) {
+            try_case(fs, p, i, g->bytes, g->used, g->size, "the bytes of another file", k);
+        }
+    }
+}
+
+/* What it held at earlier times. rollback of an open log cannot be seen, but for its promises. */
+static void older_copy(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                       const struct files *old, bool closed)
+{
+    const struct file *f = &fs->f[i];
+    for (unsigned k = 0; k < old->count; k++) {
+        const struct file *g = &old->f[k];
+        if (strcmp(g->name, f->name) == 0 && (closed || f->kind != FILE_LOG) &&
+            (g->size != f->size || memcmp(g->bytes, f->bytes, f->size) != 0)) {
+            try_case(fs, p, i, g->bytes, g->used, g->size, "an older copy", k);
+        }
+    }
+}
+
+/* ---- the reference ----------------------------------------------------------------------------- */
+
+#define OLD_COPIES 3u
+
+struct reference {
+    struct files now, old[OLD_COPIES];
+    struct oracle_promise promise;
+};
+
+static void take_now(loam_vfs *fault, struct files *to)
+{
+    loam_vfs *after;
+    CHECK_EQ(loam_vfs_power_cut(fault, 0, &after), LOAM_OK);
+    take_files(after, to);
+    loam_vfs_free(after);
+}
+
+/* Every kind of file, records in the log included. */
+static void build(struct reference *ref, bool closed)
+{
+    loam_vfs *disk, *fault;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed_now};
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    oracle_init(&oracle);
+    struct oracle_writer w = {.o = &oracle, .strict = true};
+    random_init(&w.random, seed_now);
+    loam_options options = options_on(fault);
+    oracle_open(&w, DIR, &options);
+    oracle_ks_create(&w, "one");
+    oracle_write(&w, 6, false);
+    take_now(fault, &ref->old[0]);
+    oracle_flush(&w);
+    oracle_write(&w, 6, false);
+    oracle_close(&w);
+    take_now(fault, &ref->old[1]);
+    oracle_open(&w, DIR, &options);
+    oracle_compact(&w);
+    oracle_write(&w, 4, false);
+    oracle_flush(&w);
+    take_now(fault, &ref->old[2]);
+    oracle_write(&w, 8, false);
+    oracle_put(&w, 1, true);
+    ref->promise = oracle_promise_low(&oracle, false);
+    oracle_write(&w, 1, true); /* long: no sector touches what is before and behind it */
+    oracle_put(&w, 2, true);
+    oracle_write(&w, 1, true);
+    oracle_put(&w, 3, false);
+    if (closed) {
+        oracle_close(&w);
+        ref->promise = oracle_promise_low(&oracle, true);
+    }
+    oracle_promise_high(&oracle, &ref->promise);
+    take_now(fault, &ref->now);
+    if (!closed) {
+        oracle_close(&w);
+    }
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
+static void damage_everything(bool closed)
+{
+    static struct reference ref;
+    seed_now = oracle_seed();
+    struct random r;
+    random_init(&r, seed_now);
+    signal(SIGALRM, hangs);
+    const char *s = getenv("LOAM_SCALE");
+    unsigned stride = s != NULL ? 1 : 13;
+    build(&ref, closed);
+    try_case(&ref.now, &ref.promise, FILES_MAX, NULL, 0, 0, "no damage", 0);
+    CHECK_EQ(totals.right, 1);
+    for (unsigned i = 0; i < ref.now.count; i++) {
+        flip_bytes(&ref.now, &ref.promise, i, stride, &r);
+        cut_short(&ref.now, &ref.promise, i, &r);
+        zero_sectors(&ref.now, &ref.promise, i);
+        swap_and_delete(&ref.now, &ref.promise, i);
+        for (unsigned k = 0; k < OLD_COPIES; k++) {
+            older_copy(&ref.now, &ref.promise, i, &ref.old[k], closed);
+        }
+    }
+    fprintf(stderr, "damage, %s: %llu cases: %llu right, %llu errors (%llu at open)\n",
+            closed ? "closed" : "killed", (unsigned long long)totals.cases,
+            (unsigned long long)totals.right, (unsigned long long)totals.errors,
+            (unsigned long long)totals.at_open);
+    free_files(&ref.now);
+    for (unsigned k = 0; k < OLD_COPIES; k++) {
+        free_files(&ref.old[k]);
+    }
+    alarm(0);
+}
+
+Test(damage, of_any_file_after_a_clean_close_is_an_error_or_without_effect)
+{
+    damage_everything(true);
+}
+
+Test(damage, of_any_file_after_a_kill_is_an_error_or_costs_unpromised_records_only)
+{
+    damage_everything(false);
+}

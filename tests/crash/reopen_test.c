@@ -1,0 +1,105 @@
+/* reopen_test.c - Opening again and again leaves nothing behind and loses nothing.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <criterion/criterion.h>
+
+#include "engine/filename.h"
+#include "engine/loam.h"
+#include "tests/support/check.h"
+
+#define DIR "/db"
+
+static loam_options options_on(const loam_vfs *vfs)
+{
+    return (loam_options){
+        .struct_size = sizeof(loam_options),
+        .memory_budget = 1 << 20,
+        .threads = 1,
+        .vfs = vfs,
+    };
+}
+
+static int count_log(void *ctx, loam_slice name)
+{
+    enum file_kind kind;
+    uint64_t number;
+    *(unsigned *)ctx += filename_parse(name, &kind, &number) && kind == FILE_LOG;
+    return 0;
+}
+
+static unsigned logs(const loam_vfs *vfs)
+{
+    unsigned n = 0;
+    CHECK(vfs->list(vfs->ctx, DIR, count_log, &n) >= 0);
+    return n;
+}
+
+static void open_and_close(const loam_options *options, int times)
+{
+    for (int i = 0; i < times; i++) {
+        loam_db *db;
+        CHECK_EQ(loam_open(DIR, options, &db), LOAM_OK);
+        CHECK_EQ(loam_close(db), LOAM_OK);
+    }
+}
+
+static void put(loam_db *db, const char *key, const char *value)
+{
+    CHECK_EQ(loam_put(db, NULL, loam_bytes(key, strlen(key)), loam_bytes(value, strlen(value)),
+                      NULL),
+             LOAM_OK);
+}
+
+static bool has(loam_db *db, const char *key)
+{
+    int rc = loam_get(db, NULL, loam_bytes(key, strlen(key)), NULL, 0, NULL, NULL);
+    CHECK(rc >= 0);
+    return rc == LOAM_OK;
+}
+
+Test(reopen, leaves_no_log_segments_without_records_behind)
+{
+    loam_vfs *vfs;
+    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    const loam_options options = options_on(vfs);
+    open_and_close(&options, 20);
+    CHECK(logs(vfs) <= 3);
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "k", "v");
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    open_and_close(&options, 20);
+    CHECK(logs(vfs) <= 4);
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK(has(db, "k"));
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(vfs);
+}
+
+/* A log of an earlier use must not come back over what was flushed without one. */
+Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
+{
+    loam_vfs *vfs;
+    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_options with = options_on(vfs), without = options_on(vfs);
+    without.durability = LOAM_DUR_MEMORY;
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &with, &db), LOAM_OK);
+    put(db, "gone", "1");
+    put(db, "kept", "1");
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    CHECK_EQ(loam_open(DIR, &without, &db), LOAM_OK);
+    put(db, "new", "1");
+    CHECK_EQ(loam_delete(db, NULL, LOAM_LIT("gone"), NULL), LOAM_OK);
+    CHECK_EQ(loam_flush(db, NULL), LOAM_OK);
+    const loam_slice all = {NULL, 0};
+    CHECK_EQ(loam_compact(db, NULL, all, all, 0), LOAM_OK);
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(loam_open(DIR, i == 1 ? &without : &with, &db), LOAM_OK);
+        CHECK(!has(db, "gone"));
+        CHECK(has(db, "kept") && has(db, "new"));
+        CHECK_EQ(loam_close(db), LOAM_OK);
+    }
+    loam_vfs_free(vfs);
+}
