@@ -99,14 +99,16 @@ static int next_space(struct flush *f, uint32_t ks, uint32_t *found)
     return rc;
 }
 
-/* Oldest log segment that memtables of generation f->end and later came from. */
-static uint64_t next_log(struct flush *f)
+/* Names the oldest log segment that memtables of generation f->end and later came from. */
+static void set_log_number(struct flush *f, struct version_edit *edit)
 {
     struct db *db = f->db;
     mutex_lock(&db->mu);
-    uint64_t first_log = memtable_list_slot(&db->memtables, f->end)->first_log;
+    uint64_t replayed = memtable_list_slot(&db->memtables, f->end)->first_log;
     mutex_unlock(&db->mu);
-    return first_log != 0 ? first_log : wal_segment_number(&db->wal, f->end);
+    /* Without a log, too: what was replayed at open must not be replayed over these tables. */
+    version_edit_set_log_number(edit, replayed != 0 ? replayed : wal_segment_number(&db->wal, f->end),
+                                replayed == 0 && !db->logging);
 }
 
 /* Makes the tables built so far part of the database. last: also gives up the log behind them. */
@@ -129,8 +131,7 @@ static int install(struct flush *f, bool last)
     }
     if (rc == LOAM_OK) {
         if (last) { /* the two go together: the log begins behind the last number in tables */
-            /* Without a log, too: what was replayed at open must not be replayed over these tables. */
-            version_edit_set_log_number(&edit, next_log(f));
+            set_log_number(f, &edit);
             version_edit_set_last_seq(&edit, f->boundary - 1);
         }
         rc = version_set_apply(&db->versions, &edit);

@@ -131,7 +131,8 @@ void keyspace_table_destroy(struct keyspace_table *t)
     atom_store(&t->list, NULL, relaxed); /* relaxed: quiescent */
 }
 
-/* Keeps what is still held or has not passed in *list; returns the rest. One of a pair for the two kinds of dead. */
+/* Keeps what is still held or has not passed in *list; returns the rest. One of a pair for the two
+ * kinds of dead. */
 static struct keyspace *take_passed(struct keyspace **list)
 {
     struct keyspace *passed = NULL;

@@ -246,6 +246,7 @@ static int replay_edit(struct manifest_replay *r, const struct version_edit *e, 
         !raise(e->has_next_ks, e->next_ks, &next_ks)) {
         return FAIL_CORRUPT(r->file_id, offset, "a number in the manifest goes back");
     }
+    r->log_none = e->has_log_number ? e->log_none : r->log_none;
     r->sealed = e->has_sealed;
     r->sealed_number = e->sealed_number;
     r->sealed_position = e->sealed_position;

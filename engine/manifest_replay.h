@@ -19,6 +19,7 @@ struct manifest_replay {
     uint32_t table_count;
     struct version_edit keyspaces; /* `created` holds those that are there, ascending ids */
     uint64_t log_number, next_file, last_seq;
+    bool log_none;
     uint32_t next_ks;
     bool sealed;
     uint64_t sealed_number, sealed_position;

@@ -249,7 +249,8 @@ static int replay_all(struct replay *p)
     p->end = version_set_last_seq(&db->versions) + 1;
     p->first_needed = version_set_log_number(&db->versions);
     /* The manifest names a segment only when its name is durable. */
-    bool expected = p->first_needed != 0 && (!sealed || sealed_number != 0);
+    bool expected = p->first_needed != 0 && !version_set_log_none(&db->versions) &&
+                    (!sealed || sealed_number != 0);
     if (expected && (p->count == 0 || p->numbers[0] != p->first_needed)) {
         return FAIL_CORRUPT(p->first_needed, 0, "log segment %llu is missing",
                             (unsigned long long)p->first_needed);
@@ -433,9 +434,10 @@ static int first_edit(struct db *db, const struct replay *p)
     if (!db->logging) {
         /* There is no new segment to name; those that were found stay. */
     } else if (first < p->used) {
-        version_edit_set_log_number(&e, p->numbers[first]);
+        version_edit_set_log_number(&e, p->numbers[first], false);
     } else {
-        version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)));
+        version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)),
+                                    false);
         version_edit_set_last_seq(&e, p->end - 1);
     }
     int rc = version_set_apply(&db->versions, &e);

@@ -24,7 +24,8 @@ enum field {
     FIELD_KS_DROPPED = 16,
     FIELD_KS_RENAMED = 18,
     FIELD_SNAPSHOT_END = 20,
-    FIELD_NEXT_KS = 22
+    FIELD_NEXT_KS = 22,
+    FIELD_LOG_NONE = 24
 };
 
 void version_edit_init(struct version_edit *e, struct alloc *a)
@@ -171,8 +172,9 @@ int version_edit_rename_ks(struct version_edit *e, uint32_t id, loam_slice name)
     return LOAM_OK;
 }
 
-void version_edit_set_log_number(struct version_edit *e, uint64_t number)
+void version_edit_set_log_number(struct version_edit *e, uint64_t number, bool none)
 {
+    e->log_none = none;
     e->has_log_number = true;
     e->log_number = number;
 }
@@ -275,6 +277,9 @@ void version_edit_encode(const struct version_edit *e, struct buf *out)
 {
     if (e->has_log_number) {
         field_varint(out, FIELD_LOG_NUMBER, e->log_number);
+        if (e->log_none) {
+            field_begin(out, FIELD_LOG_NONE, 0);
+        }
     }
     if (e->has_next_file) {
         field_varint(out, FIELD_NEXT_FILE, e->next_file);
@@ -473,6 +478,10 @@ static int decode_field(struct version_edit *e, uint64_t tag, struct reader *r, 
         decode_once(r, (uint64_t)KS_ID_MAX + 1, &e->has_next_ks, &next_ks, why);
         e->next_ks = (uint32_t)next_ks;
         return LOAM_OK;
+    case FIELD_LOG_NONE:
+        *why = e->log_none ? "a field comes twice" : NULL;
+        e->log_none = true;
+        return LOAM_OK;
     case FIELD_SNAPSHOT_END:
         *why = e->snapshot_end ? "a field comes twice" : NULL;
         e->snapshot_end = true;
@@ -492,7 +501,7 @@ static int decode_fields(struct version_edit *e, struct reader *in, uint64_t fil
         if (in->bad) {
             return FAIL_CORRUPT(file_id, offset, "a field of a manifest record is cut off");
         }
-        if (tag % 2 == 0 && (tag < FIELD_TABLE_ADDED || tag > FIELD_NEXT_KS)) {
+        if (tag % 2 == 0 && (tag < FIELD_TABLE_ADDED || tag > FIELD_LOG_NONE)) {
             return status_fail(
                 (struct fail_info){.code = LOAM_E_FORMAT, .file_id = file_id, .offset = offset},
                 __FILE__, __LINE__, "manifest field %llu is of a newer format",

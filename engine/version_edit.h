@@ -18,8 +18,9 @@
  *   18 keyspace renamed v id, s name
  *   20 snapshot end     empty; the records up to here are the whole state
  *   22 next keyspace    v every id ever given out is below it
+ *   24 no log            empty; beside 6: no segment of that number was made
  *
- * Fields 6, 8, 10, 12, 20 and 22 appear at most once in an edit. They take effect in the order:
+ * Fields 6, 8, 10, 12, 20, 22 and 24 appear at most once in an edit. They take effect in the order:
  * tables removed, keyspaces dropped, renamed, created, tables added. A table that moves to another
  * level is removed and added under one number in one edit.
  */
@@ -85,6 +86,7 @@ struct version_edit {
     uint32_t dropped_count, dropped_cap;
     uint32_t renamed_count, renamed_cap;
     bool has_log_number, has_next_file, has_last_seq, has_sealed, has_next_ks;
+    bool log_none; /* with has_log_number: that segment was never made */
     bool snapshot_end;
     uint32_t next_ks;
     uint64_t log_number;
@@ -103,7 +105,8 @@ int version_edit_remove_table(struct version_edit *e, uint32_t ks, uint8_t level
 int version_edit_create_ks(struct version_edit *e, const struct ks_desc *d);
 int version_edit_drop_ks(struct version_edit *e, uint32_t id);
 int version_edit_rename_ks(struct version_edit *e, uint32_t id, loam_slice name);
-void version_edit_set_log_number(struct version_edit *e, uint64_t number);
+/* none: there is no such file, because nothing is logged; older ones are not needed all the same. */
+void version_edit_set_log_number(struct version_edit *e, uint64_t number, bool none);
 void version_edit_set_next_file(struct version_edit *e, uint64_t number);
 void version_edit_set_last_seq(struct version_edit *e, uint64_t seq);
 void version_edit_set_sealed(struct version_edit *e, uint64_t number, uint64_t position);

@@ -185,6 +185,14 @@ uint64_t version_set_log_number(struct version_set *vs)
     return v;
 }
 
+bool version_set_log_none(struct version_set *vs)
+{
+    mutex_lock(&vs->mu);
+    bool none = vs->log_none;
+    mutex_unlock(&vs->mu);
+    return none;
+}
+
 bool version_set_sealed(struct version_set *vs, uint64_t *number, uint64_t *position)
 {
     mutex_lock(&vs->mu);
@@ -240,6 +248,9 @@ static void stamp_counters(struct version_set *vs, struct version_edit *e)
 {
     uint64_t next_ks = atom_load(&vs->next_ks, relaxed); /* relaxed: see version_set_new_ks_id() */
     version_edit_set_next_file(e, version_set_next_file(vs));
+    if (vs->options.unlogged && !e->has_sealed) {
+        version_edit_set_sealed(e, 0, 0); /* its log number names no file, which is no damage */
+    }
     version_edit_set_next_ks(e, next_ks > KS_ID_MAX ? KS_ID_MAX + 1 : (uint32_t)next_ks);
     if (!e->has_last_seq || e->last_seq < vs->last_seq) {
         version_edit_set_last_seq(e, vs->last_seq);
@@ -255,7 +266,7 @@ static void stamp_counters(struct version_set *vs, struct version_edit *e)
 static int write_snapshot(struct version_set *vs, struct snapshot *s, struct version_edit *edit)
 {
     const struct version *v = version_set_current(vs);
-    version_edit_set_log_number(&s->edit, vs->log_number);
+    version_edit_set_log_number(&s->edit, vs->log_number, vs->log_none);
     stamp_counters(vs, &s->edit);
     int rc = keyspace_table_describe(&vs->keyspaces, &s->edit);
     for (uint32_t i = 0; i < v->ks_count && rc == LOAM_OK; i++) {
@@ -460,6 +471,7 @@ static void take_counters(struct version_set *vs, const struct version_edit *e)
     if (e->has_log_number) {
         assert(e->log_number >= vs->log_number);
         vs->log_number = e->log_number;
+        vs->log_none = e->log_none;
     }
     if (e->has_last_seq && e->last_seq > vs->last_seq) {
         vs->last_seq = e->last_seq;

@@ -43,6 +43,7 @@ struct version_set_options {
     uint64_t manifest_bytes; /* start a new manifest beyond this size, and beyond 4 times its own
                                 snapshot; 0 = 1 MiB. Larger: longer open, fewer rewrites */
     bool read_only;          /* apply and make are refused */
+    bool unlogged;           /* no log is written: each edit says that none need be there */
 };
 
 struct version_set {
@@ -57,6 +58,7 @@ struct version_set {
     struct manifest manifest;
     uint64_t manifest_number; /* in force, as far as is known */
     uint64_t last_seq, log_number;
+    bool log_none; /* no segment of that number was made */
     bool sealed; /* recovered from a clean close, no edit since */
     bool closed;
     uint64_t sealed_number, sealed_position;
@@ -112,6 +114,7 @@ uint64_t version_set_new_ks_id(struct version_set *vs); /* likewise; above KS_ID
 uint64_t version_set_next_file(const struct version_set *vs);
 uint64_t version_set_last_seq(struct version_set *vs);
 uint64_t version_set_log_number(struct version_set *vs);
+bool version_set_log_none(struct version_set *vs); /* there is no file of that number */
 /* True when the database was closed cleanly and no edit has been made since. number 0: no log. */
 bool version_set_sealed(struct version_set *vs, uint64_t *number, uint64_t *position);
 

@@ -102,6 +102,7 @@ static int install_replay(struct version_set *vs, struct manifest_replay *r)
         atom_store(&vs->next_ks, r->next_ks, relaxed);     /* likewise */
         vs->manifest_number = r->file_id;
         vs->log_number = r->log_number;
+        vs->log_none = r->log_none;
         vs->last_seq = r->last_seq;
         vs->sealed = r->sealed;
         vs->sealed_number = r->sealed_number;

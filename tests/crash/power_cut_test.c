@@ -203,7 +203,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
     snprintf(outer, sizeof outer, "%s", depth > 1 ? "in a recovery of " : "");
     for (size_t i = 0; i < t->count; i++) {
         struct tap_image *im = &t->images[i];
-        uint64_t mixed = seed * 31 + i * 2654435761u;
+        uint64_t mixed = seed * 31 + im->index * 2654435761u + i;
         oracle_context("seed %llu, depth %u, %s map, index %llu, variant %llu, commits %u to %u, "
                        "keyspace states %u to %u",
                        (unsigned long long)seed, depth, t->fault->map != NULL ? "with" : "no",

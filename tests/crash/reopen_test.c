@@ -103,3 +103,30 @@ Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
     }
     loam_vfs_free(vfs);
 }
+
+/* The manifest's oldest log is then one that never was. */
+Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
+{
+    loam_vfs *disk, *fault, *after;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
+    loam_options options = options_on(fault);
+    options.durability = LOAM_DUR_MEMORY;
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "kept", "1");
+    CHECK_EQ(loam_flush(db, NULL), LOAM_OK);
+    put(db, "lost", "1");
+    CHECK_EQ(loam_vfs_power_cut(fault, 1, &after), LOAM_OK);
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    for (int i = 0; i < 3; i++) {
+        options = options_on(after);
+        options.durability = i == 1 ? LOAM_DUR_MEMORY : LOAM_DUR_DEFAULT;
+        CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+        CHECK(has(db, "kept") && !has(db, "lost"));
+        CHECK_EQ(loam_close(db), LOAM_OK);
+    }
+    loam_vfs_free(after);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}

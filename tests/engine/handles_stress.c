@@ -1,4 +1,5 @@
-/* handles_stress.c - Handles used by many threads while what they name is closed, dropped or starved.
+/* handles_stress.c - Handles used by many threads while what they name is closed, dropped or
+ * starved.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: every call returns a code its contract allows, nothing crashes or hangs (sanitizers, the
@@ -8,7 +9,8 @@
 #include "arena/sync.h"
 #include "tests/engine/load_support.h"
 
-/* ---- close under load ---------------------------------------------------------------------------- */
+/* ---- close under load
+ * ---------------------------------------------------------------------------- */
 
 #define STALLS 32u /* places where threads leave handles for others */
 
@@ -276,7 +278,8 @@ STRESS(engine, close_ends_calls_of_all_threads)
     printf("    close under load: %" PRIu64 " rounds, %" PRIu64 " calls\n", rounds, calls);
 }
 
-/* ---- waits without limit and close --------------------------------------------------------------- */
+/* ---- waits without limit and close
+ * --------------------------------------------------------------- */
 
 struct waiter {
     loam_db *db;
@@ -318,7 +321,8 @@ STRESS(engine, close_ends_waits_without_limit)
     load_disk_free(&disk);
 }
 
-/* ---- keyspaces that come and go ------------------------------------------------------------------ */
+/* ---- keyspaces that come and go
+ * ------------------------------------------------------------------ */
 
 struct street {
     loam_db *db;
@@ -468,10 +472,11 @@ STRESS(engine, handles_of_dropped_keyspaces_outlive_the_database)
     load_disk_free(&disk);
 }
 
-/* ---- admission ----------------------------------------------------------------------------------- */
+/* ---- admission
+ * ----------------------------------------------------------------------------------- */
 
 #define PRESSERS 8u
-#define BIG 16384u /* bytes of a value: a few fill a memtable */
+#define BIG      16384u /* bytes of a value: a few fill a memtable */
 
 struct press {
     loam_db *db;
@@ -540,8 +545,7 @@ STRESS(engine, refused_writes_leave_nothing)
         busy += p->busy[i];
     }
     GOES(loam_close(p->db));
-    printf("    admission: %" PRIu64 " of %" PRIu64 " writes refused\n", busy,
-           p->steps * PRESSERS);
+    printf("    admission: %" PRIu64 " of %" PRIu64 " writes refused\n", busy, p->steps * PRESSERS);
     free(p);
     load_disk_free(&disk);
 }

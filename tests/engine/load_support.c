@@ -8,7 +8,8 @@
 #include "arena/random.h"
 #include "arena/sync.h"
 
-/* ---- disks ------------------------------------------------------------------------------------- */
+/* ---- disks -------------------------------------------------------------------------------------
+ */
 
 void load_disk_init(struct load_disk *d, bool memory)
 {
@@ -44,7 +45,8 @@ loam_db *load_open(const struct load_disk *d, const loam_options *more)
     return db;
 }
 
-/* ---- keys and values --------------------------------------------------------------------------- */
+/* ---- keys and values ---------------------------------------------------------------------------
+ */
 
 struct load_key load_key_of(uint64_t number)
 {
@@ -90,7 +92,8 @@ uint64_t load_value_id(loam_slice value)
     return id;
 }
 
-/* ---- janitor ----------------------------------------------------------------------------------- */
+/* ---- janitor -----------------------------------------------------------------------------------
+ */
 
 static int count_name(void *ctx, loam_slice name)
 {
@@ -109,8 +112,8 @@ static void look_at_numbers(loam_db *db, struct random *r)
     int rc = loam_format_stats(db, random_below(r, 2) != 0 ? LOAM_JSON : LOAM_TEXT, text_buf,
                                sizeof text_buf, &need);
     CHECK(rc == LOAM_OK || (rc == LOAM_TRUNCATED && need >= sizeof text_buf));
-    static const char *const names[] = {"memory_used",        "levels",          "level.0.files",
-                                        "sealed_memtables",   "memtables",       "last_seq",
+    static const char *const names[] = {"memory_used",         "levels",          "level.0.files",
+                                        "sealed_memtables",    "memtables",       "last_seq",
                                         "running_compactions", "pending_flushes", "level.1.bytes"};
     uint64_t v;
     GOES(loam_property(db, NULL, names[random_below(r, sizeof names / sizeof *names)], &v));
@@ -174,7 +177,8 @@ void janitor_stop(struct janitor *j)
     CHECK_EQ(pthread_join(j->thread, NULL), 0);
 }
 
-/* ---- watchdog ---------------------------------------------------------------------------------- */
+/* ---- watchdog ----------------------------------------------------------------------------------
+ */
 
 #define LOOK_US 100000u
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)

@@ -292,7 +292,7 @@ Test(manifest, writes_the_golden_bytes)
     version_edit_free(&e);
     CHECK_EQ(version_edit_add_table(&e, &t), LOAM_OK);
     CHECK_EQ(version_edit_remove_table(&e, 0, 0, 5), LOAM_OK);
-    version_edit_set_log_number(&e, 6);
+    version_edit_set_log_number(&e, 6, false);
     version_edit_set_last_seq(&e, 90000);
     manifest_record_begin(&record);
     version_edit_encode(&e, &record);

@@ -1,18 +1,18 @@
 /* memory_stress.c - A database with many readers and writers stays within its memory budget.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Oracle: the database's own count of its memory and, outside of sanitizers, the resident size of the
- * process, each at most a fixed allowance above the budget; and what held snapshots and iterators
- * show is still what it was.
+ * Oracle: the database's own count of its memory and, outside of sanitizers, the resident size of
+ * the process, each at most a fixed allowance above the budget; and what held snapshots and
+ * iterators show is still what it was.
  */
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/load_support.h"
 
-#define BUDGET ((uint64_t)8 << 20)
-#define ALLOWANCE ((uint64_t)16 << 20)
-#define HANDLES 200u
-#define MEMBERS 8u
+#define BUDGET      ((uint64_t)8 << 20)
+#define ALLOWANCE   ((uint64_t)16 << 20)
+#define HANDLES     200u
+#define MEMBERS     8u
 #define MEMORY_KEYS 20000u
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
@@ -45,9 +45,9 @@ static void look_at_resident(struct hoard *x)
 {
     uint64_t now = resident_bytes();
     uint64_t peak = atomic_load_explicit(&x->resident_peak, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(
-                             &x->resident_peak, &peak, now, memory_order_relaxed,
-                             memory_order_relaxed)) {
+    while (now > peak &&
+           !atomic_compare_exchange_weak_explicit(&x->resident_peak, &peak, now,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
     }
 }
 
@@ -146,8 +146,9 @@ STRESS(engine, memory_stays_within_the_budget)
     GOES(loam_get_stats(x->db, NULL, &s));
     CHECK_EQ(s.iterators, HANDLES);
     uint64_t resident = x->resident_peak > before ? x->resident_peak - before : 0;
-    printf("    memory: budget %" PRIu64 " KiB, counted peak %" PRIu64 " KiB, resident growth %"
-           PRIu64 " KiB, %" PRIu64 " flushes, %" PRIu64 " merges, %" PRIu64 " MiB written\n",
+    printf("    memory: budget %" PRIu64 " KiB, counted peak %" PRIu64
+           " KiB, resident growth %" PRIu64 " KiB, %" PRIu64 " flushes, %" PRIu64
+           " merges, %" PRIu64 " MiB written\n",
            s.memory_budget >> 10, s.memory_peak >> 10, resident >> 10, s.flushes, s.compactions,
            s.bytes_put >> 20);
     uint64_t l0 = 0;

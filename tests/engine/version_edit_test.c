@@ -65,7 +65,7 @@ static void random_edit(struct version_edit *e, struct random *r)
         CHECK_EQ(version_edit_rename_ks(e, 3, LOAM_LIT("other")), LOAM_OK);
     }
     if (random_below(r, 2) != 0) {
-        version_edit_set_log_number(e, random_next(r));
+        version_edit_set_log_number(e, random_next(r), false);
         version_edit_set_next_file(e, random_next(r) / 2);
         version_edit_set_last_seq(e, random_below(r, SEQ_MAX));
     }

@@ -166,7 +166,7 @@ static int step(struct db *d, const struct numbers *before, bool drop_oldest, st
         }
         add_table(&e, KS_DEFAULT, 0, number);
         after->n[after->count++] = number;
-        version_edit_set_log_number(&e, number);
+        version_edit_set_log_number(&e, number, false);
         rc = version_set_apply(&d->vs, &e);
     } else {
         rc = LOAM_E_IO;

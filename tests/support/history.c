@@ -8,7 +8,8 @@
 #include "arena/sync.h"
 #include "tests/support/check.h"
 
-/* ---- recording --------------------------------------------------------------------------------- */
+/* ---- recording ---------------------------------------------------------------------------------
+ */
 
 void history_init(struct history *h, unsigned threads, uint32_t keys)
 {
@@ -55,9 +56,13 @@ void history_write(struct history *h, unsigned thread, uint32_t key, uint64_t va
 {
     CHECK(key < h->keys && seq != 0 && commit != 0 && commit <= seq);
     add(h, thread,
-        &(struct history_op){
-            .inv = inv, .res = res, .value = value, .seq = seq, .commit = commit, .key = key,
-            .is_write = 1});
+        &(struct history_op){.inv = inv,
+                             .res = res,
+                             .value = value,
+                             .seq = seq,
+                             .commit = commit,
+                             .key = key,
+                             .is_write = 1});
 }
 
 void history_read(struct history *h, unsigned thread, uint32_t key, uint64_t value, uint64_t seq,
@@ -80,7 +85,8 @@ uint64_t *history_cut(struct history *h, unsigned thread, uint64_t seq, uint64_t
     return seen;
 }
 
-/* ---- the writes of a key, in order --------------------------------------------------------------- */
+/* ---- the writes of a key, in order
+ * --------------------------------------------------------------- */
 
 /* lo and hi bound the moment the write took effect. Write 0 is the empty beginning. */
 struct slot {
@@ -118,8 +124,9 @@ static int by_value(const void *a, const void *b)
 
 static void show(const char *what, const struct history_op *o)
 {
-    fprintf(stderr, "  %s: key %" PRIu32 " %s value %#" PRIx64 " seq %" PRIu64 " commit %" PRIu64
-                    " [%" PRIu64 ", %" PRIu64 "]\n",
+    fprintf(stderr,
+            "  %s: key %" PRIu32 " %s value %#" PRIx64 " seq %" PRIu64 " commit %" PRIu64
+            " [%" PRIu64 ", %" PRIu64 "]\n",
             what, o->key, o->is_write ? "write" : "read", o->value, o->seq, o->commit, o->inv,
             o->res);
 }
@@ -189,7 +196,8 @@ static size_t slot_of_value(const struct lane *n, uint64_t value)
                                                                         : SIZE_MAX;
 }
 
-/* ---- gets -------------------------------------------------------------------------------------- */
+/* ---- gets --------------------------------------------------------------------------------------
+ */
 
 static void bound_by_read(struct lane *n, const struct history_op *r)
 {
@@ -293,7 +301,8 @@ static void check_gets(struct judge *j, struct history_summary *sum)
     }
 }
 
-/* ---- cuts -------------------------------------------------------------------------------------- */
+/* ---- cuts --------------------------------------------------------------------------------------
+ */
 
 /* Commit numbers under which each key seen so far has its value: [lo, hi). */
 struct range {
@@ -385,8 +394,9 @@ static void check_cut(const struct judge *j, const struct history_cut *c, const 
     struct range r = {0, UINT64_MAX};
     bound_by_time(j, c, &r);
     if (r.lo >= r.hi) {
-        fail_cut(j, c, seen, 0, "writes that returned before it and writes that began after it "
-                                "leave no commit number");
+        fail_cut(j, c, seen, 0,
+                 "writes that returned before it and writes that began after it "
+                 "leave no commit number");
     }
     if (c->seq != UINT64_MAX) {
         if (c->seq < r.lo || c->seq >= r.hi) {
