@@ -553,6 +553,10 @@ static int lookup(struct call *c, struct lookup *l, loam_slice key, const loam_r
         return LOAM_NOTFOUND;
     }
     rc = read_get(c->db, l->view, l->space->id, l->cmp, key, l->seq, l->scratch, e);
+    /* relaxed: ordered by the load of the view, which a drop publishes last. */
+    if (rc != LOAM_OK && atom_load(&l->space->dropped, relaxed)) {
+        return FAIL(LOAM_E_NOENT, "the keyspace was dropped");
+    }
     if (rc == LOAM_OK) {
         stats_bump(l->stats, STAT_BYTES_GOT, e->value.size);
         if (opts != NULL && opts->seq != NULL) {

@@ -538,6 +538,7 @@ void lifecycle_free(struct db *db)
         db->vfs->close(db->vfs->ctx, db->lock);
         db->lock = NULL;
     }
+    buf_free(&db->replayed);
     alloc_put(&db->alloc, MEM_MISC, db->dir, db->dir_size);
     db->dir = NULL;
     cond_destroy(&db->work_cv);

@@ -10,6 +10,7 @@
 #ifndef LOAM_ENGINE_DB_H_
 #define LOAM_ENGINE_DB_H_
 
+#include "arena/buf.h"
 #include "arena/chunk_pool.h"
 #include "arena/sync.h"
 #include "arena/thread_slot.h"
@@ -47,6 +48,7 @@ struct db {
     bool log_open; /* wal is initialised */
     uint64_t replayed_number; /* last log segment found at open, and the position behind its last */
     uint64_t replayed_end;    /* record; 0: there was none */
+    struct buf replayed;      /* the flusher's: numbers (uint64_t) of the segments found at open */
     loam_file *lock;
 
     _Atomic uint64_t refs; /* public handles and pins that need `alloc`; the last one frees the shell */

@@ -3,6 +3,8 @@
  */
 #include "engine/flush.h"
 
+#include <string.h>
+
 #include "arena/status.h"
 #include "engine/merge_iter.h"
 #include "engine/table_output.h"
@@ -196,6 +198,24 @@ static int write_all(struct flush *f)
     return rc;
 }
 
+/* Log segments that were replayed at open and are not needed any more serve the log again. */
+static void recycle_replayed(struct db *db)
+{
+    uint64_t needed = version_set_log_number(&db->versions);
+    size_t kept = 0;
+    for (size_t at = 0; at < db->replayed.size; at += sizeof(uint64_t)) {
+        uint64_t number;
+        memcpy(&number, db->replayed.data + at, sizeof number);
+        if (number < needed) {
+            wal_adopt(&db->wal, number);
+        } else {
+            memmove(db->replayed.data + kept, &number, sizeof number);
+            kept += sizeof number;
+        }
+    }
+    db->replayed.size = kept;
+}
+
 /* The memtables are in tables: shows the new state and lets go of memory and log. */
 static void retire(struct flush *f, struct view *fresh)
 {
@@ -210,6 +230,9 @@ static void retire(struct flush *f, struct view *fresh)
     }
     if (wal_release(&db->wal, f->end) < 0) {
         db_log(db, LOAM_LOG_WARN, "cannot recycle a log segment: %s", loam_last_error()->message);
+    }
+    if (db->logging) {
+        recycle_replayed(db);
     }
     version_set_reap(&db->versions);
     obsolete_files_purge(&db->obsolete);

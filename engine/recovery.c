@@ -210,7 +210,9 @@ static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint
         return rc;
     }
     if (rc == LOAM_NOTFOUND) {
-        wal_reader_expect(r, p->end);
+        if (p->based || p->numbers[i] != p->first_needed) {
+            wal_reader_expect(r, p->end); /* else `end` is only an upper limit of its base */
+        }
     } else if (!p->based && base <= p->end && p->numbers[i] == p->first_needed) {
         p->end = base; /* its first records are in tables already */
     } else if (!p->based && base > p->end && p->numbers[0] != p->first_needed) {
@@ -396,6 +398,8 @@ static int start_log(struct db *db, struct replay *p)
         return rc;
     }
     db->log_open = true;
+    buf_init(&db->replayed, &db->alloc, MEM_LOG);
+    buf_append(&db->replayed, p->numbers, p->used * sizeof *p->numbers);
     for (size_t i = 0; i < p->used; i++) {
         db->replayed_number = p->holds[i] ? p->numbers[i] : db->replayed_number;
     }

@@ -28,7 +28,7 @@
 struct file {
     char name[40];
     enum file_kind kind;
-    uint8_t *bytes; /* Owns */
+    uint8_t *bytes;    /* Owns */
     size_t size, used; /* used: up to the last byte that is not zero */
 };
 
@@ -200,7 +200,8 @@ static void flip_bytes(const struct files *fs, const struct oracle_promise *p, u
         uint8_t old = f->bytes[at];
         static const uint8_t kinds[] = {0x01, 0x80, 0xff, 0x10};
         f->bytes[at] ^= kinds[random_below(r, sizeof kinds)];
-        try_case(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte", at);
+        try_case(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte",
+                 at);
         f->bytes[at] = old;
     }
 }
@@ -301,9 +302,11 @@ static void build(struct reference *ref, bool closed)
     oracle_write(&w, 8, false);
     oracle_put(&w, 1, true);
     ref->promise = oracle_promise_low(&oracle, false);
-    oracle_write(&w, 1, true); /* long: no sector touches what is before and behind it */
+    for (unsigned i = 0; i < 4; i++) {
+        oracle_put_long(&w, 4 + i); /* so that no sector holds records before and behind these */
+    }
     oracle_put(&w, 2, true);
-    oracle_write(&w, 1, true);
+    oracle_put_long(&w, 8);
     oracle_put(&w, 3, false);
     if (closed) {
         oracle_close(&w);

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <time.h>
 
-#define VALUE_MAX    20480u
-#define BATCH_OPS    12u
-#define KEY_LONG     700u
+#define VALUE_MAX 20480u
+#define BATCH_OPS 12u
+#define KEY_LONG  700u
 
 /* ---- failing ----------------------------------------------------------------------------------- */
 
@@ -319,6 +319,11 @@ int oracle_put(struct oracle_writer *w, unsigned key, bool durable)
     return write_one(w, 0, key, false, durable, false);
 }
 
+int oracle_put_long(struct oracle_writer *w, unsigned key)
+{
+    return write_one(w, 0, key, false, false, true);
+}
+
 int oracle_sync(struct oracle_writer *w)
 {
     struct oracle *o = w->o;
@@ -511,7 +516,8 @@ static unsigned key_index(loam_slice key, unsigned space)
 {
     for (unsigned k = 0; k < ORACLE_KEYS; k++) {
         loam_slice want = oracle_key(k);
-        if (want.size == key.size && (key.size == 0 || memcmp(want.data, key.data, key.size) == 0)) {
+        if (want.size == key.size &&
+            (key.size == 0 || memcmp(want.data, key.data, key.size) == 0)) {
             return k;
         }
     }

@@ -97,6 +97,8 @@ int oracle_close(struct oracle_writer *w);
 void oracle_write(struct oracle_writer *w, unsigned n, bool big);
 /* One put of a key of "default". */
 int oracle_put(struct oracle_writer *w, unsigned key, bool durable);
+/* One put with a value of up to 20 KB, not durable. */
+int oracle_put_long(struct oracle_writer *w, unsigned key);
 int oracle_ks_create(struct oracle_writer *w, const char *name);
 int oracle_ks_drop(struct oracle_writer *w, const char *name);
 int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to);

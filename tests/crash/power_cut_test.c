@@ -18,12 +18,12 @@
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
-#define DIR          "/db"
-#define STRIDE       24u
-#define NESTED_EVERY 160u /* one picture in so many has its recovery cut */
-#define NESTED_STRIDE 3u /* of the calls of such a recovery */
-#define DEPTH_MAX    3u
-#define VARIANTS_MAX 256u
+#define DIR           "/db"
+#define STRIDE        24u
+#define NESTED_EVERY  160u /* one picture in so many has its recovery cut */
+#define NESTED_STRIDE 3u   /* of the calls of such a recovery */
+#define DEPTH_MAX     3u
+#define VARIANTS_MAX  256u
 
 static struct {
     uint64_t states, nested, calls, images_of_creation;
@@ -269,7 +269,8 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
 }
 
 /* One run: pictures at index % STRIDE == phase. Returns the calls it counted. */
-static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *variants, unsigned n)
+static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *variants,
+                    unsigned n)
 {
     static struct oracle o;
     oracle_init(&o);

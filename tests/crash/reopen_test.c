@@ -45,9 +45,9 @@ static void open_and_close(const loam_options *options, int times)
 
 static void put(loam_db *db, const char *key, const char *value)
 {
-    CHECK_EQ(loam_put(db, NULL, loam_bytes(key, strlen(key)), loam_bytes(value, strlen(value)),
-                      NULL),
-             LOAM_OK);
+    CHECK_EQ(
+        loam_put(db, NULL, loam_bytes(key, strlen(key)), loam_bytes(value, strlen(value)), NULL),
+        LOAM_OK);
 }
 
 static bool has(loam_db *db, const char *key)

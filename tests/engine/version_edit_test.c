@@ -169,7 +169,7 @@ Test(version_edit, skips_unknown_optional_fields_and_refuses_required_ones)
                                      "abc",
                     5),
              LOAM_OK);
-    CHECK_EQ(decode((const uint8_t *)"\x18\x00", 2), LOAM_E_FORMAT);
+    CHECK_EQ(decode((const uint8_t *)"\x1a\x00", 2), LOAM_E_FORMAT);
     CHECK_EQ(decode((const uint8_t *)"\x00\x00", 2), LOAM_E_FORMAT);
     CHECK_EQ(decode((const uint8_t *)"\x19\x04"
                                      "abc",
