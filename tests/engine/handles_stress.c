@@ -1,5 +1,4 @@
-/* handles_stress.c - Handles used by many threads while what they name is closed, dropped or
- * starved.
+/* handles_stress.c - Handles used by many threads while what they name is closed, dropped or starved.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: every call returns a code its contract allows, nothing crashes or hangs (sanitizers, the

@@ -1,5 +1,4 @@
-/* promises_stress.c - What a returned write promises: who is told of it can read it, and a durable one
- * outlives a power cut.
+/* promises_stress.c - What a returned write promises: who is told of it can read it, and a durable one outlives a power cut.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "arena/random.h"
