@@ -377,6 +377,11 @@ static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist
     *ref += height - 1;
     struct skiplist_node *n = (struct skiplist_node *)(void *)(p + (height - 1) * sizeof(uint32_t));
     atom_store(&n->versions, version, relaxed); /* relaxed: published by the first link */
+    for (uint32_t i = 1; i < height; i++) {
+        /* A cursor on level 0 may read ahead along level 1 before this node is linked there.
+         * relaxed: as above. */
+        atom_store(node_link(n, i), 0, relaxed);
+    }
     if (wide) {
         struct wide_key *w = (struct wide_key *)(void *)n->key;
         for (unsigned i = 0; i < 8; i++) {
