@@ -73,6 +73,7 @@ struct db {
     struct mutex idle_iters_mu;
     struct db_iter *idle_iters; /* guarded by idle_iters_mu: closed iterators kept for reuse */
     uint32_t idle_iter_count;
+    uint32_t open_iters; /* guarded by idle_iters_mu */
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

@@ -59,6 +59,7 @@ static struct db_iter *take(struct db *db)
 {
     mutex_lock(&db->idle_iters_mu);
     struct db_iter *it = db->idle_iters;
+    db->open_iters++;
     if (it != NULL) {
         db->idle_iters = it->next_idle;
         db->idle_iter_count--;
@@ -76,6 +77,10 @@ static struct db_iter *take(struct db *db)
         buf_init(&it->upper, &db->alloc, MEM_ITER);
         buf_init(&it->key, &db->alloc, MEM_ITER);
         buf_init(&it->value, &db->alloc, MEM_ITER);
+    } else {
+        mutex_lock(&db->idle_iters_mu);
+        db->open_iters--;
+        mutex_unlock(&db->idle_iters_mu);
     }
     return it;
 }
@@ -103,6 +108,7 @@ void db_iter_close(struct db *db, struct db_iter *it)
         trim(&it->key);
         trim(&it->value);
         mutex_lock(&db->idle_iters_mu);
+        db->open_iters--;
         kept = db->idle_iter_count < IDLE_ITERS_MAX && it->source_cap <= IDLE_SOURCES_MAX;
         if (kept) {
             it->next_idle = db->idle_iters;
