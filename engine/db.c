@@ -308,7 +308,6 @@ static int init_parts(struct db *db)
         .cache = &db->tables,
         .obsolete = &db->obsolete,
         .read_only = db->readonly,
-        .unlogged = !db->logging,
     };
     rc = version_set_create(&db->versions, &vs);
     if (rc < 0) {

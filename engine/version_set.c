@@ -248,9 +248,6 @@ static void stamp_counters(struct version_set *vs, struct version_edit *e)
 {
     uint64_t next_ks = atom_load(&vs->next_ks, relaxed); /* relaxed: see version_set_new_ks_id() */
     version_edit_set_next_file(e, version_set_next_file(vs));
-    if (vs->options.unlogged && !e->has_sealed) {
-        version_edit_set_sealed(e, 0, 0); /* its log number names no file, which is no damage */
-    }
     version_edit_set_next_ks(e, next_ks > KS_ID_MAX ? KS_ID_MAX + 1 : (uint32_t)next_ks);
     if (!e->has_last_seq || e->last_seq < vs->last_seq) {
         version_edit_set_last_seq(e, vs->last_seq);

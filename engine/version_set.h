@@ -43,7 +43,6 @@ struct version_set_options {
     uint64_t manifest_bytes; /* start a new manifest beyond this size, and beyond 4 times its own
                                 snapshot; 0 = 1 MiB. Larger: longer open, fewer rewrites */
     bool read_only;          /* apply and make are refused */
-    bool unlogged;           /* no log is written: each edit says that none need be there */
 };
 
 struct version_set {

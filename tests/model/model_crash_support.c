@@ -273,6 +273,7 @@ void run_crash(struct run *r)
         if (r->armed) { /* the interruption would have come just after the open */
             r->armed = false;
             loam_error why;
+            (void)!loam_wait_idle(r->db, 0); /* a background job that met it reports before this */
             if (loam_health(r->db, &why) != LOAM_HEALTHY) {
                 run_set_plan(r, 1);
                 variant = 1 + run_below(r, 9);
