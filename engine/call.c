@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "arena/status.h"
+#include "engine/handles.h"
 
 #include "arena/poison.h"
 
@@ -61,4 +62,37 @@ void call_end(struct call *c)
     } else {
         epoch_exit();
     }
+}
+
+int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space)
+{
+    if (ks == NULL) {
+        *space = keyspace_find(&c->db->versions.keyspaces, KS_DEFAULT);
+        return *space != NULL ? LOAM_OK : FAIL(LOAM_E_INTERNAL, "no keyspace \"default\"");
+    }
+    struct ks_handle *k = slotmap_get(&registry_get()->spaces, HANDLE_OF(ks));
+    if (k == NULL) {
+        return FAIL(LOAM_E_CLOSED, "the keyspace handle is closed");
+    }
+    if (k->db_handle != c->db->handle) {
+        return FAIL(LOAM_E_INVAL, "the keyspace belongs to another database");
+    }
+    *space = k->space;
+    /* relaxed: a drop that runs beside this call may come before or after it. */
+    return atom_load(&k->space->dropped, relaxed)
+               ? FAIL(LOAM_E_NOENT, "the keyspace was dropped")
+               : LOAM_OK;
+}
+
+int call_snapshot(struct call *c, const loam_snap *handle, uint64_t *seq)
+{
+    struct snap *s = slotmap_get(&registry_get()->snaps, HANDLE_OF(handle));
+    if (s == NULL) {
+        return FAIL(LOAM_E_CLOSED, "the snapshot handle is closed");
+    }
+    if (s->db_handle != c->db->handle) {
+        return FAIL(LOAM_E_INVAL, "the snapshot belongs to another database");
+    }
+    *seq = s->held.seq;
+    return LOAM_OK;
 }

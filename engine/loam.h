@@ -60,7 +60,8 @@ typedef struct loam_snap loam_snap;
 
 #define LOAM_OPEN_MUST_EXIST 0x01u /* LOAM_E_NOENT when missing; default: create */
 #define LOAM_OPEN_NEW 0x02u        /* LOAM_E_EXISTS when present */
-#define LOAM_OPEN_READONLY 0x04u   /* no lock, no write, the view of the moment; many processes */
+#define LOAM_OPEN_READONLY 0x04u   /* no lock, no write, the view of the moment, beside a live writer
+                                      too; opens every table. Many processes */
 #define LOAM_OPEN_PARANOID 0x10u   /* verify checksums on every read, cached blocks included */
 
 /* What an acknowledged write survives. */
@@ -159,7 +160,10 @@ LOAM_API const char *loam_path(const loam_db *db);
 /* Opens a keyspace, creating it with `opts` when missing. All keyspaces share memtable, log and
  * cache, so a batch spans them atomically and an idle one costs under 1 KiB. A comparator must be
  * given at every open and have the stored name (LOAM_E_FORMAT otherwise). A name is 1 to
- * LOAM_MAX_KS_NAME bytes. Each handle is released once. */
+ * LOAM_MAX_KS_NAME bytes. Each handle is released once.
+ * The first open of a keyspace with a comparator after loam_open() puts entries that the log brought
+ * back into its order, which may flush and write tables; LOAM_E_READONLY when the database is open
+ * read-only and has such entries. */
 LOAM_API LOAM_MUST int loam_ks_open(loam_db *db, const char *name, const loam_ks_options *opts,
                                     loam_ks **ks);
 LOAM_API void loam_ks_release(loam_ks *ks); /* NULL is allowed */

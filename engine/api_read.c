@@ -1,0 +1,307 @@
+/* api_read.c - Public calls that read and hold snapshots, checked and handed on.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <string.h>
+
+#include "arena/status.h"
+#include "engine/api.h"
+#include "engine/call.h"
+#include "engine/handles.h"
+#include "engine/loam.h"
+#include "engine/read.h"
+#include "sstable/sst_reader.h"
+
+#include "arena/poison.h"
+
+/* ---- snapshots --------------------------------------------------------------------------------- */
+
+int loam_snap_take(loam_db *handle, loam_snap **out)
+{
+    if (out == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_snap_take: snap is NULL");
+    }
+    *out = NULL;
+    struct call c;
+    int rc = call_begin(&c, handle);
+    if (rc < 0) {
+        return rc;
+    }
+    struct snap *s = alloc_get(alloc_global(), MEM_HANDLE, sizeof *s);
+    if (s == NULL) {
+        call_end(&c);
+        return FAIL(LOAM_E_NOMEM, "no memory for a snapshot");
+    }
+    *s = (struct snap){.shell = c.db, .db_handle = c.db->handle};
+    db_ref(c.db);
+    snapshot_hold_latest(&c.db->snapshots, &c.db->commit, &s->held);
+    s->handle = slotmap_insert(&registry_get()->snaps, s);
+    if (s->handle == 0) {
+        snapshot_drop(&c.db->snapshots, &s->held);
+        snap_handle_free(NULL, s);
+        rc = FAIL(LOAM_E_NOMEM, "no memory for a snapshot handle");
+    } else {
+        *out = HANDLE_AS(loam_snap, s->handle);
+    }
+    call_end(&c);
+    return rc;
+}
+
+void snap_handle_free(void *arg, void *ptr)
+{
+    (void)arg;
+    struct snap *s = ptr;
+    struct db *shell = s->shell;
+    alloc_put(alloc_global(), MEM_HANDLE, s, sizeof *s);
+    db_unref(shell);
+}
+
+void loam_snap_release(loam_snap *handle)
+{
+    struct registry *r = registry_get();
+    if (handle == NULL || r == NULL) {
+        return;
+    }
+    epoch_enter();
+    struct snap *s = slotmap_get(&r->snaps, HANDLE_OF(handle));
+    if (s != NULL && slotmap_erase(&r->snaps, HANDLE_OF(handle)) == LOAM_OK) {
+        db_let_go(s->shell, &s->held);
+    }
+    epoch_exit();
+}
+
+uint64_t loam_snap_seq(const loam_snap *handle)
+{
+    struct registry *r = registry_get();
+    if (r == NULL) {
+        return 0;
+    }
+    epoch_enter();
+    uint64_t seq = 0;
+    struct snap *s = slotmap_get(&r->snaps, HANDLE_OF(handle));
+    struct call c;
+    if (s != NULL && call_begin_raw(&c, s->db_handle) == LOAM_OK) {
+        seq = s->held.seq;
+        call_end(&c);
+    }
+    epoch_exit();
+    return seq;
+}
+
+/* ---- reads ------------------------------------------------------------------------------------- */
+
+static int check_read_opts(const loam_read_opts *o)
+{
+    if (o == NULL) {
+        return LOAM_OK;
+    }
+    if (o->struct_size < sizeof *o) {
+        return FAIL(LOAM_E_INVAL, "read_opts.struct_size is %zu, at least %zu", o->struct_size,
+                    sizeof *o);
+    }
+    const uint32_t known = LOAM_R_NOFILL | LOAM_R_VERIFY;
+    if ((o->flags & ~known) != 0 || o->reserved_ != 0) {
+        return FAIL(LOAM_E_INVAL, "read_opts.flags has unknown bits 0x%x, or reserved_ is set",
+                    o->flags & ~known);
+    }
+    return LOAM_OK;
+}
+
+/* What one get needs, looked up once. */
+struct lookup {
+    const struct view *view;
+    uint64_t seq;
+    struct keyspace *space;
+    const loam_comparator *cmp;
+    struct sst_get_scratch spare, *scratch;
+    struct stats_stripe *stats;
+    uint64_t hits, misses;
+};
+
+static int lookup_begin(struct call *c, loam_ks *ks, const loam_read_opts *opts, struct lookup *l)
+{
+    int rc = call_keyspace(c, ks, &l->space);
+    if (rc < 0) {
+        return rc;
+    }
+    l->view = db_view(c->db); /* before the sequence number; see view.h */
+    l->seq = commit_visible(&c->db->commit) - 1;
+    if (opts != NULL && opts->snap != NULL && (rc = call_snapshot(c, opts->snap, &l->seq)) < 0) {
+        return rc;
+    }
+    /* acquire: pairs with the store in version_set_order_ks(). */
+    l->cmp = atom_load(&l->space->cmp, acquire);
+    l->scratch = db_scratch(c->db, &l->spare);
+    l->scratch->no_fill = opts != NULL && (opts->flags & LOAM_R_NOFILL) != 0;
+    l->scratch->verify = opts != NULL && (opts->flags & LOAM_R_VERIFY) != 0;
+    l->hits = l->scratch->cache_hits;
+    l->misses = l->scratch->cache_misses;
+    l->stats = stats_stripe_self(&c->db->stats);
+    return LOAM_OK;
+}
+
+static int lookup(struct call *c, struct lookup *l, loam_slice key, const loam_read_opts *opts,
+                  struct entry *e)
+{
+    int rc = api_check_slice(key, "key");
+    if (rc < 0) {
+        return rc;
+    }
+    stats_bump(l->stats, STAT_GETS, 1);
+    if (key.size > LOAM_MAX_KEY) {
+        return LOAM_NOTFOUND;
+    }
+    rc = read_get(c->db, l->view, l->space->id, l->cmp, key, l->seq, l->scratch, e);
+    /* relaxed: ordered by the load of the view, which a drop publishes last. */
+    if (rc != LOAM_OK && atom_load(&l->space->dropped, relaxed)) {
+        return FAIL(LOAM_E_NOENT, "the keyspace was dropped");
+    }
+    if (rc == LOAM_OK) {
+        stats_bump(l->stats, STAT_BYTES_GOT, e->value.size);
+        if (opts != NULL && opts->seq != NULL) {
+            *opts->seq = tag_seq(e->tag);
+        }
+    }
+    return rc;
+}
+
+static void lookup_end(struct lookup *l)
+{
+    if (l->scratch->cache_hits != l->hits) {
+        stats_bump(l->stats, STAT_CACHE_HITS, l->scratch->cache_hits - l->hits);
+    }
+    if (l->scratch->cache_misses != l->misses) {
+        stats_bump(l->stats, STAT_CACHE_MISSES, l->scratch->cache_misses - l->misses);
+    }
+    if (l->scratch == &l->spare) {
+        sst_get_scratch_free(&l->spare);
+    }
+}
+
+static int get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, size_t *len,
+               const loam_read_opts *opts)
+{
+    if (buf == NULL && cap != 0) {
+        return FAIL(LOAM_E_INVAL, "loam_get: buf is NULL and cap is %zu", cap);
+    }
+    int rc = check_read_opts(opts);
+    struct call c;
+    if (rc < 0 || (rc = call_begin(&c, db)) < 0) {
+        return rc;
+    }
+    struct lookup l;
+    rc = lookup_begin(&c, ks, opts, &l);
+    if (rc < 0) {
+        call_end(&c);
+        return rc;
+    }
+    uint64_t start = stats_sample(l.stats) ? clock_nanos() : 0;
+    struct entry e;
+    rc = lookup(&c, &l, key, opts, &e);
+    if (rc == LOAM_OK) {
+        size_t n = e.value.size < cap ? e.value.size : cap;
+        if (n != 0) {
+            memcpy(buf, e.value.data, n);
+        }
+        if (len != NULL) {
+            *len = e.value.size;
+        }
+        rc = n < e.value.size && buf != NULL ? LOAM_TRUNCATED : LOAM_OK;
+    }
+    lookup_end(&l);
+    if (start != 0) {
+        stats_time(&c.db->stats, LOAM_HIST_GET, clock_nanos() - start);
+    }
+    call_end(&c);
+    return rc;
+}
+
+int loam_get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, size_t *len,
+             const loam_read_opts *opts)
+{
+    int rc = get(db, ks, key, buf, cap, len, opts);
+    return api_give_error(opts != NULL ? opts->err : NULL, rc);
+}
+
+/* A pin owns a copy: memory of the shell's allocator, so it outlives the database. */
+enum { PIN_SHELL = 0, PIN_DATA = 1, PIN_SIZE = 2 };
+
+static int pin_value(struct call *c, loam_pin *pin, loam_slice value)
+{
+    void *copy = alloc_get(&c->db->alloc, MEM_ITER, value.size);
+    if (copy == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory to pin a value of %zu bytes", value.size);
+    }
+    if (value.size != 0) {
+        memcpy(copy, value.data, value.size);
+    }
+    db_ref(c->db);
+    pin->value = loam_bytes(copy, value.size);
+    pin->opaque_[PIN_SHELL] = (uint64_t)(uintptr_t)c->db;
+    pin->opaque_[PIN_DATA] = (uint64_t)(uintptr_t)copy;
+    pin->opaque_[PIN_SIZE] = value.size;
+    return LOAM_OK;
+}
+
+void loam_unpin(loam_pin *pin)
+{
+    if (pin == NULL || pin->opaque_[PIN_SHELL] == 0) {
+        return;
+    }
+    struct db *shell = (struct db *)(uintptr_t)pin->opaque_[PIN_SHELL];
+    alloc_put(&shell->alloc, MEM_ITER, (void *)(uintptr_t)pin->opaque_[PIN_DATA],
+              (size_t)pin->opaque_[PIN_SIZE]);
+    db_unref(shell);
+    *pin = (loam_pin)LOAM_PIN_INIT;
+}
+
+int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, loam_pin *pins,
+                  int *rcs, const loam_read_opts *opts)
+{
+    int worst = check_read_opts(opts);
+    if (worst == LOAM_OK && n != 0 && (keys == NULL || pins == NULL || rcs == NULL)) {
+        worst = FAIL(LOAM_E_INVAL, "loam_get_many: keys, pins or rcs is NULL");
+    }
+    for (size_t i = 0; worst == LOAM_OK && i < n; i++) {
+        if (pins[i].opaque_[PIN_SHELL] != 0) {
+            worst = FAIL(LOAM_E_INVAL, "pin %zu is not empty", i);
+        }
+    }
+    struct call c;
+    if (worst == LOAM_OK) {
+        worst = call_begin(&c, db);
+    }
+    if (worst < 0) {
+        return api_give_error(opts != NULL ? opts->err : NULL, worst);
+    }
+    struct lookup l;
+    worst = lookup_begin(&c, ks, opts, &l);
+    if (worst == LOAM_OK) {
+        for (size_t i = 0; i < n; i++) {
+            struct entry e;
+            rcs[i] = lookup(&c, &l, keys[i], opts, &e);
+            if (rcs[i] == LOAM_OK) {
+                rcs[i] = pin_value(&c, &pins[i], e.value);
+            }
+            if (rcs[i] < 0 && rcs[i] < worst) {
+                worst = api_give_error(opts != NULL ? opts->err : NULL, rcs[i]);
+            }
+        }
+        lookup_end(&l);
+    } else {
+        api_give_error(opts != NULL ? opts->err : NULL, worst);
+    }
+    call_end(&c);
+    return worst;
+}
+
+int loam_get_pin(loam_db *db, loam_ks *ks, loam_slice key, loam_pin *pin,
+                 const loam_read_opts *opts)
+{
+    if (pin == NULL) {
+        return api_give_error(opts != NULL ? opts->err : NULL,
+                          FAIL(LOAM_E_INVAL, "loam_get_pin: pin is NULL"));
+    }
+    int rc = LOAM_E_INTERNAL;
+    int worst = loam_get_many(db, ks, &key, 1, pin, &rc, opts);
+    return worst < 0 ? worst : rc;
+}
