@@ -118,10 +118,8 @@ struct reader {
 
 static inline struct reader reader_of(const void *data, size_t size)
 {
-    struct reader r = {(const uint8_t *)data, (const uint8_t *)data + size, false};
-    if (data == NULL) {
-        r.p = r.end = (const uint8_t *)"";
-    }
+    const uint8_t *p = data != NULL ? (const uint8_t *)data : (const uint8_t *)"";
+    struct reader r = {p, p + (data != NULL ? size : 0), false};
     return r;
 }
 static inline size_t reader_left(const struct reader *r)

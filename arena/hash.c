@@ -29,7 +29,11 @@ _Static_assert(sizeof(XXH3_state_t) <= sizeof(struct checksum_stream), "opaque s
 
 void checksum_begin(struct checksum_stream *s, uint64_t seed)
 {
-    XXH3_64bits_reset_withSeed((XXH3_state_t *)(void *)s->opaque_, seed);
+    XXH3_state_t *state = (XXH3_state_t *)(void *)s->opaque_;
+    /* A reset keeps the secret of a state that claims to have this seed already; memory from the
+     * stack may claim that falsely. */
+    XXH3_INITSTATE(state);
+    XXH3_64bits_reset_withSeed(state, seed);
 }
 
 void checksum_add(struct checksum_stream *s, const void *data, size_t size)

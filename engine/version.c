@@ -128,7 +128,9 @@ uint32_t level_find(const struct level *l, const loam_comparator *cmp, loam_slic
             return c <= 0 ? 0 : l->count;
         }
     }
-    uint64_t p = key_prefix64((const uint8_t *)key.data + shared, key.size - shared);
+    /* An empty key may have no address to add to. */
+    const uint8_t *rest = shared != 0 ? (const uint8_t *)key.data + shared : key.data;
+    uint64_t p = key_prefix64(rest, key.size - shared);
     uint32_t i = find_prefix(l->prefixes, l->count, p);
     if (i == l->count || l->prefixes[i] != p) {
         return i;
