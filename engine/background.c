@@ -280,13 +280,10 @@ static void retry_errors(struct db *db)
         job_succeeded_locked(db); /* nothing is left that failed: let writers try */
     }
     update_pace_locked(db);
-    bool due = flush_due_locked(db);
-    mutex_unlock(&db->mu);
-    if (due) {
-        mutex_lock(&db->mu);
+    if (flush_due_locked(db)) {
         cond_broadcast(&db->work_cv);
-        mutex_unlock(&db->mu);
     }
+    mutex_unlock(&db->mu);
 }
 
 static void *keeper_main(void *arg)

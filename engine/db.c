@@ -91,6 +91,13 @@ void db_publish_view_locked(struct db *db, struct view *fresh)
     view_retire(old);
 }
 
+void db_publish_view(struct db *db, struct view *fresh)
+{
+    mutex_lock(&db->mu);
+    db_publish_view_locked(db, fresh);
+    mutex_unlock(&db->mu);
+}
+
 /* Callers count on the new files being taken off their hands, as version_set_apply() does. */
 static void disown_added(struct db *db, const struct version_edit *edit)
 {
@@ -120,9 +127,7 @@ int db_apply_edit(struct db *db, struct version_edit *edit)
         }
         return rc;
     }
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, fresh);
-    mutex_unlock(&db->mu);
+    db_publish_view(db, fresh);
     return LOAM_OK;
 }
 
@@ -402,9 +407,7 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         rc = FAIL(LOAM_E_NOMEM, "no memory for a view");
         goto fail;
     }
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, first);
-    mutex_unlock(&db->mu);
+    db_publish_view(db, first);
     rc = db->readonly ? hold_tables(db, true) : background_start(db);
     if (rc < 0) {
         goto fail;

@@ -107,6 +107,7 @@ struct db {
 
 /* Publishes the memtables and the current version through `fresh`, which it takes over. */
 void db_publish_view_locked(struct db *db, struct view *fresh);
+void db_publish_view(struct db *db, struct view *fresh); /* takes mu */
 /* Makes an edit durable and shows the result. Errors as version_set_apply(). */
 int db_apply_edit(struct db *db, struct version_edit *edit);
 /* Seals the memtable of `generation` and makes the next one active; the log gets room for a record of

@@ -58,29 +58,6 @@ static int sort_table(struct db *db, struct sst_reader *r, uint32_t ks, struct m
     return rc;
 }
 
-/* Makes the version set's present version the one that readers see. */
-static void show(struct db *db, struct view *fresh)
-{
-    mutex_lock(&db->mu);
-    db_publish_view_locked(db, fresh);
-    mutex_unlock(&db->mu);
-}
-
-static int apply(struct db *db, struct version_edit *edit)
-{
-    struct view *fresh = view_alloc(&db->alloc);
-    if (fresh == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory for a view");
-    }
-    int rc = version_set_apply(&db->versions, edit);
-    if (rc < 0) {
-        view_discard(fresh);
-        return rc;
-    }
-    show(db, fresh);
-    return LOAM_OK;
-}
-
 /* Puts the output in the place of the table. */
 static int replace(struct db *db, const struct table *t, struct table_output *o)
 {
@@ -95,7 +72,7 @@ static int replace(struct db *db, const struct table *t, struct table_output *o)
         rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
     }
     if (rc == LOAM_OK) {
-        rc = apply(db, &edit);
+        rc = db_apply_edit(db, &edit);
         table_output_disown(o); /* not opened warm: the keyspace has no order yet */
     }
     version_edit_free(&edit);
@@ -226,6 +203,6 @@ int keyspace_order_give(struct db *db, struct keyspace *space, const loam_compar
         view_discard(fresh);
         return rc;
     }
-    show(db, fresh); /* the tables of each level stand in another order now */
+    db_publish_view(db, fresh); /* the tables of each level stand in another order now */
     return LOAM_OK;
 }
