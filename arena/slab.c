@@ -1,33 +1,16 @@
-/* slab.c - Segments, the table that finds them by address, and what their slots go through.
+/* slab.c - Objects taken and given back; the slab's memory, numbers and lifetime.
  * SPDX-License-Identifier: Apache-2.0
  *
- * The table is read without a lock and changed under the slab's. A reader may miss a segment while
- * the table is rebuilt in place, never find a wrong one, since the address is checked against the
- * segment's range; so a miss is repeated under the lock before it counts. For the same reason old
- * tables and descriptors of released segments stay readable: they are kept for reuse and freed at
- * destroy. Old tables add up to less than the present one.
+ * The states are in slab.h, the steps between them and the segments in slab_segment.h. A take or a
+ * give finds its segment through the thread's hint, the one used last, and only then by the table.
  */
 #include "arena/slab.h"
 
 #include <assert.h>
 #include <string.h>
 
+#include "arena/slab_segment.h"
 #include "arena/status.h"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SLAB_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SLAB_ASAN 1
-#endif
-#endif
-#if defined(SLAB_ASAN)
-#include <sanitizer/asan_interface.h>
-#else
-#define SLAB_ASAN                                0
-#define ASAN_POISON_MEMORY_REGION(start, size)   ((void)(start), (void)(size))
-#define ASAN_UNPOISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
-#endif
 
 #include "arena/poison.h"
 
@@ -39,373 +22,7 @@
 #define RED_ZONE              16                 /* bytes after each object, under ASan */
 #define POISON_BYTE           0xdd
 
-__extension__ typedef unsigned __int128 uint128;
-
-enum slot_state {
-    SLOT_UNCARVED = 0,
-    SLOT_HOME = 1,   /* free, in the segment */
-    SLOT_CACHED = 2, /* free, in a magazine or the depot */
-    SLOT_LIVE = 3,
-    SLOT_QUARANTINE = 4
-};
-
-struct slab_segment {
-    _Atomic uintptr_t base;    /* the first slot */
-    _Atomic size_t span;       /* bytes of all slots; 0: released */
-    _Atomic bool leaving;      /* detach was called */
-    bool attached;             /* all that follows: guarded by the slab's mutex */
-    bool listed;               /* on the partial list */
-    size_t count;              /* slots */
-    size_t carved;             /* slots that have left UNCARVED: the first ones */
-    size_t home_count;         /* slots in HOME */
-    size_t quarantined;        /* slots in QUARANTINE */
-    size_t hint;               /* words of `home` below this one are 0 */
-    size_t capacity;           /* slots that `state` and `home` have room for */
-    void *memory;              /* as obtained */
-    size_t bytes;              /* as obtained */
-    struct slab_segment *next; /* partial list */
-    struct slab_segment *prev;
-    struct slab_segment *all_next; /* or the next spare descriptor */
-    _Atomic uint8_t *state;        /* one per slot */
-    uint64_t *home;                /* bitmap: slots in HOME */
-};
-
-struct slab_table {
-    size_t size; /* cells, a power of two */
-    size_t used; /* guarded by the slab's mutex */
-    struct slab_table *old;
-    struct slab_segment *_Atomic cell[];
-};
-
-/* ---- small things --------------------------------------------------------------------------- */
-
-static void lock(struct slab *s)
-{
-    if (!s->options.single_thread) {
-        mutex_lock(&s->mutex);
-    }
-}
-
-static void unlock(struct slab *s)
-{
-    if (!s->options.single_thread) {
-        mutex_unlock(&s->mutex);
-    }
-}
-
-static bool power_of_two(size_t n)
-{
-    return n != 0 && (n & (n - 1)) == 0;
-}
-
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) & ~(to - 1);
-}
-
-static size_t slot_align(const struct slab *s)
-{
-    return SLAB_ASAN && s->options.object_align < 8 ? 8 : s->options.object_align;
-}
-
-static bool segment_holds(const struct slab_segment *g, uintptr_t p)
-{
-    /* relaxed: constant while an object of the segment is live; else the answer is checked by the
-     * state byte. */
-    return p - atom_load(&g->base, relaxed) < atom_load(&g->span, relaxed);
-}
-
-static bool segment_is_empty(const struct slab_segment *g)
-{
-    return g->home_count + (g->count - g->carved) + g->quarantined == g->count;
-}
-
-/* The number of the slot at an offset into a segment; offset < 2^64 / stride. */
-static size_t slot_number(const struct slab *s, size_t offset)
-{
-    if (s->stride_inverse == 0) { /* stride 1 */
-        return offset;
-    }
-    return (size_t)((uint128)offset * s->stride_inverse >> 64);
-}
-
-static void *slot_address(const struct slab *s, const struct slab_segment *g, size_t slot)
-{
-    return (void *)(atom_load(&g->base, relaxed) + slot * s->stride); /* relaxed: constant here */
-}
-
-/* ---- finding the segment of an address ------------------------------------------------------- */
-
-static size_t table_hash(uintptr_t granule)
-{
-    return (size_t)(granule * 0x9e3779b97f4a7c15u >> 24);
-}
-
-static struct slab_segment *table_find(const struct slab *s, uintptr_t p)
-{
-    /* acquire: pairs with the release in table_grow_locked(). */
-    const struct slab_table *t = atom_load(&s->table, acquire);
-    if (t == NULL) {
-        return NULL;
-    }
-    size_t at = table_hash(p >> s->granule_shift);
-    for (size_t i = 0; i < t->size; i++) {
-        /* acquire: pairs with the release in table_add(); the descriptor is set. */
-        struct slab_segment *g = atom_load(&t->cell[(at + i) & (t->size - 1)], acquire);
-        if (g == NULL || segment_holds(g, p)) {
-            return g;
-        }
-    }
-    return NULL;
-}
-
-static size_t segment_granules(const struct slab *s, const struct slab_segment *g)
-{
-    uintptr_t base = atom_load(&g->base, relaxed); /* relaxed: guarded by the mutex */
-    uintptr_t last = base + atom_load(&g->span, relaxed) - 1;
-    return (size_t)((last >> s->granule_shift) - (base >> s->granule_shift)) + 1;
-}
-
-static void table_add(const struct slab *s, struct slab_table *t, struct slab_segment *g)
-{
-    /* relaxed: guarded by the mutex. */
-    uintptr_t granule = atom_load(&g->base, relaxed) >> s->granule_shift;
-    for (size_t n = segment_granules(s, g); n != 0; n--, granule++) {
-        size_t at = table_hash(granule);
-        while (atom_load(&t->cell[at & (t->size - 1)], relaxed) != NULL) { /* relaxed: as above */
-            at++;
-        }
-        /* release: pairs with the acquire in table_find(). */
-        atom_store(&t->cell[at & (t->size - 1)], g, release);
-        t->used++;
-    }
-}
-
-static size_t table_bytes(size_t cells)
-{
-    return sizeof(struct slab_table) + cells * sizeof(struct slab_segment *);
-}
-
-/* Makes room for `more` cells. False: no memory. */
-static bool table_grow_locked(struct slab *s, size_t more)
-{
-    struct slab_table *t = atom_load(&s->table, relaxed); /* relaxed: guarded by the mutex */
-    size_t used = t == NULL ? 0 : t->used;
-    if (t != NULL && (used + more) * 2 <= t->size) {
-        return true;
-    }
-    size_t cells = t == NULL ? 16 : t->size * 2;
-    while (cells < (used + more) * 2) {
-        cells *= 2;
-    }
-    struct slab_table *fresh = alloc_zero(s->alloc, s->options.owner, table_bytes(cells));
-    if (fresh == NULL) {
-        return false;
-    }
-    fresh->size = cells;
-    fresh->old = t;
-    for (struct slab_segment *g = s->all; g != NULL; g = g->all_next) {
-        table_add(s, fresh, g);
-    }
-    atom_store(&s->table, fresh, release); /* release: pairs with the acquire in table_find() */
-    return true;
-}
-
-/* After a segment has left: the others, again, in place. Readers may miss one meanwhile. */
-static void table_rebuild_locked(struct slab *s)
-{
-    struct slab_table *t = atom_load(&s->table, relaxed); /* relaxed: guarded by the mutex */
-    for (size_t i = 0; i < t->size; i++) {
-        atom_store(&t->cell[i], NULL, relaxed); /* relaxed: a miss is repeated under the lock */
-    }
-    t->used = 0;
-    for (struct slab_segment *g = s->all; g != NULL; g = g->all_next) {
-        table_add(s, t, g);
-    }
-}
-
-static struct slab_segment *find_slow(struct slab *s, uintptr_t p)
-{
-    struct slab_segment *g = table_find(s, p);
-    if (g == NULL && !s->options.single_thread) {
-        lock(s);
-        g = table_find(s, p);
-        unlock(s);
-    }
-    return g;
-}
-
-static inline struct slab_segment *find_segment(struct slab *s, struct magazine_cache *c,
-                                                uintptr_t p)
-{
-    struct slab_segment *g = c != NULL ? c->hint : NULL;
-    if (g == NULL || !segment_holds(g, p)) {
-        g = find_slow(s, p);
-        if (c != NULL && g != NULL) {
-            c->hint = g;
-        }
-    }
-    return g;
-}
-
-/* ---- segments -------------------------------------------------------------------------------- */
-
-static void list_remove(struct slab *s, struct slab_segment *g)
-{
-    if (!g->listed) {
-        return;
-    }
-    *(g->prev != NULL ? &g->prev->next : &s->partial_first) = g->next;
-    *(g->next != NULL ? &g->next->prev : &s->partial_last) = g->prev;
-    g->listed = false;
-}
-
-/* Used segments in front, so that empty ones stay empty. */
-static void list_add(struct slab *s, struct slab_segment *g, bool front)
-{
-    list_remove(s, g);
-    g->prev = front ? NULL : s->partial_last;
-    g->next = front ? s->partial_first : NULL;
-    *(g->prev != NULL ? &g->prev->next : &s->partial_first) = g;
-    *(g->next != NULL ? &g->next->prev : &s->partial_last) = g;
-    g->listed = true;
-}
-
-static size_t descriptor_bytes(size_t capacity)
-{
-    return sizeof(struct slab_segment) + (capacity + 63) / 64 * sizeof(uint64_t) + capacity;
-}
-
-/* A descriptor with room for `count` slots, all UNCARVED. NULL: no memory. */
-static struct slab_segment *descriptor_get(struct slab *s, size_t count)
-{
-    for (struct slab_segment **at = &s->spare; *at != NULL; at = &(*at)->all_next) {
-        struct slab_segment *g = *at;
-        if (g->capacity >= count) {
-            *at = g->all_next;
-            g->carved = g->home_count = g->quarantined = g->hint = 0;
-            memset(g->home, 0, (g->capacity + 63) / 64 * sizeof(uint64_t));
-            for (size_t i = 0; i < g->capacity; i++) {
-                atom_store(&g->state[i], SLOT_UNCARVED, relaxed); /* relaxed: not linked yet */
-            }
-            return g;
-        }
-    }
-    struct slab_segment *g = alloc_zero(s->alloc, s->options.owner, descriptor_bytes(count));
-    if (g != NULL) {
-        g->capacity = count;
-        g->home = (uint64_t *)(void *)(g + 1);
-        g->state = (_Atomic uint8_t *)(void *)(g->home + (count + 63) / 64);
-    }
-    return g;
-}
-
-static size_t slots_in(const struct slab *s, uintptr_t memory, size_t size)
-{
-    size_t skip = round_up(memory, slot_align(s)) - memory;
-    return size < skip ? 0 : (size - skip) / s->stride;
-}
-
-/* Takes a run of memory into service. False: no memory for its descriptor or the table. */
-static bool segment_add_locked(struct slab *s, void *memory, size_t bytes, bool attached)
-{
-    size_t count = slots_in(s, (uintptr_t)memory, bytes);
-    assert(count != 0);
-    size_t granules = count * s->stride / ((size_t)1 << s->granule_shift) + 2;
-    struct slab_segment *g = NULL;
-    if (!table_grow_locked(s, granules) || (g = descriptor_get(s, count)) == NULL) {
-        return false;
-    }
-    g->count = count;
-    g->memory = memory;
-    g->bytes = bytes;
-    g->attached = attached;
-    /* relaxed, here and below: published by the table's release. */
-    atom_store(&g->leaving, false, relaxed);
-    atom_store(&g->base, round_up((uintptr_t)memory, slot_align(s)), relaxed);
-    atom_store(&g->span, count * s->stride, relaxed);
-    g->all_next = s->all;
-    s->all = g;
-    table_add(s, atom_load(&s->table, relaxed), g);
-    list_add(s, g, attached);
-    ASAN_POISON_MEMORY_REGION(slot_address(s, g, 0), count * s->stride);
-    s->segment_count++;
-    s->bytes += bytes;
-    s->slot_count += count;
-    s->empty_count += !attached;
-    return true;
-}
-
-static void segment_forget_locked(struct slab *s, struct slab_segment *g)
-{
-    list_remove(s, g);
-    struct slab_segment **at = &s->all;
-    while (*at != g) {
-        at = &(*at)->all_next;
-    }
-    *at = g->all_next;
-    s->segment_count--;
-    s->bytes -= g->bytes;
-    s->slot_count -= g->count;
-    s->carved_count -= g->carved;
-    s->empty_count -= !g->attached;
-    atom_sub(&s->quarantined, g->quarantined, relaxed); /* relaxed: a statistic */
-    atom_store(&g->span, 0, relaxed);                   /* relaxed: see segment_holds() */
-    g->all_next = s->spare;
-    s->spare = g;
-    table_rebuild_locked(s);
-}
-
-/* Gives an empty mapped segment back. False: the hook keeps it. */
-static bool segment_release_locked(struct slab *s, struct slab_segment *g)
-{
-    void *memory = g->memory;
-    ASAN_UNPOISON_MEMORY_REGION(memory, g->bytes);
-    if (s->options.grow == NULL) {
-        alloc_unmap(s->alloc, s->options.owner, memory, g->bytes, false);
-    } else if (s->options.shrink == NULL ||
-               s->options.shrink(s->options.hook_arg, memory, g->bytes) != LOAM_OK) {
-        ASAN_POISON_MEMORY_REGION(slot_address(s, g, 0), g->count * s->stride);
-        return false;
-    }
-    segment_forget_locked(s, g);
-    s->shrunk++;
-    return true;
-}
-
-/* One more mapped segment. False: the thread's error says why. */
-static bool grow_locked(struct slab *s)
-{
-    if (s->options.fixed) {
-        FAIL(LOAM_E_BUDGET, "a slab of fixed memory is full: %zu slots", s->slot_count);
-        return false;
-    }
-    size_t bytes = s->options.segment_bytes;
-    void *memory = NULL;
-    if (s->options.grow != NULL) {
-        int rc = s->options.grow(s->options.hook_arg, bytes, bytes, &memory);
-        if (rc != LOAM_OK || memory == NULL) {
-            FAIL(rc < 0 ? rc : LOAM_E_NOMEM, "the slab's hook gave no segment of %zu bytes", bytes);
-            return false;
-        }
-    } else {
-        memory = alloc_map(s->alloc, s->options.owner, bytes, bytes, false, false);
-    }
-    if (memory != NULL && segment_add_locked(s, memory, bytes, false)) {
-        s->grown++;
-        return true;
-    }
-    if (memory != NULL && s->options.grow == NULL) {
-        alloc_unmap(s->alloc, s->options.owner, memory, bytes, false);
-    } else if (memory != NULL && s->options.shrink != NULL) {
-        s->options.shrink(s->options.hook_arg, memory, bytes);
-    }
-    FAIL(LOAM_E_NOMEM, "no memory for a slab segment of %zu bytes", bytes);
-    return false;
-}
-
-/* ---- the bytes of objects ----------------------------------------------------------------------
- */
+/* ---- the bytes of objects ------------------------------------------------------------------- */
 
 /* Makes a cached slot an object; false: it was written to while it was free. */
 static bool object_open(const struct slab *s, void *p)
@@ -425,7 +42,7 @@ static bool object_open(const struct slab *s, void *p)
     return true;
 }
 
-static void object_close(const struct slab *s, void *p)
+void slab_object_close_(const struct slab *s, void *p)
 {
     if (s->options.poison) {
         memset(p, POISON_BYTE, s->options.object_size);
@@ -433,112 +50,12 @@ static void object_close(const struct slab *s, void *p)
     ASAN_POISON_MEMORY_REGION(p, s->options.object_size);
 }
 
-/* ---- slots between segment and magazines ----------------------------------------------------- */
-
-/* Takes a slot at home or carves one. REQUIRES: there is one. */
-static size_t slot_leave_locked(struct slab *s, struct slab_segment *g)
-{
-    s->empty_count -= !g->attached && segment_is_empty(g);
-    size_t slot;
-    if (g->home_count != 0) {
-        while (g->home[g->hint] == 0) {
-            g->hint++;
-        }
-        slot = g->hint * 64 + (size_t)__builtin_ctzll(g->home[g->hint]);
-        g->home[g->hint] &= g->home[g->hint] - 1;
-        g->home_count--;
-    } else {
-        slot = g->carved++;
-        s->carved_count++;
-        if (s->options.poison) {
-            ASAN_UNPOISON_MEMORY_REGION(slot_address(s, g, slot), s->options.object_size);
-            object_close(s, slot_address(s, g, slot));
-        }
-    }
-    /* relaxed: the next to look has the slot from the magazines. */
-    atom_store(&g->state[slot], SLOT_CACHED, relaxed);
-    if (g->home_count == 0 && g->carved == g->count) {
-        list_remove(s, g);
-    }
-    return slot;
-}
-
-static void slot_come_home_locked(struct slab *s, struct slab_segment *g, size_t slot)
-{
-    assert(atom_load(&g->state[slot], relaxed) == SLOT_CACHED); /* relaxed: ours */
-    atom_store(&g->state[slot], SLOT_HOME, relaxed);            /* relaxed: as above */
-    g->home[slot / 64] |= (uint64_t)1 << slot % 64;
-    g->home_count++;
-    if (slot / 64 < g->hint) {
-        g->hint = slot / 64;
-    }
-    if (atom_load(&g->leaving, relaxed)) { /* relaxed: written under the mutex */
-        return;
-    }
-    bool empty = segment_is_empty(g);
-    if (empty || !g->listed) {
-        list_add(s, g, !empty);
-    }
-    if (empty && !g->attached) {
-        s->empty_count++;
-        if (s->empty_count > 1) { /* one is kept, for the next growth */
-            segment_release_locked(s, g);
-        }
-    }
-}
-
-static uint32_t refill(void *arg, uint64_t *items, uint32_t n)
-{
-    struct slab *s = arg;
-    uint32_t got = 0;
-    lock(s);
-    while (got < n) {
-        struct slab_segment *g = s->partial_first;
-        if (g == NULL) {
-            if (got != 0 || !grow_locked(s)) {
-                break;
-            }
-            continue;
-        }
-        items[got++] = (uint64_t)(uintptr_t)slot_address(s, g, slot_leave_locked(s, g));
-    }
-    unlock(s);
-    /* Ascending addresses come out first. */
-    for (uint32_t i = 0; i < got / 2; i++) {
-        uint64_t item = items[i];
-        items[i] = items[got - 1 - i];
-        items[got - 1 - i] = item;
-    }
-    return got;
-}
-
-static void spill(void *arg, const uint64_t *items, uint32_t n)
-{
-    struct slab *s = arg;
-    lock(s);
-    for (uint32_t i = 0; i < n; i++) {
-        uintptr_t p = (uintptr_t)items[i];
-        struct slab_segment *g = table_find(s, p);
-        assert(g != NULL);
-        /* relaxed: constant while the slot is cached. */
-        slot_come_home_locked(s, g, slot_number(s, p - atom_load(&g->base, relaxed)));
-    }
-    unlock(s);
-}
-
-static void slot_send_home(struct slab *s, struct slab_segment *g, size_t slot)
-{
-    lock(s);
-    slot_come_home_locked(s, g, slot);
-    unlock(s);
-}
-
 /* ---- take and give --------------------------------------------------------------------------- */
 
 static void quarantine(struct slab *s, struct slab_segment *g, size_t slot, void *p)
 {
     lock(s);
-    atom_store(&g->state[slot], SLOT_QUARANTINE, relaxed); /* relaxed: ours */
+    slot_step(g, slot, SLOT_QUARANTINE);
     g->quarantined++;
     atom_add(&s->quarantined, 1, relaxed);                 /* relaxed: a statistic */
     s->empty_count += !g->attached && segment_is_empty(g); /* it was the last one out */
@@ -550,7 +67,7 @@ static void quarantine(struct slab *s, struct slab_segment *g, size_t slot, void
 static void *take_special(struct slab *s, struct slab_segment *g, size_t slot, void *p)
 {
     if (atom_load(&g->leaving, relaxed)) { /* relaxed: detach looks again under the lock */
-        slot_send_home(s, g, slot);
+        slab_send_home_(s, g, slot);
         return NULL;
     }
     if (!object_open(s, p)) {
@@ -570,15 +87,13 @@ void *slab_take(struct slab *s)
         assert(g != NULL);
         /* relaxed: constant while the slot is cached. */
         size_t slot = slot_number(s, (uintptr_t)p - atom_load(&g->base, relaxed));
-        assert(atom_load(&g->state[slot], relaxed) == SLOT_CACHED); /* relaxed: ours */
         if (__builtin_expect(SLAB_ASAN || s->special ||
                                  atom_load(&g->leaving, relaxed), /* relaxed: as above */
                              0) &&
             take_special(s, g, slot, p) == NULL) {
             continue;
         }
-        /* relaxed: the object and the duty to give it travel together. */
-        atom_store(&g->state[slot], SLOT_LIVE, relaxed);
+        slot_step(g, slot, SLOT_LIVE);
         magazine_count(&s->magazines, c, MAGAZINE_COUNT_IN);
         return p;
     }
@@ -594,7 +109,7 @@ static inline bool slot_close(const struct slab *s, struct slab_segment *g, size
         if (atom_load(&g->state[slot], relaxed) != SLOT_LIVE) {
             return false;
         }
-        atom_store(&g->state[slot], SLOT_CACHED, relaxed);
+        slot_step(g, slot, SLOT_CACHED);
         return true;
     }
     return atom_cas(&g->state[slot], &live, SLOT_CACHED, relaxed, relaxed);
@@ -627,11 +142,11 @@ int slab_give(struct slab *s, void *p)
         return give_refuse(s, "an object that is not live");
     }
     if (SLAB_ASAN || s->special) {
-        object_close(s, p);
+        slab_object_close_(s, p);
     }
     magazine_count(&s->magazines, c, MAGAZINE_COUNT_OUT);
     if (__builtin_expect(atom_load(&g->leaving, relaxed), 0)) { /* relaxed: as in take */
-        slot_send_home(s, g, slot);
+        slab_send_home_(s, g, slot);
     } else {
         magazine_give(&s->magazines, c, (uint64_t)(uintptr_t)p);
     }
@@ -643,8 +158,7 @@ void slab_box_close_(struct slab_box *b)
     slab_give(b->slab, b->object);
 }
 
-/* ---- memory of the caller, and memory given back ----------------------------------------------
- */
+/* ---- memory of the caller, and memory given back --------------------------------------------- */
 
 size_t slab_slots_in(const struct slab *s, const void *memory, size_t size)
 {
@@ -672,7 +186,7 @@ int slab_attach(struct slab *s, void *memory, size_t size)
     lock(s);
     if (overlaps_locked(s, (uintptr_t)memory, size)) {
         rc = FAIL(LOAM_E_INVAL, "the memory belongs to the slab already");
-    } else if (!segment_add_locked(s, memory, size, true)) {
+    } else if (!slab_segment_add_locked_(s, memory, size, true)) {
         rc = FAIL(LOAM_E_NOMEM, "no memory to describe %zu bytes", size);
     }
     unlock(s);
@@ -694,7 +208,7 @@ int slab_detach(struct slab *s, void *memory)
     struct slab_segment *g = attached_locked(s, memory);
     if (g != NULL) {
         atom_store(&g->leaving, true, relaxed); /* relaxed: a request; the lock decides below */
-        list_remove(s, g);
+        slab_segment_unlist_locked_(s, g);
     }
     unlock(s);
     if (g == NULL) {
@@ -711,7 +225,7 @@ int slab_detach(struct slab *s, void *memory)
                   g->carved - g->home_count - g->quarantined);
     } else {
         ASAN_UNPOISON_MEMORY_REGION(g->memory, g->bytes);
-        segment_forget_locked(s, g);
+        slab_segment_forget_locked_(s, g);
     }
     unlock(s);
     return rc;
@@ -726,7 +240,7 @@ size_t slab_trim(struct slab *s)
     for (struct slab_segment *g = s->all; g != NULL; g = next) {
         next = g->all_next;
         if (!g->attached && segment_is_empty(g)) {
-            segment_release_locked(s, g);
+            slab_segment_release_locked_(s, g);
         }
     }
     size_t released = before - s->bytes;
@@ -734,8 +248,7 @@ size_t slab_trim(struct slab *s)
     return released;
 }
 
-/* ---- looking ----------------------------------------------------------------------------------
- */
+/* ---- looking --------------------------------------------------------------------------------- */
 
 static size_t live_count(const struct slab *s)
 {
@@ -784,8 +297,12 @@ bool slab_has_free(struct slab *s)
     return t.free != 0;
 }
 
-/* ---- lifetime ---------------------------------------------------------------------------------
- */
+/* ---- lifetime -------------------------------------------------------------------------------- */
+
+static bool power_of_two(size_t n)
+{
+    return n != 0 && (n & (n - 1)) == 0;
+}
 
 /* Checks the options and fills in the defaults. */
 static int options_settle(struct slab_options *o)
@@ -848,8 +365,8 @@ int slab_init(struct slab *s, struct alloc *a, const struct slab_options *o)
                                  .owner = s->options.owner,
                                  .limit = cache_items(s),
                                  .single_thread = s->options.single_thread,
-                                 .refill = refill,
-                                 .spill = spill,
+                                 .refill = slab_refill_,
+                                 .spill = slab_spill_,
                                  .arg = s};
     rc = magazine_set_init(&s->magazines, &m);
     if (rc == LOAM_OK) {
@@ -858,37 +375,10 @@ int slab_init(struct slab *s, struct alloc *a, const struct slab_options *o)
     return rc;
 }
 
-static void descriptors_free(struct slab *s, struct slab_segment *g)
-{
-    while (g != NULL) {
-        struct slab_segment *next = g->all_next;
-        alloc_put(s->alloc, s->options.owner, g, descriptor_bytes(g->capacity));
-        g = next;
-    }
-}
-
 void slab_destroy(struct slab *s)
 {
     magazine_set_destroy(&s->magazines);
-    for (struct slab_segment *g = s->all; g != NULL; g = g->all_next) {
-        ASAN_UNPOISON_MEMORY_REGION(g->memory, g->bytes);
-        if (g->attached) {
-            continue;
-        }
-        if (s->options.grow == NULL) {
-            alloc_unmap(s->alloc, s->options.owner, g->memory, g->bytes, false);
-        } else if (s->options.shrink != NULL) {
-            s->options.shrink(s->options.hook_arg, g->memory, g->bytes);
-        }
-    }
-    descriptors_free(s, s->all);
-    descriptors_free(s, s->spare);
-    struct slab_table *t = atom_load(&s->table, relaxed); /* relaxed: nobody else is left */
-    while (t != NULL) {
-        struct slab_table *old = t->old;
-        alloc_put(s->alloc, s->options.owner, t, table_bytes(t->size));
-        t = old;
-    }
+    slab_segments_destroy_(s);
     mutex_destroy(&s->mutex);
 }
 

@@ -1,4 +1,4 @@
-/* skiplist.c - Search, insertion by CAS, version chains and cursors of the list.
+/* skiplist.c - Search, and insertion by CAS of nodes and of their versions.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Defects of earlier lists that cannot occur here by construction: a snapshot number is taken by
@@ -26,29 +26,10 @@ static int compare_always(void *ctx, loam_slice a, loam_slice b)
     return *(const int *)ctx;
 }
 
-/* Comparators under which every key of the keyspace lies behind, or before, the target. */
 static int behind = 1;
 static int before = -1;
-static const loam_comparator all_behind = {.compare = compare_always, .ctx = &behind};
-static const loam_comparator all_before = {.compare = compare_always, .ctx = &before};
-
-static struct skiplist_target target_of(const loam_comparator *cmp, uint32_t ks, loam_slice key)
-{
-    struct skiplist_target t = {.data = key.data, .size = key.size, .cmp = cmp, .ks = ks};
-    if (key.size >= 8) {
-        t.prefix = load_be64(key.data);
-    } else if (key.size != 0) {
-        unsigned char head[8] = {0};
-        memcpy(head, key.data, key.size);
-        t.prefix = load_be64(head);
-    }
-    return t;
-}
-
-static inline const loam_comparator *order_of(const struct skiplist *s, uint32_t ks)
-{
-    return s->order != NULL ? s->order(s->order_ctx, ks) : NULL;
-}
+const loam_comparator skiplist_all_behind_ = {.compare = compare_always, .ctx = &behind};
+const loam_comparator skiplist_all_before_ = {.compare = compare_always, .ctx = &before};
 
 struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, loam_slice key)
 {
@@ -110,16 +91,14 @@ struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
     return compare(s, n, t) == 0 ? n : NULL;
 }
 
-/* The first node >= target, or NULL. */
-static struct skiplist_node *find_ge(const struct skiplist *s, const struct skiplist_target *t)
+struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t)
 {
     uint32_t at;
     struct skiplist_node *n = search(s, t, NULL, NULL, &at);
     return n != NULL || at == 0 ? n : node_at(s, at);
 }
 
-/* The last node < target, or NULL. */
-static struct skiplist_node *find_lt(const struct skiplist *s, const struct skiplist_target *t)
+struct skiplist_node *skiplist_find_lt_(const struct skiplist *s, const struct skiplist_target *t)
 {
     struct skiplist_node *x = head_node(s);
     uint32_t known = 0;
@@ -518,70 +497,6 @@ int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
 
 /* ---- reading ---- */
 
-/* The newest version with a tag <= max, or NULL. */
-static const struct skiplist_version *chain_find(const struct skiplist *s,
-                                                 const struct skiplist_node *n, uint64_t max)
-{
-    const struct skiplist_version *v = node_newest(s, n);
-    while (version_tag(v) > max) {
-        uint32_t jump = version_jump(v);
-        const struct skiplist_version *j = jump != 0 ? version_at(s, jump) : NULL;
-        if (j != NULL && version_tag(j) > max) {
-            v = j;
-            continue;
-        }
-        uint32_t next = version_next(v);
-        if (next == 0) {
-            return NULL;
-        }
-        v = version_at(s, next);
-    }
-    return v;
-}
-
-/* The version next newer than v, or NULL when v is the newest. */
-static const struct skiplist_version *chain_newer(const struct skiplist *s,
-                                                  const struct skiplist_node *n,
-                                                  const struct skiplist_version *v)
-{
-    uint64_t tag = version_tag(v);
-    const struct skiplist_version *p = node_newest(s, n);
-    if (p == v) {
-        return NULL;
-    }
-    for (;;) {
-        uint32_t jump = version_jump(p);
-        const struct skiplist_version *j = jump != 0 ? version_at(s, jump) : NULL;
-        const struct skiplist_version *next = version_at(s, version_next(p));
-        if (next == v) {
-            return p;
-        }
-        p = j != NULL && version_tag(j) > tag ? j : next;
-    }
-}
-
-static const struct skiplist_version *chain_oldest(const struct skiplist *s,
-                                                   const struct skiplist_node *n)
-{
-    const struct skiplist_version *v = node_newest(s, n);
-    for (;;) {
-        uint32_t older = version_jump(v);
-        older = older != 0 ? older : version_next(v);
-        if (older == 0) {
-            return v;
-        }
-        v = version_at(s, older);
-    }
-}
-
-static inline void entry_fill(const struct skiplist *s, const struct skiplist_node *n,
-                              const struct skiplist_version *v, struct entry *e)
-{
-    e->key = node_key(s, n);
-    e->tag = version_tag(v);
-    e->value = loam_bytes(v->value, version_size(v));
-}
-
 int skiplist_node_get(const struct skiplist *s, const struct skiplist_node *n, uint64_t max_tag,
                       struct entry *e)
 {
@@ -620,8 +535,8 @@ bool skiplist_empty(const struct skiplist *s)
 
 int skiplist_next_ks(const struct skiplist *s, uint32_t ks, uint32_t *found)
 {
-    struct skiplist_target t = {.cmp = &all_behind, .ks = ks};
-    const struct skiplist_node *n = find_ge(s, &t);
+    struct skiplist_target t = {.cmp = &skiplist_all_behind_, .ks = ks};
+    const struct skiplist_node *n = skiplist_find_ge_(s, &t);
     if (n == NULL) {
         return LOAM_NOTFOUND;
     }
@@ -639,223 +554,4 @@ void skiplist_init(struct skiplist *s, struct arena *nodes, struct arena *values
     s->order = order;
     s->order_ctx = order_ctx;
     atom_store(&s->height, 1, relaxed); /* relaxed: not shared yet */
-}
-
-/* ---- cursors ---- */
-
-void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks)
-{
-    *c = (struct skiplist_cursor){.list = s, .cmp = order_of(s, ks), .ks = ks};
-}
-
-static bool cursor_off(struct skiplist_cursor *c)
-{
-    c->node = NULL;
-    return false;
-}
-
-/* On the newest version of n, if n is of the cursor's keyspace. */
-static bool cursor_enter(struct skiplist_cursor *c, const struct skiplist_node *n)
-{
-    if (n == NULL || node_ks(n) != c->ks) {
-        return cursor_off(c);
-    }
-    c->node = n;
-    c->version = node_newest(c->list, n);
-    return true;
-}
-
-/* A walk along level 0 waits for one node after the other. So when the cursor enters a stretch
- * between two nodes of height 2, it moves one node further in each of the next stretches (their
- * starts are found along level 1) and fetches that node's version: when it gets there, all has
- * come. */
-static void read_ahead(struct skiplist_cursor *c)
-{
-    const struct skiplist *s = c->list;
-    uint32_t kept = c->lanes != 0 ? c->lanes - 1 : 0; /* the nearest stretch is entered now */
-    for (uint32_t i = 0; i < kept; i++) {
-        const struct skiplist_node *n = c->lane[i + 1];
-        /* acquire: pairs with the release that linked the version; its block is in the arena's table. */
-        const char *v = (const char *)version_at(s, atom_load(&n->versions, acquire));
-        __builtin_prefetch(v);
-        __builtin_prefetch(v + CACHE_LINE);
-        uint32_t next = node_next(n, 0);
-        if (next != 0) {
-            n = node_at(s, next);
-            __builtin_prefetch(n);
-        }
-        c->lane[i] = n;
-    }
-    c->lanes = kept;
-    const struct skiplist_node *scout = c->scout != NULL ? c->scout : c->node;
-    for (int i = 0; i < 2 && c->lanes < SKIPLIST_LANES; i++) {
-        uint32_t next = node_next(scout, 1);
-        if (next == 0) {
-            break;
-        }
-        scout = node_at(s, next);
-        __builtin_prefetch(scout);
-        c->lane[c->lanes++] = scout;
-    }
-    c->scout = scout;
-}
-
-static void read_ahead_stop(struct skiplist_cursor *c)
-{
-    c->lanes = 0;
-    c->scout = NULL;
-}
-
-static bool cursor_enter_oldest(struct skiplist_cursor *c, const struct skiplist_node *n)
-{
-    if (!cursor_enter(c, n)) {
-        return false;
-    }
-    c->version = chain_oldest(c->list, n);
-    return true;
-}
-
-bool skiplist_cursor_first(struct skiplist_cursor *c)
-{
-    struct skiplist_target t = {.cmp = &all_behind, .ks = c->ks};
-    read_ahead_stop(c);
-    return cursor_enter(c, find_ge(c->list, &t));
-}
-
-bool skiplist_cursor_last(struct skiplist_cursor *c)
-{
-    struct skiplist_target t = {.cmp = &all_before, .ks = c->ks};
-    read_ahead_stop(c);
-    return cursor_enter_oldest(c, find_lt(c->list, &t));
-}
-
-bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t tag)
-{
-    struct skiplist_target t = target_of(c->cmp, c->ks, key);
-    const struct skiplist_node *n = find_ge(c->list, &t);
-    read_ahead_stop(c);
-    if (!cursor_enter(c, n)) {
-        return false;
-    }
-    if (version_tag(c->version) <= tag || compare(c->list, n, &t) != 0) {
-        return true;
-    }
-    c->version = chain_find(c->list, n, tag);
-    return c->version != NULL || skiplist_cursor_next_key(c);
-}
-
-bool skiplist_cursor_next_key(struct skiplist_cursor *c)
-{
-    if (c->node == NULL) {
-        return false;
-    }
-    uint32_t next = node_next(c->node, 0);
-    if (!cursor_enter(c, next != 0 ? node_at(c->list, next) : NULL)) {
-        return false;
-    }
-    if (node_height(c->node) > 1) {
-        read_ahead(c);
-    }
-    return true;
-}
-
-bool skiplist_cursor_next(struct skiplist_cursor *c)
-{
-    if (c->node == NULL) {
-        return false;
-    }
-    uint32_t older = version_next(c->version);
-    if (older != 0) {
-        c->version = version_at(c->list, older);
-        return true;
-    }
-    return skiplist_cursor_next_key(c);
-}
-
-bool skiplist_cursor_prev(struct skiplist_cursor *c)
-{
-    if (c->node == NULL) {
-        return false;
-    }
-    const struct skiplist_version *newer = chain_newer(c->list, c->node, c->version);
-    if (newer != NULL) {
-        c->version = newer;
-        return true;
-    }
-    struct skiplist_target t = target_of(c->cmp, c->ks, node_key(c->list, c->node));
-    read_ahead_stop(c);
-    return cursor_enter_oldest(c, find_lt(c->list, &t));
-}
-
-void skiplist_cursor_entry(const struct skiplist_cursor *c, struct entry *e)
-{
-    entry_fill(c->list, c->node, c->version, e);
-}
-
-/* ---- verification ---- */
-
-static const char *check_chain(const struct skiplist *s, const struct skiplist_node *n)
-{
-    uint32_t ref = atom_load(&n->versions, acquire); /* acquire: as in node_newest() */
-    if (ref == 0) {
-        return "a node has no version";
-    }
-    const struct skiplist_version *v = version_at(s, ref);
-    for (;;) {
-        uint32_t jump = version_jump(v);
-        if (jump != 0 && version_tag(version_at(s, jump)) >= version_tag(v)) {
-            return "a jump leads to a newer version";
-        }
-        uint32_t next = version_next(v);
-        if (next == 0) {
-            return NULL;
-        }
-        const struct skiplist_version *older = version_at(s, next);
-        if (version_tag(older) >= version_tag(v)) {
-            return "a chain's tags do not fall";
-        }
-        v = older;
-    }
-}
-
-const char *skiplist_check(const struct skiplist *s)
-{
-    /* Every level is walked in step with level 0: a node must be the next one at each level of its
-     * height and at no other. */
-    uint32_t at[SKIPLIST_MAX_HEIGHT];
-    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
-        at[i] = node_next(head_node(s), i);
-    }
-    const struct skiplist_node *last = NULL;
-    while (at[0] != 0) {
-        uint32_t ref = at[0];
-        const struct skiplist_node *n = node_at(s, ref);
-        if (last != NULL) {
-            uint32_t ks = node_ks(last);
-            struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, last));
-            if (compare(s, n, &t) <= 0) {
-                return "level 0 is not in rising order";
-            }
-        }
-        if (node_height(n) == 0 || node_height(n) > atom_load(&s->height, relaxed)) {
-            return "a tower is higher than the list"; /* relaxed above: no insert runs */
-        }
-        for (uint32_t i = 0; i < node_height(n); i++) {
-            if (at[i] != ref) {
-                return "a tower is not linked, or not in order, at one of its levels";
-            }
-            at[i] = node_next(n, i);
-        }
-        const char *broken = check_chain(s, n);
-        if (broken != NULL) {
-            return broken;
-        }
-        last = n;
-    }
-    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
-        if (at[i] != 0) {
-            return "an upper level holds a node that level 0 does not";
-        }
-    }
-    return NULL;
 }

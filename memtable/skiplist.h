@@ -76,10 +76,10 @@ struct skiplist {
     struct arena *values;
     skiplist_order_fn *order;
     void *order_ctx;
-    _Alignas(CACHE_LINE) _Atomic uint32_t height; /* levels in use; only grows */
-    _Atomic uint32_t head[SKIPLIST_MAX_HEIGHT];   /* head[MAX-1-i] is level i, as in a node */
+    _Alignas(CACHE_LINE) _Atomic uint32_t height;  /* levels in use; only grows */
+    _Atomic uint32_t head[SKIPLIST_MAX_HEIGHT];    /* head[MAX-1-i] is level i, as in a node */
     _Alignas(CACHE_LINE) _Atomic uint32_t writers; /* reference of the first, push only */
-    _Atomic uint64_t stray_count; /* entries added by threads without a slot */
+    _Atomic uint64_t stray_count;                  /* entries added by threads without a slot */
 };
 
 /* A key as searches want it. */

@@ -1,7 +1,7 @@
 /* skiplist_node.h - Nodes and versions in memory: layout, accessors, the order of keys.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Private to skiplist.c. The picture and the reasons are in skiplist.h.
+ * Private to skiplist*.c. The picture and the reasons are in skiplist.h.
  */
 #ifndef LOAM_MEMTABLE_SKIPLIST_NODE_H_
 #define LOAM_MEMTABLE_SKIPLIST_NODE_H_
@@ -195,5 +195,67 @@ static inline int compare(const struct skiplist *s, const struct skiplist_node *
     }
     return compare_rest(n->key, n->meta >> 6 & 0x3ff, t->data, t->size);
 }
+
+/* ---- the order of keyspaces, and targets ---- */
+
+static inline struct skiplist_target target_of(const loam_comparator *cmp, uint32_t ks,
+                                               loam_slice key)
+{
+    struct skiplist_target t = {.data = key.data, .size = key.size, .cmp = cmp, .ks = ks};
+    if (key.size >= 8) {
+        t.prefix = load_be64(key.data);
+    } else if (key.size != 0) {
+        unsigned char head[8] = {0};
+        memcpy(head, key.data, key.size);
+        t.prefix = load_be64(head);
+    }
+    return t;
+}
+
+static inline const loam_comparator *order_of(const struct skiplist *s, uint32_t ks)
+{
+    return s->order != NULL ? s->order(s->order_ctx, ks) : NULL;
+}
+
+/* ---- versions of a node ---- */
+
+/* The newest version with a tag <= max, or NULL. */
+static inline const struct skiplist_version *chain_find(const struct skiplist *s,
+                                                        const struct skiplist_node *n, uint64_t max)
+{
+    const struct skiplist_version *v = node_newest(s, n);
+    while (version_tag(v) > max) {
+        uint32_t jump = version_jump(v);
+        const struct skiplist_version *j = jump != 0 ? version_at(s, jump) : NULL;
+        if (j != NULL && version_tag(j) > max) {
+            v = j;
+            continue;
+        }
+        uint32_t next = version_next(v);
+        if (next == 0) {
+            return NULL;
+        }
+        v = version_at(s, next);
+    }
+    return v;
+}
+
+static inline void entry_fill(const struct skiplist *s, const struct skiplist_node *n,
+                              const struct skiplist_version *v, struct entry *e)
+{
+    e->key = node_key(s, n);
+    e->tag = version_tag(v);
+    e->value = loam_bytes(v->value, version_size(v));
+}
+
+/* ---- shared by the list's own files ---- */
+
+/* Comparators under which every key of the keyspace lies behind, or before, the target. */
+extern const loam_comparator skiplist_all_behind_;
+extern const loam_comparator skiplist_all_before_;
+/* The first node >= target, or NULL. */
+struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t);
+/* The last node < target, or NULL. */
+struct skiplist_node *skiplist_find_lt_(const struct skiplist *s, const struct skiplist_target *t);
 
 #endif

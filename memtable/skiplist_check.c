@@ -1,0 +1,73 @@
+/* skiplist_check.c - Verifies the invariants of a list that nobody changes.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "memtable/skiplist.h"
+#include "memtable/skiplist_node.h"
+
+#include "arena/poison.h"
+
+static const char *check_chain(const struct skiplist *s, const struct skiplist_node *n)
+{
+    uint32_t ref = atom_load(&n->versions, acquire); /* acquire: as in node_newest() */
+    if (ref == 0) {
+        return "a node has no version";
+    }
+    const struct skiplist_version *v = version_at(s, ref);
+    for (;;) {
+        uint32_t jump = version_jump(v);
+        if (jump != 0 && version_tag(version_at(s, jump)) >= version_tag(v)) {
+            return "a jump leads to a newer version";
+        }
+        uint32_t next = version_next(v);
+        if (next == 0) {
+            return NULL;
+        }
+        const struct skiplist_version *older = version_at(s, next);
+        if (version_tag(older) >= version_tag(v)) {
+            return "a chain's tags do not fall";
+        }
+        v = older;
+    }
+}
+
+const char *skiplist_check(const struct skiplist *s)
+{
+    /* Every level is walked in step with level 0: a node must be the next one at each level of its
+     * height and at no other. */
+    uint32_t at[SKIPLIST_MAX_HEIGHT];
+    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
+        at[i] = node_next(head_node(s), i);
+    }
+    const struct skiplist_node *last = NULL;
+    while (at[0] != 0) {
+        uint32_t ref = at[0];
+        const struct skiplist_node *n = node_at(s, ref);
+        if (last != NULL) {
+            uint32_t ks = node_ks(last);
+            struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, last));
+            if (compare(s, n, &t) <= 0) {
+                return "level 0 is not in rising order";
+            }
+        }
+        if (node_height(n) == 0 || node_height(n) > atom_load(&s->height, relaxed)) {
+            return "a tower is higher than the list"; /* relaxed above: no insert runs */
+        }
+        for (uint32_t i = 0; i < node_height(n); i++) {
+            if (at[i] != ref) {
+                return "a tower is not linked, or not in order, at one of its levels";
+            }
+            at[i] = node_next(n, i);
+        }
+        const char *broken = check_chain(s, n);
+        if (broken != NULL) {
+            return broken;
+        }
+        last = n;
+    }
+    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
+        if (at[i] != 0) {
+            return "an upper level holds a node that level 0 does not";
+        }
+    }
+    return NULL;
+}
