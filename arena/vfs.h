@@ -78,25 +78,92 @@ LOAM_API const loam_vfs *loam_vfs_os(void);
  * Files vanish with it. Free with loam_vfs_free() after the last database on it is closed. */
 LOAM_API LOAM_MUST int loam_vfs_memory(loam_vfs **vfs);
 
+/* ---- faults ----------------------------------------------------------------------------------
+ *
+ * A fault vfs stands before a memory disk, counts every call that can fail (all but now_us, unmap
+ * and advise) and fails those of a plan. Every failure of a program's storage can be tried in turn:
+ *
+ *     for (uint64_t n = 1; ; n++) {
+ *         loam_vfs *disk, *faulty;
+ *         loam_fault_plan plan = { .struct_size = sizeof plan, .fail_at = n,
+ *                                  .fail_calls = LOAM_CALL_WRITE | LOAM_CALL_SYNC,
+ *                                  .fail_errno = ENOSPC, .short_writes = LOAM_LANDS_HALF };
+ *         loam_vfs_memory(&disk);
+ *         loam_vfs_fault(disk, &plan, &faulty);
+ *         run_my_program(faulty);              ... which opens loam with options.vfs = faulty
+ *         uint64_t fired = loam_vfs_faults(faulty);
+ *         loam_vfs_free(faulty);
+ *         check_what_is_left(disk);            ... which opens loam with options.vfs = disk
+ *         loam_vfs_free(disk);
+ *         if (fired == 0) break;               ... the program makes fewer than n such calls
+ *     }
+ */
+
+/* Kinds of calls. */
+#define LOAM_CALL_OPEN 0x1u
+#define LOAM_CALL_CLOSE 0x2u
+#define LOAM_CALL_READ 0x4u
+#define LOAM_CALL_WRITE 0x8u
+#define LOAM_CALL_SYNC 0x10u
+#define LOAM_CALL_TRUNCATE 0x20u
+#define LOAM_CALL_RESERVE 0x40u
+#define LOAM_CALL_SIZE 0x80u
+#define LOAM_CALL_MAP 0x100u
+#define LOAM_CALL_SYNC_DIR 0x200u
+#define LOAM_CALL_MKDIR 0x400u
+#define LOAM_CALL_RENAME 0x800u
+#define LOAM_CALL_LINK 0x1000u
+#define LOAM_CALL_REMOVE 0x2000u
+#define LOAM_CALL_LIST 0x4000u
+#define LOAM_CALL_LOCK 0x8000u
+#define LOAM_CALL_SPACE 0x10000u
+#define LOAM_CALL_RANDOM 0x20000u
+#define LOAM_CALL_ALL 0x3ffffu
+
+/* What of a failing write of n bytes is stored. */
+enum { LOAM_LANDS_NOTHING = 0, LOAM_LANDS_RANDOM = 1 /* 0 to n - 1 */, LOAM_LANDS_ONE = 2,
+       LOAM_LANDS_HALF = 3, LOAM_LANDS_ALL_BUT_ONE = 4, LOAM_LANDS_ALL = 5 };
+
+/* What a planned fault does. */
+enum {
+    LOAM_FAULT_ERROR = 0, /* the call fails and does nothing, but for a write's landed bytes */
+    LOAM_FAULT_SHORT = 1, /* a write stores what lands, at least a byte, and says so: no error. Other
+                             calls pass */
+    LOAM_FAULT_LIE = 2    /* write, sync and sync_dir do nothing (a write: what lands) and report
+                             success. Other calls pass */
+};
+
+/* Which names a sync of a file makes durable. */
+enum {
+    LOAM_NAMES_POSIX = 0,  /* none: only sync_dir does */
+    LOAM_NAMES_ORDERED = 1 /* all changes made before it, as a journal committed in order does (ext4) */
+};
+
 typedef struct loam_fault_plan {
     size_t struct_size;
     uint64_t seed;         /* of every random choice */
     uint64_t fail_at;      /* the n-th call fails (1-based); 0 = none */
     int32_t fail_errno;    /* EIO, ENOSPC, EINTR, ...; 0 = EIO */
     uint32_t fail_repeat;  /* how many calls in a row; 0 = 1; UINT32_MAX = for ever */
-    uint32_t short_writes; /* 1 = a failing write first stores a random part */
+    uint32_t short_writes; /* LOAM_LANDS_*: what a failing write stores first */
     uint32_t no_map;       /* 1 = the vfs offers no map: the log takes its buffered path */
     uint64_t crash_at;     /* the n-th call and all later ones fail with EIO; 0 = never */
     uint64_t space;        /* bytes all files may hold before ENOSPC; 0 = unlimited */
+    uint32_t fail_calls;   /* LOAM_CALL_* that fail_at and fail_repeat count; 0 = all */
+    uint32_t fail_how;     /* LOAM_FAULT_* */
+    uint32_t drop_dirty;   /* 1 = after a failed sync reads still see what was written, but it never
+                              becomes durable unless it is written again, as Linux has it */
+    uint32_t names;        /* LOAM_NAMES_* */
 } loam_fault_plan;
 
-/* Wraps a memory disk: counts every call that can fail (all but now_us, unmap and advise), injects
- * the plan's faults, and can produce what a disk may hold after a power cut. `disk` must come from
- * loam_vfs_memory() and outlive the wrapper. */
+/* Wraps a memory disk. `disk` must come from loam_vfs_memory() and outlive the wrapper. */
 LOAM_API LOAM_MUST int loam_vfs_fault(loam_vfs *disk, const loam_fault_plan *plan, loam_vfs **vfs);
-/* Calls counted so far. */
+/* Calls counted so far: all, or those of some kinds (LOAM_CALL_*). */
 LOAM_API uint64_t loam_vfs_calls(const loam_vfs *fault_vfs);
-/* Replaces the plan; the call counter goes on. Any thread. */
+LOAM_API uint64_t loam_vfs_calls_of(const loam_vfs *fault_vfs, uint32_t kinds);
+/* Faults that fail_at has caused so far. */
+LOAM_API uint64_t loam_vfs_faults(const loam_vfs *fault_vfs);
+/* Replaces the plan; the call counters go on. Any thread. */
 LOAM_API LOAM_MUST int loam_vfs_set_plan(loam_vfs *fault_vfs, const loam_fault_plan *plan);
 /* A new memory disk holding what may be left if power is cut now. Variants: 0 everything written
  * (the process was killed), 1 only what was synced, 2 all names but only synced data, 3 only synced

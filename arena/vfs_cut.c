@@ -42,6 +42,7 @@ struct cut {
     struct random random;
     enum names_kept names;
     enum data_kept data;
+    bool killed; /* only the process went: what a failed sync dropped is still in the cache */
 };
 
 static void choose_modes(struct cut *c, uint64_t variant)
@@ -53,6 +54,7 @@ static void choose_modes(struct cut *c, uint64_t variant)
         {NAMES_ALL, DATA_ALL},    {NAMES_SYNCED, DATA_SYNCED}, {NAMES_ALL, DATA_SYNCED},
         {NAMES_SYNCED, DATA_ALL}, {NAMES_ALL, DATA_SIZES},
     };
+    c->killed = variant == 0;
     if (variant < VARIANT_RANDOM) {
         c->names = fixed[variant].names;
         c->data = fixed[variant].data;
@@ -159,6 +161,7 @@ static void cut_sector(struct random *r, uint8_t *out, const uint8_t *now)
 
 /* What a file's cut is made of. */
 struct file_cut {
+    const struct disk_node *node;
     const struct disk_image *now;
     const struct disk_image *synced;
     enum data_kept mode;
@@ -213,7 +216,7 @@ static int cut_mixed(struct cut *c, struct file_cut *f, struct disk_image *to)
     for (uint64_t i = 0; i * DISK_PAGE < larger; i++) {
         const struct disk_page *now = i < f->now->capacity ? f->now->pages[i] : NULL;
         const struct disk_page *synced = i < f->synced->capacity ? f->synced->pages[i] : NULL;
-        if (now == synced) {
+        if (now == synced || disk_page_lost(f->node, i)) {
             continue;
         }
         uint8_t bytes[DISK_PAGE];
@@ -229,13 +232,24 @@ static int cut_mixed(struct cut *c, struct file_cut *f, struct disk_image *to)
     return 0;
 }
 
+/* Everything but what a failed sync gave up. */
+static void give_up_lost(const struct disk_node *from, struct disk_image *to)
+{
+    for (uint64_t i = 0; i < from->lost.capacity && i < to->capacity; i++) {
+        if (disk_page_lost(from, i)) {
+            disk_page_drop(to->pages[i]);
+            to->pages[i] = i < from->synced.capacity ? disk_page_share(from->synced.pages[i]) : NULL;
+        }
+    }
+}
+
 /* Fills the new file `to` with what is left of `from`. */
 static int cut_file(struct cut *c, const struct disk_node *from, struct disk_node *to)
 {
     static const enum data_kept drawn[] = {DATA_SYNCED,  DATA_ALL,     DATA_SIZES,
                                            DATA_BLOCKS,  DATA_BLOCKS,  DATA_SECTORS,
                                            DATA_SECTORS, DATA_SECTORS, DATA_PREFIX};
-    struct file_cut f = {.now = &from->now, .synced = &from->synced, .mode = c->data};
+    struct file_cut f = {.node = from, .now = &from->now, .synced = &from->synced, .mode = c->data};
     uint64_t size;
     if (f.mode == DATA_EACH_FILE) {
         f.mode = drawn[random_below(&c->random, sizeof drawn / sizeof drawn[0])];
@@ -246,6 +260,11 @@ static int cut_file(struct cut *c, const struct disk_node *from, struct disk_nod
     }
     switch (f.mode) {
     case DATA_ALL:
+        if (!c->killed) {
+            give_up_lost(from, &to->now);
+        }
+        size = to->now.size;
+        break;
     case DATA_SYNCED:
         size = to->now.size;
         break;

@@ -220,6 +220,7 @@ static void node_free(struct disk *d, struct disk_node *n)
 {
     disk_image_clear(&n->now);
     disk_image_clear(&n->synced);
+    disk_image_clear(&n->lost);
     while (n->maps != NULL) { /* only when the whole disk goes: a map refers to its node */
         struct disk_map *m = n->maps;
         n->maps = m->next;
@@ -507,6 +508,32 @@ int disk_unmap_locked(struct disk *d, void *p, size_t len)
 
 /* ---- durability ------------------------------------------------------------------------------ */
 
+bool disk_page_lost(const struct disk_node *n, uint64_t i)
+{
+    const struct disk_page *p = image_at(&n->lost, i);
+    return p != NULL && p == image_at(&n->now, i);
+}
+
+int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
+{
+    if (!d->recording) {
+        return 0;
+    }
+    int rc = disk_settle_locked(d, n);
+    rc = rc == 0 ? disk_image_grow(&n->lost, n->now.size) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    for (uint64_t i = 0; i < pages_of(n->now.size); i++) {
+        struct disk_page *now = image_at(&n->now, i);
+        if (now != image_at(&n->synced, i) && now != n->lost.pages[i]) {
+            disk_page_drop(n->lost.pages[i]);
+            n->lost.pages[i] = disk_page_share(now);
+        }
+    }
+    return 0;
+}
+
 int disk_sync_locked(struct disk *d, struct disk_node *n)
 {
     if (!d->recording) {
@@ -519,13 +546,13 @@ int disk_sync_locked(struct disk *d, struct disk_node *n)
     }
     for (uint64_t i = 0; i < n->synced.capacity; i++) {
         struct disk_page *now = image_at(&n->now, i);
-        if (now != n->synced.pages[i]) {
+        if (now != n->synced.pages[i] && !disk_page_lost(n, i)) {
             disk_page_drop(n->synced.pages[i]);
             n->synced.pages[i] = disk_page_share(now);
         }
     }
     n->synced.size = n->now.size;
-    if (d->names_model == DISK_NAMES_ORDERED) {
+    if (d->names_model == LOAM_NAMES_ORDERED) {
         rc = disk_sync_names_locked(d);
     }
     return rc;
@@ -595,7 +622,7 @@ void disk_set_space(struct disk *d, uint64_t bytes)
     mutex_unlock(&d->mutex);
 }
 
-void disk_set_names_model(struct disk *d, enum disk_names_model model)
+void disk_set_names_model(struct disk *d, uint32_t model)
 {
     mutex_lock(&d->mutex);
     d->names_model = model;

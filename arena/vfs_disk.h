@@ -79,6 +79,7 @@ struct disk_node {
     /* files */
     struct disk_image now;
     struct disk_image synced;
+    struct disk_image lost; /* pages dropped by a failed sync: pending again once written again */
     struct disk_map *maps;
     /* directories */
     struct disk_node *parent;
@@ -99,12 +100,6 @@ struct disk_name_op {
     bool marked; /* chosen by the sync or cut at work */
 };
 
-/* Which names a sync of a file makes durable. */
-enum disk_names_model {
-    DISK_NAMES_POSIX = 0,   /* none: only sync_dir does */
-    DISK_NAMES_ORDERED = 1, /* all changed before, as a journal committed in order does */
-};
-
 struct disk {
     struct mutex mutex; /* protects everything below; a leaf but for the allocator */
     struct disk_node *nodes;
@@ -112,7 +107,7 @@ struct disk {
     struct disk_name_op *log; /* oldest first */
     struct disk_name_op **log_end;
     bool recording;
-    enum disk_names_model names_model;
+    uint32_t names_model; /* LOAM_NAMES_* */
     struct disk_page *zeros; /* stands in every reserved and not yet written place */
     uint64_t used;  /* bytes of pages held by files */
     uint64_t space; /* bytes they may hold */
@@ -134,7 +129,7 @@ void disk_free(struct disk *d);
 int disk_record(struct disk *d);
 /* 0 = unlimited. */
 void disk_set_space(struct disk *d, uint64_t bytes);
-void disk_set_names_model(struct disk *d, enum disk_names_model model);
+void disk_set_names_model(struct disk *d, uint32_t model);
 
 struct disk_node *disk_node_new_locked(struct disk *d, bool is_dir); /* one reference, no name */
 void disk_node_ref_locked(struct disk_node *n);
@@ -156,6 +151,9 @@ int disk_unmap_locked(struct disk *d, void *p, size_t len);
 int disk_settle_locked(struct disk *d, struct disk_node *n);
 /* What is in the file now becomes what a power cut leaves. */
 int disk_sync_locked(struct disk *d, struct disk_node *n);
+/* A sync has failed and the kernel gave its dirty pages up: a later sync does not cover them. */
+int disk_drop_dirty_locked(struct disk *d, struct disk_node *n);
+bool disk_page_lost(const struct disk_node *n, uint64_t i); /* page i is given up so */
 
 /* ---- names (vfs_names.c) ---------------------------------------------------------------------- */
 
@@ -195,6 +193,7 @@ int disk_apply_locked(struct disk *d, const struct disk_name_op *op, disk_names_
 /* vfs_memory.c: a vfs on `d`, which it then owns. */
 int disk_vfs_new(struct disk *d, loam_vfs **vfs);
 struct disk *disk_of_vfs(const loam_vfs *vfs); /* NULL unless a memory disk */
+struct disk_node *disk_node_of_file(loam_file *f);
 /* vfs_cut.c: a new disk as after a power cut now. 0, -ENOMEM, -ENOSPC. */
 int disk_cut(struct disk *d, uint64_t seed, uint64_t variant, struct disk **after);
 

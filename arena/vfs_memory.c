@@ -538,6 +538,11 @@ struct disk *disk_of_vfs(const loam_vfs *vfs)
     return vfs != NULL && vfs->open == mem_open ? vfs->ctx : NULL;
 }
 
+struct disk_node *disk_node_of_file(loam_file *f)
+{
+    return f->node;
+}
+
 LOAM_API int loam_vfs_memory(loam_vfs **vfs)
 {
     struct disk *d;

@@ -121,6 +121,114 @@ Test(vfs_fault, a_short_write_stores_a_part)
     CHECK_EQ(VFS(vfs, close, f), 0);
 }
 
+Test(vfs_fault, counts_and_fails_one_kind_of_call)
+{
+    loam_file *f;
+    CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_NEW, &f), 0);
+    loam_fault_plan p = plan_of_seed(1);
+    p.fail_calls = LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR;
+    p.fail_at = 2;
+    p.fail_errno = ENOSPC;
+    set_plan(p);
+    CHECK_EQ(VFS(vfs, write, f, "a", 1, 0), 1);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    CHECK_EQ(VFS(vfs, write, f, "b", 1, 1), 1);
+    CHECK_EQ(loam_vfs_faults(vfs), 0);
+    CHECK_EQ(VFS(vfs, sync_dir, "/db"), -ENOSPC);
+    CHECK_EQ(VFS(vfs, sync_dir, "/db"), 0);
+    CHECK_EQ(loam_vfs_faults(vfs), 1);
+    CHECK_EQ(loam_vfs_calls_of(vfs, LOAM_CALL_WRITE), 2);
+    CHECK_EQ(loam_vfs_calls_of(vfs, LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR), 3);
+    CHECK_EQ(loam_vfs_calls_of(vfs, LOAM_CALL_ALL), loam_vfs_calls(vfs));
+    CHECK_EQ(VFS(vfs, close, f), 0);
+}
+
+/* Writes 8 bytes over zeros under a plan that fails it; the size of what was stored. */
+static uint64_t landed(uint32_t how, uint32_t part, int64_t want)
+{
+    loam_file *f;
+    uint64_t size;
+    CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE, &f), 0);
+    loam_fault_plan p = plan_of_seed(1);
+    p.fail_calls = LOAM_CALL_WRITE;
+    p.fail_how = how;
+    p.short_writes = part;
+    p.fail_at = loam_vfs_calls_of(vfs, LOAM_CALL_WRITE) + 1;
+    set_plan(p);
+    CHECK_EQ(VFS(vfs, write, f, "12345678", 8, 0), want);
+    CHECK_EQ(VFS(vfs, size, f, &size), 0);
+    CHECK_EQ(VFS(vfs, close, f), 0);
+    return size;
+}
+
+Test(vfs_fault, lands_as_many_bytes_as_planned)
+{
+    CHECK_EQ(landed(LOAM_FAULT_ERROR, LOAM_LANDS_NOTHING, -EIO), 0);
+    CHECK_EQ(landed(LOAM_FAULT_ERROR, LOAM_LANDS_ONE, -EIO), 1);
+    CHECK_EQ(landed(LOAM_FAULT_ERROR, LOAM_LANDS_HALF, -EIO), 4);
+    CHECK_EQ(landed(LOAM_FAULT_ERROR, LOAM_LANDS_ALL_BUT_ONE, -EIO), 7);
+    CHECK_EQ(landed(LOAM_FAULT_ERROR, LOAM_LANDS_ALL, -EIO), 8);
+    CHECK_EQ(landed(LOAM_FAULT_SHORT, LOAM_LANDS_HALF, 4), 4);
+    CHECK_EQ(landed(LOAM_FAULT_SHORT, LOAM_LANDS_NOTHING, 1), 1);
+    CHECK_EQ(landed(LOAM_FAULT_LIE, LOAM_LANDS_NOTHING, 8), 0);
+}
+
+static void expect_durable(const char *want)
+{
+    loam_vfs *after;
+    CHECK_EQ(loam_vfs_power_cut(vfs, 1, &after), LOAM_OK);
+    struct contract after_c = {.vfs = after, .dir = "/db"};
+    expect_file(&after_c, "f", want);
+    loam_vfs_free(after);
+}
+
+Test(vfs_fault, a_lying_sync_makes_nothing_durable)
+{
+    loam_file *f;
+    CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_NEW, &f), 0);
+    CHECK_EQ(VFS(vfs, sync_dir, "/db"), 0);
+    CHECK_EQ(VFS(vfs, write, f, "a", 1, 0), 1);
+    loam_fault_plan p = plan_of_seed(1);
+    p.fail_calls = LOAM_CALL_SYNC;
+    p.fail_at = 1;
+    p.fail_how = LOAM_FAULT_LIE;
+    set_plan(p);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    expect_durable("");
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    expect_durable("a");
+    CHECK_EQ(VFS(vfs, close, f), 0);
+}
+
+Test(vfs_fault, what_a_failed_sync_dropped_is_durable_only_when_written_again)
+{
+    loam_file *f;
+    CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_NEW, &f), 0);
+    CHECK_EQ(VFS(vfs, write, f, "old.", 4, 0), 4);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    CHECK_EQ(VFS(vfs, sync_dir, "/db"), 0);
+    CHECK_EQ(VFS(vfs, write, f, "new!", 4, 0), 4);
+    loam_fault_plan p = plan_of_seed(1);
+    p.fail_calls = LOAM_CALL_SYNC;
+    p.fail_at = loam_vfs_calls_of(vfs, LOAM_CALL_SYNC) + 1;
+    p.drop_dirty = 1;
+    set_plan(p);
+    CHECK_EQ(VFS(vfs, sync, f, 0), -EIO);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0); /* says that all is well: the lie of the page cache */
+    expect_file(&c, "f", "new!");
+    for (uint64_t variant = 1; variant < 40; variant++) {
+        loam_vfs *after;
+        CHECK_EQ(loam_vfs_power_cut(vfs, variant, &after), LOAM_OK);
+        struct contract after_c = {.vfs = after, .dir = "/db"};
+        expect_file(&after_c, "f", "old.");
+        loam_vfs_free(after);
+    }
+    CHECK_EQ(VFS(vfs, write, f, "!", 1, 3), 1);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    expect_durable("new!");
+    CHECK_EQ(VFS(vfs, close, f), 0);
+}
+
 Test(vfs_fault, after_the_crash_nothing_works_but_memory_is_given_back)
 {
     loam_file *f, *g;
@@ -307,7 +415,7 @@ Test(vfs_fault, a_new_directory_needs_its_parent_synced)
 
 Test(vfs_fault, ordered_names_are_durable_with_any_file)
 {
-    disk_set_names_model(disk_of_vfs(disk), DISK_NAMES_ORDERED);
+    disk_set_names_model(disk_of_vfs(disk), LOAM_NAMES_ORDERED);
     loam_file *f;
     put_file(&c, "g", "x");
     CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_NEW, &f), 0);
