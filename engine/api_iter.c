@@ -16,10 +16,19 @@ struct iter_call {
     struct db_iter *it;
 };
 
-static void iter_end(struct iter_call *c)
+static void iter_leave(struct iter_call *c)
 {
     atom_store(&c->it->busy, 0, release); /* pairs with the swap in iter_begin() */
     call_end(&c->call);
+}
+
+static void iter_end(struct iter_call *c)
+{
+    struct iter_pool *p = &c->call.db->iters;
+    if (__builtin_expect(iter_pool_short(p), 0)) {
+        iter_pool_trim(p, c->it);
+    }
+    iter_leave(c);
 }
 
 static int iter_begin(struct iter_call *c, const loam_iter *handle)
@@ -48,7 +57,7 @@ static int iter_begin(struct iter_call *c, const loam_iter *handle)
     }
     /* acquire: pairs with db_iter_open(); closed and reused meanwhile, it has another handle. */
     if (__builtin_expect(atom_load(&c->it->handle, acquire) != HANDLE_OF(handle), 0)) {
-        iter_end(c);
+        iter_leave(c);
         return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
     }
     return LOAM_OK;

@@ -103,9 +103,7 @@ static void fill_state(struct db *db, bool one, uint32_t ks, loam_stats *o)
     o->cache_bytes = cache.bytes_used;
     o->pinned_bytes = alloc_used_by(&db->alloc, MEM_ITER);
     o->index_bytes = table_cache_bytes(&db->tables);
-    mutex_lock(&db->idle_iters_mu);
-    o->iterators = db->open_iters;
-    mutex_unlock(&db->idle_iters_mu);
+    o->iterators = iter_pool_open(&db->iters);
     uint64_t held = snapshot_count(&db->snapshots); /* an iterator holds a number, too */
     o->snapshots = held > o->iterators ? held - o->iterators : 0;
     o->last_seq = commit_visible(&db->commit) - 1;

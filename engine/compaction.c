@@ -40,7 +40,8 @@ static bool open_inputs(struct compaction_job *job, struct inputs *in)
         for (uint32_t i = 0; i < c->input_count[k]; i += apart ? 1 : c->input_count[k]) {
             in->all[n] = &in->sources[n];
             source_tables(in->all[n], &db->tables, &c->inputs[k][i],
-                          apart ? 1 : c->input_count[k], c->cmp, &db->alloc, 0, true);
+                          apart ? 1 : c->input_count[k], c->cmp, &db->alloc,
+                          db->options.limits.merge_read_bytes, true);
             n++;
         }
     }

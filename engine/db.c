@@ -346,7 +346,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     mutex_init(&db->mu, RANK_DB);
     mutex_init(&db->seal_mu, RANK_SEAL);
     mutex_init(&db->control_mu, RANK_CONTROL);
-    mutex_init(&db->idle_iters_mu, RANK_LEAF);
+    iter_pool_init(&db->iters, &db->alloc, o->limits.iter_bytes);
     cond_init(&db->work_cv);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
@@ -504,7 +504,7 @@ void lifecycle_free(struct db *db)
         wal_abandon(&db->wal);
     }
     epoch_synchronize();
-    db_iter_free_idle(db);
+    iter_pool_destroy(&db->iters);
     if (db->memtables.handles != NULL) {
         memtable_list_destroy(&db->memtables);
     }
@@ -548,6 +548,5 @@ void lifecycle_free(struct db *db)
     mutex_destroy(&db->mu);
     mutex_destroy(&db->seal_mu);
     mutex_destroy(&db->control_mu);
-    mutex_destroy(&db->idle_iters_mu);
     db_unref(db);
 }

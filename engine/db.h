@@ -16,6 +16,7 @@
 #include "arena/thread_slot.h"
 #include "engine/commit.h"
 #include "engine/compaction_picker.h"
+#include "engine/iter_pool.h"
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
 #include "engine/registry.h"
@@ -70,10 +71,7 @@ struct db {
     struct snapshot_list snapshots; /* lives as long as the shell: released while closing, too */
     _Atomic(struct view *) view;
     struct stats stats;
-    struct mutex idle_iters_mu;
-    struct db_iter *idle_iters; /* guarded by idle_iters_mu: closed iterators kept for reuse */
-    uint32_t idle_iter_count;
-    uint32_t open_iters; /* guarded by idle_iters_mu */
+    struct iter_pool iters;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

@@ -9,40 +9,10 @@
 
 #include "arena/poison.h"
 
-#define IDLE_ITERS_MAX 64u        /* kept for reuse */
-#define IDLE_SOURCES_MAX 64u      /* an iterator with more is freed instead */
-#define IDLE_BUFFER_MAX (64u * 1024)
-#define NEXTS_AT_ONCE 256u       /* moves between two visits to the counters */
-#define SKIPS_BEFORE_SEEK 16u /* versions of one key passed one by one before seeking past the rest */
+#define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
+#define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
-
-static void free_sources(struct db_iter *it)
-{
-    struct alloc *a = &it->shell->alloc;
-    for (uint32_t i = 0; i < it->source_cap; i++) {
-        if (it->sources[i] != NULL) {
-            source_free(it->sources[i]);
-            alloc_put(a, MEM_ITER, it->sources[i], sizeof *it->sources[i]);
-        }
-    }
-    alloc_put(a, MEM_ITER, it->sources, it->source_cap * sizeof *it->sources);
-    alloc_put(a, MEM_ITER, it->heap, it->source_cap * sizeof *it->heap);
-}
-
-static void free_iter(void *arg, void *ptr)
-{
-    (void)arg;
-    struct db_iter *it = ptr;
-    struct db *shell = it->shell;
-    free_sources(it);
-    buf_free(&it->lower);
-    buf_free(&it->upper);
-    buf_free(&it->key);
-    buf_free(&it->value);
-    alloc_put(&shell->alloc, MEM_ITER, it, sizeof *it);
-    db_unref(shell);
-}
 
 static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
 {
@@ -54,48 +24,8 @@ static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
     it->seq = it->held.seq;
 }
 
-/* An idle iterator, or a new one. Idle ones have given up large buffers. */
-static struct db_iter *take(struct db *db)
-{
-    mutex_lock(&db->idle_iters_mu);
-    struct db_iter *it = db->idle_iters;
-    db->open_iters++;
-    if (it != NULL) {
-        db->idle_iters = it->next_idle;
-        db->idle_iter_count--;
-    }
-    mutex_unlock(&db->idle_iters_mu);
-    if (it != NULL) {
-        return it;
-    }
-    it = alloc_zero(&db->alloc, MEM_ITER, sizeof *it);
-    if (it != NULL) {
-        db_ref(db);
-        it->shell = db;
-        it->db_handle = db->handle;
-        buf_init(&it->lower, &db->alloc, MEM_ITER);
-        buf_init(&it->upper, &db->alloc, MEM_ITER);
-        buf_init(&it->key, &db->alloc, MEM_ITER);
-        buf_init(&it->value, &db->alloc, MEM_ITER);
-    } else {
-        mutex_lock(&db->idle_iters_mu);
-        db->open_iters--;
-        mutex_unlock(&db->idle_iters_mu);
-    }
-    return it;
-}
-
-static void trim(struct buf *b)
-{
-    if (b->cap > IDLE_BUFFER_MAX) {
-        buf_free(b);
-    }
-    buf_clear(b);
-}
-
 void db_iter_close(struct db *db, struct db_iter *it)
 {
-    bool kept = false;
     db_let_go(it->shell, &it->held);
     if (db != NULL) {
         stats_add(&db->stats, STAT_NEXTS, it->nexts);
@@ -103,41 +33,14 @@ void db_iter_close(struct db *db, struct db_iter *it)
         keyspace_put(it->space);
         it->space = NULL;
         it->on_entry = false;
-        trim(&it->lower);
-        trim(&it->upper);
-        trim(&it->key);
-        trim(&it->value);
-        mutex_lock(&db->idle_iters_mu);
-        db->open_iters--;
-        kept = db->idle_iter_count < IDLE_ITERS_MAX && it->source_cap <= IDLE_SOURCES_MAX;
-        if (kept) {
-            it->next_idle = db->idle_iters;
-            db->idle_iters = it;
-            db->idle_iter_count++;
-        }
-        mutex_unlock(&db->idle_iters_mu);
     }
-    if (!kept) {
-        epoch_retire_node(&it->retire, free_iter, NULL, it);
-    }
-}
-
-void db_iter_free_idle(struct db *db)
-{
-    struct db_iter *it = db->idle_iters;
-    db->idle_iters = NULL;
-    db->idle_iter_count = 0;
-    while (it != NULL) {
-        struct db_iter *next = it->next_idle;
-        free_iter(NULL, it);
-        it = next;
-    }
+    iter_pool_give(db != NULL ? &db->iters : NULL, it);
 }
 
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **out)
 {
-    struct db_iter *it = take(db);
+    struct db_iter *it = iter_pool_take(&db->iters, db);
     if (it == NULL) {
         keyspace_put(space);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
@@ -222,7 +125,8 @@ static bool add_tables(struct db *db, struct db_iter *it, struct table *const *r
     if (s == NULL) {
         return false;
     }
-    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, it->readahead, false);
+    uint32_t ahead = it->readahead != 0 ? it->readahead : db->options.limits.scan_read_bytes;
+    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, false);
     return true;
 }
 

@@ -7,9 +7,6 @@
  * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
  * comes from a memtable is copied.
  *
- * A closed iterator is kept for the next open: its memory stays an iterator as long as the database is
- * open, so whoever still holds a stale handle finds another handle in it, not freed memory.
- *
  * Walking forward the merge stands on the present entry. Walking backward the versions of a key come
  * oldest first, so the merge stands before the present key and the entry is a copy.
  */
@@ -67,8 +64,12 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
 /* The handle is erased and the iterator is the caller's. db: its open database, which keeps the
  * iterator with its buffers for the next open; NULL: the database was closed. */
 void db_iter_close(struct db *db, struct db_iter *it);
-/* Frees the iterators kept. REQUIRES: no section can hold one. */
-void db_iter_free_idle(struct db *db);
+
+/* The source whose memory is lent as the present value; NULL: none. */
+static inline const struct source *db_iter_lender(const struct db_iter *it)
+{
+    return it->on_entry && it->forward && !merge_in_memtable(&it->merge) ? it->merge.heap[0] : NULL;
+}
 
 /* All inside a call's section. LOAM_OK on an entry, LOAM_NOTFOUND, or an error. */
 int db_iter_first(struct db *db, struct db_iter *it);

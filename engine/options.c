@@ -113,6 +113,9 @@ static void divide_budget(uint64_t budget, struct limits *l)
     l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
     l->ring_bytes = budget / 2;
     l->table_bytes = budget / 16;
+    l->iter_bytes = budget / 16;
+    l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
+    l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
     l->window_bytes = (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
     l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);

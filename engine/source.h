@@ -48,6 +48,12 @@ void source_finish(struct source *s);
 /* Frees buffers too; safe on a zeroed source. */
 void source_free(struct source *s);
 
+/* Bytes of the source with its buffers. */
+static inline uint64_t source_memory(const struct source *s)
+{
+    return sizeof *s + sst_cursor_memory(&s->cursor);
+}
+
 void source_first(struct source *s);
 void source_last(struct source *s);
 void source_seek(struct source *s, loam_slice key, uint64_t tag);        /* first >= */

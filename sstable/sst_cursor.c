@@ -18,11 +18,16 @@
 
 /* ---- life ---- */
 
+static enum mem_owner owner_of(const struct sst_cursor *c)
+{
+    return (c->flags & SST_CURSOR_BACKGROUND) != 0 ? MEM_BUILD : MEM_ITER;
+}
+
 /* The assembled key, and room to remember one. */
 static int fit_key(struct sst_cursor *c)
 {
     size_t each = (size_t)c->r->props.max_key + 2 * BEHIND;
-    return sst_fit(c->alloc, MEM_ITER, &c->key, &c->key_cap, 2 * each);
+    return sst_fit(c->alloc, owner_of(c), &c->key, &c->key_cap, 2 * each);
 }
 
 static void forget_block(struct sst_cursor *c)
@@ -60,9 +65,9 @@ void sst_cursor_free(struct sst_cursor *c)
     if (c->alloc == NULL) {
         return;
     }
-    alloc_put(c->alloc, MEM_ITER, c->window, c->window_cap);
-    alloc_put(c->alloc, MEM_ITER, c->copy, c->copy_cap);
-    alloc_put(c->alloc, MEM_ITER, c->key, c->key_cap);
+    alloc_put(c->alloc, owner_of(c), c->window, c->window_cap);
+    alloc_put(c->alloc, owner_of(c), c->copy, c->copy_cap);
+    alloc_put(c->alloc, owner_of(c), c->key, c->key_cap);
     sst_unpacker_free(&c->unpacker);
     memset(c, 0, sizeof *c);
 }
@@ -85,7 +90,7 @@ static int load_cached(struct sst_cursor *c, uint32_t i, bool sequential)
     if (p != NULL) {
         rc = sst_check_cached(r, i, p, size, false);
         if (rc == LOAM_OK) {
-            rc = sst_fit(c->alloc, MEM_ITER, &c->copy, &c->copy_cap, size + BEHIND);
+            rc = sst_fit(c->alloc, owner_of(c), &c->copy, &c->copy_cap, size + BEHIND);
         }
         if (rc == LOAM_OK) {
             memcpy(c->copy, p, size);
@@ -100,7 +105,7 @@ static int read_window(struct sst_cursor *c, uint64_t start, size_t n)
 {
     const struct sst_reader *r = c->r;
     c->window_size = 0;
-    int rc = sst_fit(c->alloc, MEM_ITER, &c->window, &c->window_cap, n);
+    int rc = sst_fit(c->alloc, owner_of(c), &c->window, &c->window_cap, n);
     if (rc == LOAM_OK) {
         rc = sst_read_full(r->vfs, r->file, r->props.file_number, c->window, n, start);
     }
@@ -158,7 +163,7 @@ static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const 
     }
     *data = s.payload; /* its trailer is BEHIND bytes */
     if (s.codec != SST_CODEC_NONE) {
-        rc = sst_fit(c->alloc, MEM_ITER, &c->copy, &c->copy_cap, s.raw_size + BEHIND);
+        rc = sst_fit(c->alloc, owner_of(c), &c->copy, &c->copy_cap, s.raw_size + BEHIND);
         if (rc == LOAM_OK) {
             rc = sst_unpack(&c->unpacker, at, &s, c->copy);
             memset(c->copy + s.raw_size, 0, BEHIND);

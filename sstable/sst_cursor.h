@@ -3,7 +3,8 @@
  *
  * Order: keys ascending, versions of a key newest first. No epoch is held between calls; whoever
  * uses the cursor keeps the reader open. Entries are lent until the cursor moves. Buffers are
- * charged to MEM_ITER and reused from block to block, and from table to table by rebind.
+ * charged to MEM_ITER, in the background to MEM_BUILD, and reused from block to block, and from table
+ * to table by rebind.
  *
  * Threads: one at a time.
  */
@@ -51,6 +52,11 @@ int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a,
 int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r);
 /* Safe on a zeroed struct. */
 void sst_cursor_free(struct sst_cursor *c);
+/* Bytes of its buffers. */
+static inline uint64_t sst_cursor_memory(const struct sst_cursor *c)
+{
+    return c->window_cap + c->copy_cap + c->key_cap + c->unpacker.zstd_size;
+}
 
 /* Each returns whether the cursor is valid afterwards; when false, sst_cursor_rc() tells the end of
  * the table (LOAM_OK) from an error. */

@@ -1,0 +1,55 @@
+/* iter_pool.h - The iterators of a database: kept for reuse, and held to their share of the memory.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A closed iterator is kept for the next open: its memory stays an iterator as long as the database is
+ * open, so whoever still holds a stale handle finds another handle in it, not freed memory.
+ *
+ * An iterator needs a block a source only while a call runs. Between calls it keeps its buffers as
+ * long as all iterators together stay below `limit`. Beyond it, an iterator that holds more than its
+ * share of the limit gives up at the end of a call everything but the block that lends the present
+ * value, and seeks again in the next call. So between calls iterators hold at most twice the limit (those
+ * that moved while memory was plenty, those that hold their share) beside what they lend.
+ */
+#ifndef LOAM_ENGINE_ITER_POOL_H_
+#define LOAM_ENGINE_ITER_POOL_H_
+
+#include "arena/alloc.h"
+#include "arena/sync.h"
+
+struct db;
+struct db_iter;
+
+struct iter_pool {
+    struct alloc *alloc;
+    uint64_t limit; /* bytes; constant after init */
+    struct mutex mu;
+    struct db_iter *idle; /* guarded by mu: closed iterators kept for reuse */
+    uint32_t idle_count;  /* guarded by mu */
+    _Atomic uint32_t open;
+};
+
+void iter_pool_init(struct iter_pool *p, struct alloc *a, uint64_t limit);
+/* Frees the iterators kept. REQUIRES: none is open, no section can hold one. */
+void iter_pool_destroy(struct iter_pool *p);
+
+/* An iterator without position, its bounds and buffers empty; NULL: no memory. It holds a reference
+ * to db. */
+struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db);
+/* Takes the closed iterator back. p: its open database's; NULL: the database was closed. */
+void iter_pool_give(struct iter_pool *p, struct db_iter *it);
+
+static inline uint32_t iter_pool_open(const struct iter_pool *p)
+{
+    return atom_load(&p->open, relaxed); /* relaxed: a statistic, and a rough share */
+}
+
+/* Whether iterators hold more than the limit. */
+static inline bool iter_pool_short(const struct iter_pool *p)
+{
+    return alloc_used_by(p->alloc, MEM_ITER) > p->limit;
+}
+
+/* Makes the iterator's share fit; see above. Its own thread, at the end of a call. */
+void iter_pool_trim(struct iter_pool *p, struct db_iter *it);
+
+#endif

@@ -1,0 +1,115 @@
+/* iter_pool_test.c - Many iterators over much data stay within their share and lose neither place nor value.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: entry i has a key and a value computed from i, so whatever an iterator shows is known.
+ */
+#include <criterion/criterion.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/engine/db_support.h"
+
+enum { BUDGET = 4 << 20, ITERS = 200, ENTRIES = 60000, VALUE = 200, ROUNDS = 12 };
+
+TestSuite(iter_pool);
+
+static loam_slice key_of(uint64_t i, char *to)
+{
+    return loam_bytes(to, (size_t)snprintf(to, 24, "key%012llu", (unsigned long long)i));
+}
+
+static loam_slice value_of(uint64_t i, char *to)
+{
+    memset(to, (int)('a' + i % 26), VALUE);
+    int n = snprintf(to, VALUE, "%llu", (unsigned long long)i);
+    to[n] = 'x';
+    return loam_bytes(to, VALUE);
+}
+
+static void check_at(loam_iter *it, uint64_t i)
+{
+    char key[24], value[VALUE];
+    loam_slice k = loam_iter_key(it), v = loam_iter_value(it);
+    loam_slice ek = key_of(i, key), ev = value_of(i, value);
+    CHECK_BYTES(k.data, k.size, ek.data, ek.size);
+    CHECK_BYTES(v.data, v.size, ev.data, ev.size);
+}
+
+/* Entries spread over memtables and several levels: written in an order that strides the range. */
+static loam_db *fill(const loam_vfs *disk)
+{
+    loam_options o = small_options(disk);
+    loam_ks_options plain = {.struct_size = sizeof plain, .compression = LOAM_COMPRESS_NONE};
+    o.memory_budget = BUDGET;
+    o.default_ks = &plain;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    char key[24], value[VALUE];
+    for (uint64_t n = 0, i = 0; n < ENTRIES; n++, i = (i + 7919) % ENTRIES) {
+        GOES(loam_put(db, NULL, key_of(i, key), value_of(i, value), NULL));
+    }
+    return db;
+}
+
+static uint64_t pinned(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    return s.pinned_bytes;
+}
+
+/* All iterators walk in turn, each from its own place; the bytes they keep between calls do not grow
+ * with their number times the sources they have. Read ahead wide, so that windows are large. */
+static void walk_all(bool forward)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill(disk);
+    static loam_iter *it[ITERS];
+    static uint64_t at[ITERS];
+    uint64_t before = pinned(db), most = 0;
+    for (unsigned i = 0; i < ITERS; i++) {
+        loam_iter_opts o = {.struct_size = sizeof o, .readahead = 32 << 10};
+        GOES(loam_iter_open(db, NULL, &o, &it[i]));
+        char key[24];
+        at[i] = (uint64_t)i * (ENTRIES / ITERS) + 100;
+        GOES(loam_iter_seek(it[i], key_of(at[i], key)));
+        check_at(it[i], at[i]);
+    }
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        for (unsigned i = 0; i < ITERS; i++) {
+            for (unsigned n = 0; n < 1 + round; n++) {
+                check_at(it[i], at[i]); /* what was lent by the last call is still there */
+                GOES(forward ? loam_iter_next(it[i]) : loam_iter_prev(it[i]));
+                at[i] += forward ? 1 : (uint64_t)-1;
+            }
+            check_at(it[i], at[i]);
+        }
+        uint64_t now = pinned(db);
+        most = now > most ? now : most;
+    }
+    for (unsigned i = 0; i < ITERS; i++) { /* and turning round */
+        GOES(forward ? loam_iter_prev(it[i]) : loam_iter_next(it[i]));
+        check_at(it[i], at[i] + (forward ? (uint64_t)-1 : 1));
+    }
+    /* Twice the limit, a sixteenth of the budget; the lending blocks with room for alignment, and
+     * the iterators themselves. */
+    uint64_t lent = ITERS * ((uint64_t)40 << 10);
+    CHECK(most - before <= 2 * (BUDGET / 16) + lent);
+    for (unsigned i = 0; i < ITERS; i++) {
+        loam_iter_close(it[i]);
+    }
+    CHECK(pinned(db) <= before + 2 * (BUDGET / 16));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+Test(iter_pool, walks_forward_within_their_share)
+{
+    walk_all(true);
+}
+
+Test(iter_pool, walks_backward_within_their_share)
+{
+    walk_all(false);
+}
