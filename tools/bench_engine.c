@@ -16,6 +16,11 @@ static const struct {
 #else
     {"leveldb", NULL},
 #endif
+#ifdef HAVE_ROCKSDB
+    {"rocksdb", &bench_engine_rocksdb},
+#else
+    {"rocksdb", NULL},
+#endif
 #ifdef HAVE_LMDB
     {"lmdb", &bench_engine_lmdb},
 #else

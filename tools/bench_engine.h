@@ -48,7 +48,9 @@ struct bench_counters {
 
 struct bench_engine {
     const char *name;
+    const char *note; /* what a reader of its figures must know of its settings */
     const char *(*version)(void);
+    bool unsafe; /* as it is opened here, a power cut may damage all of it */
     bool has_checksums; /* a scan of a database opened `paranoid` proves something */
 
     int (*open)(const struct bench_open *how, void **db);
@@ -93,6 +95,9 @@ struct bench_engine {
 extern const struct bench_engine bench_engine_loam;
 #ifdef HAVE_LEVELDB
 extern const struct bench_engine bench_engine_leveldb;
+#endif
+#ifdef HAVE_ROCKSDB
+extern const struct bench_engine bench_engine_rocksdb;
 #endif
 #ifdef HAVE_LMDB
 extern const struct bench_engine bench_engine_lmdb;

@@ -288,6 +288,7 @@ static int level_counters(void *db, struct bench_counters *c)
 
 const struct bench_engine bench_engine_leveldb = {
     .name = "leveldb",
+    .note = "two memtables, one background thread, as it always has",
     .version = level_version,
     .has_checksums = true,
     .open = level_open,

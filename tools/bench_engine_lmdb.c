@@ -344,6 +344,8 @@ static int map_print_stats(void *db, FILE *out)
 
 const struct bench_engine bench_engine_lmdb = {
     .name = "lmdb",
+    .note = "NOSYNC, WRITEMAP, MAPASYNC: a power cut may damage the file; its cache is all memory",
+    .unsafe = true,
     .version = map_version,
     .open = map_open,
     .close = map_close,

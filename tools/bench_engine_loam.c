@@ -325,6 +325,7 @@ static int loam_bench_counters(void *db, struct bench_counters *c)
 
 const struct bench_engine bench_engine_loam = {
     .name = "loam",
+    .note = "one budget: two memtables and the cache; log not synced, as the peers'",
     .version = loam_version_text,
     .has_checksums = true,
     .open = loam_bench_open,

@@ -51,7 +51,7 @@
     X(REAL, zipf_theta, 0.99, "skew of ycsba to ycsbf")                                            \
     G("Database")                                                                                  \
     X(TEXT, db, "", "directory (default: loam-bench under $TMPDIR or /tmp)")                       \
-    X(TEXT, engine, "loam", "comma list of loam, leveldb, lmdb: each benchmark runs on each")      \
+    X(TEXT, engine, "loam", "comma list of loam, leveldb, rocksdb, lmdb: each runs the same")      \
     X(BOOL, use_existing_db, false, "keep the database; benchmarks that need a fresh one are "     \
                                     "skipped")                                                     \
     X(BOOL, readonly, false, "open read-only")                                                     \
