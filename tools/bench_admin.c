@@ -66,7 +66,7 @@ static int run_killed_writer(struct bench_context *c, const struct bench_store *
     snprintf(engine, sizeof(engine), "--engine=%s", s->engine->name);
     char *const extra[] = {
         "--benchmarks=crashwrite_", engine,    db,      "--nouse_existing_db", "--noreadonly",
-        "--progress=none",          "--json=", "--csv="};
+        "--progress=none",          "--json=", "--csv=", "--suite=", "--rounds=1"};
     size_t n = 0, more = sizeof(extra) / sizeof(extra[0]);
     while (c->argv[n] != NULL) {
         n++;

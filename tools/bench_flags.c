@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_suite.h"
+
 enum flag_type { FLAG_BOOL, FLAG_COUNT, FLAG_SIZE, FLAG_REAL, FLAG_TEXT, FLAG_GROUP };
 
 struct flag {
@@ -278,6 +280,8 @@ static int check_values(struct bench_flags *f)
         int64_t value, lo, hi;
     } ints[] = {{"num", f->num, 1, INT64_C(1) << 40},
                 {"threads", f->threads, 1, 1024},
+                {"writers", f->writers, 1, 1024},
+                {"rounds", f->rounds, 1, 1000},
                 {"key_size", f->key_size, 1, 4096},
                 {"key_prefix", f->key_prefix, 0, 4096},
                 {"value_size", f->value_size, 0, 256 << 20},
@@ -322,6 +326,21 @@ static int parse_all(struct bench_flags *f, int argc, char **argv, const struct 
     return optind < argc ? usage("not a flag:", argv[optind], NULL) : 0;
 }
 
+/* The value of the last --suite, in any of its forms; NULL: not given. */
+static const char *suite_named(int argc, char **argv)
+{
+    const char *name = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *arg = argv[i] + strspn(argv[i], "-");
+        if (arg != argv[i] && strncmp(arg, "suite=", 6) == 0) {
+            name = arg + 6;
+        } else if (arg != argv[i] && strcmp(arg, "suite") == 0 && i + 1 < argc) {
+            name = argv[++i];
+        }
+    }
+    return name;
+}
+
 int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
 {
     set_defaults(f);
@@ -331,6 +350,15 @@ int bench_flags_parse(struct bench_flags *f, int argc, char **argv)
         return 2;
     }
     opterr = 0;
+    /* Before the others: it changes their defaults. */
+    const char *name = suite_named(argc, argv);
+    const struct bench_suite *suite = name != NULL ? bench_suite_find(name) : NULL;
+    if (suite != NULL) {
+        bench_suite_defaults(suite, f);
+    } else if (name != NULL && name[0] != '\0') {
+        free_options(options);
+        return usage("bad value", "suite", name);
+    }
     /* Before the others: it judges flags on either side of itself. */
     for (int i = 1; i < argc; i++) {
         f->strict |= strcmp(argv[i], "--strict") == 0 || strcmp(argv[i], "-strict") == 0;
@@ -384,7 +412,8 @@ static const char help_head[] =
     "\n"
     "  loam-bench --benchmarks=fillrandom,readrandom --num=1000000\n"
     "  loam-bench --benchmarks=ycsbload,ycsba,ycsbc --value_size=1000 --histogram\n"
-    "  loam-bench --benchmarks=fillseq,readseq --engine=loam,leveldb,lmdb   # ends with ratios\n"
+    "  loam-bench --suite=quick                          # beside the peers that are built in\n"
+    "  loam-bench --benchmarks=fillseq,readseq --engine=loam,lmdb --rounds=3  # ends with ratios\n"
     "  loam-bench --benchmarks='fillrandom,readrandom[X5-W1]' --threads=2 --json=run.json\n"
     "  loam-bench --benchmarks=readwhilewriting --use_existing_db --duration=30\n"
     "\n"
@@ -409,6 +438,8 @@ void bench_flags_help(FILE *out)
     struct bench_flags defaults;
     set_defaults(&defaults);
     fputs(help_head, out);
+    fputs("\nSuites (--suite=NAME)\n", out);
+    bench_suites_help(out);
     for (size_t i = 0; i < FLAG_TOTAL; i++) {
         if (flags[i].type == FLAG_GROUP) {
             fprintf(out, "\n%s\n", flags[i].name);

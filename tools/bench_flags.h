@@ -38,6 +38,13 @@
     X(COUNT, target, 0, "operations per second of all threads together; latency then counts from " \
                         "the intended start")                                                      \
     X(BOOL, finish_after_writes, false, "readwhilewriting: the writer does `writes` and ends all") \
+    X(COUNT, writers, 1, "writers beside the readers of readwhilewriting")                         \
+    G("Comparing (several engines, several rounds, or a suite)")                                   \
+    X(TEXT, suite, "", "a set of benchmarks with their sizes, listed above")                       \
+    X(TEXT, engine, "loam", "comma list of loam, leveldb, rocksdb, lmdb; a suite names its own")   \
+    X(COUNT, rounds, 1, "times over, engines taking turns; a suite names its own")                 \
+    X(REAL, time_limit, 0, "minutes; no round is begun that would end later (0: none)")            \
+    X(REAL, scale, 1, "the sizes of a suite times this")                                           \
     G("Keys and values")                                                                           \
     X(COUNT, key_size, 16, "bytes of a key")                                                       \
     X(COUNT, key_prefix, 0, "bytes put before a key (leveldb format)")                             \
@@ -51,7 +58,6 @@
     X(REAL, zipf_theta, 0.99, "skew of ycsba to ycsbf")                                            \
     G("Database")                                                                                  \
     X(TEXT, db, "", "directory (default: loam-bench under $TMPDIR or /tmp)")                       \
-    X(TEXT, engine, "loam", "comma list of loam, leveldb, rocksdb, lmdb: each runs the same")      \
     X(BOOL, use_existing_db, false, "keep the database; benchmarks that need a fresh one are "     \
                                     "skipped")                                                     \
     X(BOOL, readonly, false, "open read-only")                                                     \
@@ -68,8 +74,9 @@
     X(COUNT, max_background_jobs, 0, "background threads (0: the engine's default)")               \
     G("Reports")                                                                                   \
     X(BOOL, histogram, false, "print a latency histogram after each benchmark")                    \
-    X(TEXT, json, "", "write all rows, with percentiles, to this file")                            \
-    X(TEXT, csv, "", "the same as CSV")                                                            \
+    X(TEXT, json, "", "write all rows, with percentiles, to this file (a suite: "                 \
+                      "loam-bench-SUITE.json here)")                                               \
+    X(TEXT, csv, "", "the same as CSV, with as good a name")                                        \
     X(BOOL, wait_idle, false, "after a benchmark that writes, a row name.settle times the "        \
                               "background work left")                                              \
     X(COUNT, stats_interval, 0, "every this many operations of a thread print its speed")          \

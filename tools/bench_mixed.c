@@ -6,7 +6,7 @@
 
 #include "tools/bench_workloads.h"
 
-/* ---- readers, and one thread that is not counted --------------------------------------------- */
+/* ---- readers, and some that are not counted ----------------------------------------------- */
 
 static void write_meanwhile(struct bench_thread *t)
 {
@@ -41,7 +41,7 @@ static void scan_meanwhile(struct bench_thread *t)
 
 void bench_read_while_writing(struct bench_thread *t)
 {
-    if (t->index == 0) {
+    if (bench_thread_is_extra(t)) {
         write_meanwhile(t);
     } else {
         bench_read_random(t);
@@ -50,7 +50,7 @@ void bench_read_while_writing(struct bench_thread *t)
 
 void bench_read_while_scanning(struct bench_thread *t)
 {
-    if (t->index == 0) {
+    if (bench_thread_is_extra(t)) {
         scan_meanwhile(t);
     } else {
         bench_read_random(t);
@@ -59,7 +59,7 @@ void bench_read_while_scanning(struct bench_thread *t)
 
 void bench_seek_while_writing(struct bench_thread *t)
 {
-    if (t->index == 0) {
+    if (bench_thread_is_extra(t)) {
         write_meanwhile(t);
     } else {
         bench_seek_random(t);

@@ -26,7 +26,7 @@ static enum progress_kind kind_of(const struct bench_flags *f)
 static uint64_t live_ops(const struct bench_job *job)
 {
     uint64_t sum = 0;
-    for (unsigned i = job->workload->extra != EXTRA_NONE ? 1 : 0; i < job->all_count; i++) {
+    for (unsigned i = job->extras; i < job->all_count; i++) {
         /* relaxed: a number for the eye */
         sum += atomic_load_explicit(&job->all[i].stats.live, memory_order_relaxed);
     }

@@ -54,9 +54,8 @@ static void print_environment(void)
     }
 }
 
-void bench_report_header(const struct bench_flags *f, size_t key_bytes)
+static void print_sizes(const struct bench_flags *f, size_t key_bytes)
 {
-    print_environment();
     double value = (double)f->value_size;
     if (strcmp(f->value_size_distribution_type, "uniform") == 0) {
         value = (double)(f->value_size_min + f->value_size_max) / 2;
@@ -69,6 +68,14 @@ void bench_report_header(const struct bench_flags *f, size_t key_bytes)
     printf("RawSize:    %.1f MB (estimated)\n", ((double)key_bytes + value) * entries / 1048576);
     printf("FileSize:   %.1f MB (estimated)\n",
            ((double)key_bytes + value * packed) * entries / 1048576);
+}
+
+void bench_report_header(const struct bench_flags *f, size_t key_bytes)
+{
+    print_environment();
+    if (f->suite[0] == '\0') { /* the groups of a suite have sizes of their own */
+        print_sizes(f, key_bytes);
+    }
 #if defined(__GNUC__) && !defined(__OPTIMIZE__)
     printf("WARNING: Optimization is disabled: benchmarks unnecessarily slow\n");
 #endif
@@ -130,6 +137,25 @@ void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s)
     }
     latency_from(&row->all, all);
     free(all);
+}
+
+void bench_row_add_usage(struct bench_row *row)
+{
+    const struct bench_usage *before = &row->before;
+    struct bench_usage after;
+    bench_usage_now(&after);
+    row->cpu_seconds = after.cpu_seconds - before->cpu_seconds;
+    row->kernel_amp = -1;
+    /* Extra threads write too, and their bytes are not in the row. */
+    if (after.bytes_known && row->put_bytes > 0 && row->background_ops < 0) {
+        uint64_t bytes = after.bytes_written - before->bytes_written;
+        row->kernel_amp = (double)bytes / (double)row->put_bytes;
+    }
+}
+
+double bench_row_cpu_micros(const struct bench_row *row)
+{
+    return row->cpu_seconds * 1e6 / (double)(row->ops < 1 ? 1 : row->ops);
 }
 
 double bench_row_micros(const struct bench_row *row)
@@ -297,62 +323,6 @@ void bench_report_ycsb(const struct bench_row *row)
             printf("[%s], MaxLatency(us), %.3f\n", kinds[i].name, l->max * 1e-3);
             printf("[%s], Return=OK, %" PRIu64 "\n", kinds[i].name, l->count);
         }
-    }
-    fflush(stdout);
-}
-
-/* Mean speed of a benchmark on an engine; 0 when it did not run there. */
-static double speed_on(const struct bench_report *r, const char *name, const char *engine)
-{
-    double sum = 0;
-    size_t n = 0;
-    for (size_t i = 0; i < r->count; i++) {
-        if (strcmp(r->rows[i].name, name) == 0 && strcmp(r->rows[i].engine, engine) == 0) {
-            sum += bench_row_speed(&r->rows[i]);
-            n++;
-        }
-    }
-    return n > 0 ? sum / (double)n : 0;
-}
-
-/* A row of its own in the table of ratios: the first of its name, and not a wait. */
-static bool is_compared(const struct bench_report *r, size_t row)
-{
-    if (strstr(r->rows[row].name, ".settle") != NULL) {
-        return false;
-    }
-    for (size_t i = 0; i < row; i++) {
-        if (strcmp(r->rows[i].name, r->rows[row].name) == 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-void bench_report_ratios(const struct bench_report *r, const char *const *engines, size_t n)
-{
-    printf("\n%-24s", "ops/sec (x of first)");
-    for (size_t e = 0; e < n; e++) {
-        printf(" %20s", engines[e]);
-    }
-    printf("\n");
-    for (size_t i = 0; i < r->count; i++) {
-        if (!is_compared(r, i)) {
-            continue;
-        }
-        double first = speed_on(r, r->rows[i].name, engines[0]);
-        printf("%-24s", r->rows[i].name);
-        for (size_t e = 0; e < n; e++) {
-            double speed = speed_on(r, r->rows[i].name, engines[e]);
-            if (speed <= 0) {
-                printf(" %20s", "-");
-            } else if (e == 0 || first <= 0) {
-                printf(" %20.0f", speed);
-            } else {
-                printf(" %11.0f (%5.2fx)", speed, speed / first);
-            }
-        }
-        printf("\n");
     }
     fflush(stdout);
 }

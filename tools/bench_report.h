@@ -4,6 +4,7 @@
 #ifndef LOAM_TOOLS_BENCH_REPORT_H_
 #define LOAM_TOOLS_BENCH_REPORT_H_
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include "tools/bench_engine.h"
 #include "tools/bench_flags.h"
 #include "tools/bench_stats.h"
+#include "tools/bench_usage.h"
 
 /* Nanoseconds. */
 struct bench_latency {
@@ -32,6 +34,10 @@ struct bench_row {
     double background_ops; /* per second, of the extra thread; < 0 = there was none */
     double write_amp;      /* bytes written per byte of user; < 0 = unknown */
     uint64_t peak_rss;     /* bytes */
+    struct bench_usage before; /* when it began */
+    double cpu_seconds;        /* of the process, since then */
+    double kernel_amp;     /* bytes of files made dirty per byte of user; < 0 = unknown */
+    uint64_t disk_bytes;   /* of the database; 0 = not looked at */
     bool timed;            /* the latencies are known */
     struct bench_latency all, by_op[OP_COUNT];
     char message[160];
@@ -52,6 +58,10 @@ void bench_report_destroy(struct bench_report *r);
 
 /* Fills numbers and latencies of a row from merged stats. */
 void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s);
+/* What the process used since row->before, as cpu_seconds and kernel_amp; may be called again
+ * later, to count in more. */
+void bench_row_add_usage(struct bench_row *row);
+double bench_row_cpu_micros(const struct bench_row *row); /* of processor time for one operation */
 double bench_row_micros(const struct bench_row *row);  /* of thread time for one operation */
 double bench_row_speed(const struct bench_row *row);   /* operations a second on the wall */
 double bench_row_mbytes(const struct bench_row *row);  /* MiB a second on the wall */
@@ -67,8 +77,10 @@ void bench_report_repeats(struct bench_report *r, const char *engine, const char
                           size_t runs);
 /* YCSB's lines for a row. */
 void bench_report_ycsb(const struct bench_row *row);
-/* Each benchmark's operations per second by engine, and the ratio to the first engine. */
-void bench_report_ratios(const struct bench_report *r, const char *const *engines, size_t n);
+/* A row, and the flags of a run, as objects of JSON. */
+json_t *bench_row_json(const struct bench_row *row);
+json_t *bench_flags_json(const struct bench_flags *f);
+void bench_utc_date(char *out, size_t cap);
 
 /* All rows to a file; 0, or -1 after a line on stderr. */
 int bench_report_write_json(const struct bench_report *r, const char *path);

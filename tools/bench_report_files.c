@@ -24,7 +24,7 @@ static json_t *latency_json(const struct bench_latency *l)
                      l->p9999 * 1e-3, "max_us", l->max * 1e-3);
 }
 
-static json_t *row_json(const struct bench_row *row)
+json_t *bench_row_json(const struct bench_row *row)
 {
     json_t *o = json_pack(
         "{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:I, s:I, s:I}", "name", row->name, "engine",
@@ -38,6 +38,13 @@ static json_t *row_json(const struct bench_row *row)
     }
     if (row->background_ops >= 0) {
         json_object_set_new(o, "background_ops_per_sec", json_real(row->background_ops));
+    }
+    json_object_set_new(o, "cpu_micros_per_op", json_real(bench_row_cpu_micros(row)));
+    if (row->kernel_amp >= 0) {
+        json_object_set_new(o, "kernel_bytes_written_per_user_byte", json_real(row->kernel_amp));
+    }
+    if (row->disk_bytes > 0) {
+        json_object_set_new(o, "disk_bytes", json_integer((json_int_t)row->disk_bytes));
     }
     if (row->write_amp >= 0) {
         json_object_set_new(o, "bytes_written_per_user_byte", json_real(row->write_amp));
@@ -55,7 +62,7 @@ static json_t *row_json(const struct bench_row *row)
     return o;
 }
 
-static json_t *flags_json(const struct bench_flags *f)
+json_t *bench_flags_json(const struct bench_flags *f)
 {
     json_t *o = json_object();
 #define JSON_BOOL(value)  json_boolean(value)
@@ -71,19 +78,26 @@ static json_t *flags_json(const struct bench_flags *f)
     return o;
 }
 
-int bench_report_write_json(const struct bench_report *r, const char *path)
+void bench_utc_date(char *out, size_t cap)
 {
-    char date[32] = "";
     time_t now = time(NULL);
     struct tm utc;
     gmtime_r(&now, &utc);
-    strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &utc);
+    if (strftime(out, cap, "%Y-%m-%dT%H:%M:%SZ", &utc) == 0) {
+        out[0] = '\0';
+    }
+}
+
+int bench_report_write_json(const struct bench_report *r, const char *path)
+{
+    char date[32];
+    bench_utc_date(date, sizeof(date));
     json_t *rows = json_array();
     for (size_t i = 0; i < r->count; i++) {
-        json_array_append_new(rows, row_json(&r->rows[i]));
+        json_array_append_new(rows, bench_row_json(&r->rows[i]));
     }
     json_t *root = json_pack("{s:s, s:s, s:o, s:o}", "loam", loam_build_info(), "date", date,
-                             "flags", flags_json(r->flags), "rows", rows);
+                             "flags", bench_flags_json(r->flags), "rows", rows);
     int rc =
         root == NULL ? -1 : json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);

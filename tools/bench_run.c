@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "tools/bench_progress.h"
+#include "tools/bench_usage.h"
 
 _Noreturn void bench_die(const struct bench_store *s, const char *what)
 {
@@ -20,36 +21,9 @@ _Noreturn void bench_die(const struct bench_store *s, const char *what)
     _exit(1);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
-
-void bench_rss_reset(void)
+bool bench_thread_is_extra(const struct bench_thread *t)
 {
-    FILE *f = fopen("/proc/self/clear_refs", "w");
-    if (f != NULL) {
-        fputs("5", f);
-        fclose(f);
-    }
-}
-
-uint64_t bench_rss_peak(void)
-{
-    FILE *f = fopen("/proc/self/status", "r");
-    char line[256];
-    unsigned long long kib = 0;
-    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
-        if (sscanf(line, "VmHWM: %llu kB", &kib) == 1) {
-            break;
-        }
-    }
-    if (f != NULL) {
-        fclose(f);
-    }
-    return (uint64_t)kib * 1024;
-}
-
-static bool is_extra(const struct bench_workload *w, unsigned index)
-{
-    return w->extra != EXTRA_NONE && index == 0;
+    return t->index < t->job->extras;
 }
 
 /* ---- the bodies' helpers --------------------------------------------------------------------- */
@@ -80,7 +54,7 @@ bool bench_thread_more_slow(struct bench_thread *t)
     if (atomic_load_explicit(&job->stop, memory_order_relaxed)) {
         return false;
     }
-    bool extra = is_extra(job->workload, t->index);
+    bool extra = bench_thread_is_extra(t);
     if (extra && atomic_load_explicit(&job->active, memory_order_relaxed) == 0) {
         return false;
     }
@@ -172,7 +146,7 @@ static void *run_thread(void *arg)
     bench_stats_start(&t->stats, (uint64_t)f->stats_interval, (uint64_t)f->stats_interval_seconds);
     w->run(t);
     bench_stats_stop(&t->stats);
-    if (!is_extra(w, t->index)) {
+    if (!bench_thread_is_extra(t)) {
         atomic_fetch_sub_explicit(&t->job->active, 1, memory_order_relaxed);
     }
     if (t->session != NULL) {
@@ -224,14 +198,13 @@ static void thread_init(struct bench_thread *t, struct bench_job *job, unsigned 
         bench_die(job->store, "start");
     }
     const struct bench_flags *f = c->flags;
-    bool extra = is_extra(w, index);
+    bool extra = bench_thread_is_extra(t);
     if (!extra) {
         set_pace(t, w->role, job->threads);
     } else if (w->extra == EXTRA_WRITER) {
-        t->pace_ns = write_pace_ns(job, 1);
+        t->pace_ns = write_pace_ns(job, job->extras);
     }
-    bool asked = f->histogram || f->ycsb_report || f->json[0] != '\0' || f->csv[0] != '\0';
-    bench_stats_init(&t->stats, index, asked && !extra);
+    bench_stats_init(&t->stats, index, c->timed && !extra);
     t->stats.warn = f->histogram && !w->no_session;
 }
 
@@ -262,7 +235,8 @@ static void job_init(struct bench_job *job, struct bench_context *c, struct benc
     job->expected = job->duration_ns != 0 || w->no_session ? 0 : each * job->threads;
     atomic_init(&job->active, job->threads);
     atomic_init(&job->stop, false);
-    job->all_count = job->threads + (w->extra != EXTRA_NONE ? 1 : 0);
+    job->extras = w->extra == EXTRA_WRITER ? (unsigned)f->writers : w->extra != EXTRA_NONE;
+    job->all_count = job->threads + job->extras;
 }
 
 static void run_threads(struct bench_job *job, const char *name)
@@ -304,9 +278,10 @@ static void merge_threads(struct bench_job *job, struct bench_row *row, struct b
     row->background_ops = -1;
     for (unsigned i = 0; i < job->all_count; i++) {
         struct bench_thread *t = &job->all[i];
-        if (is_extra(job->workload, i)) {
+        if (bench_thread_is_extra(t)) {
             double seconds = t->stats.seconds;
-            row->background_ops = seconds > 0 ? (double)t->stats.done / seconds : 0;
+            double speed = seconds > 0 ? (double)t->stats.done / seconds : 0;
+            row->background_ops = speed + (row->background_ops > 0 ? row->background_ops : 0);
         } else {
             bench_stats_merge(merged, &t->stats);
         }
@@ -358,6 +333,7 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     row->threads = job.threads;
     bool counted = !w->no_session && bench_store_counters(s, &before);
     bench_rss_reset();
+    bench_usage_now(&row->before);
     run_threads(&job, name);
     row->peak_rss = bench_rss_peak();
     counted = counted && bench_store_counters(s, &after);
@@ -367,5 +343,6 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     if (row->background_ops >= 0) {
         row->write_amp = -1; /* the writer's bytes are not in the row */
     }
+    bench_row_add_usage(row);
     fill_message(w, row, merged);
 }

@@ -23,13 +23,14 @@ struct bench_context {
     struct key_format keys;
     size_t key_bytes;
     struct bench_report report;
+    bool timed;     /* keep the latency of every operation */
     uint64_t round; /* counts benchmarks: each has its own random numbers, alike on all engines */
     char **argv;    /* of the program, for benchmarks that start it again */
 };
 
 enum bench_role { ROLE_READ, ROLE_WRITE, ROLE_MIXED };
 
-/* What an extra thread, index 0, does meanwhile; its work is not in the row. */
+/* What extra threads, the first indexes, do meanwhile; their work is not in the row. */
 enum bench_extra { EXTRA_NONE, EXTRA_WRITER, EXTRA_SCANNER };
 
 /* A benchmark as the table of names has it. */
@@ -64,13 +65,14 @@ struct bench_job {
     uint64_t reads, writes, deletes; /* of each thread */
     uint64_t batch;
     size_t value_min, value_max;
-    unsigned threads; /* without the extra one */
+    unsigned threads; /* without the extra ones */
+    unsigned extras;
     uint64_t expected; /* operations of all threads; 0 = until the time is up */
     uint64_t duration_ns;
-    /* Foreground threads still running; the extra thread ends at 0.
+    /* Foreground threads still running; the extra threads end at 0.
      * relaxed: nothing else is learnt from it */
     _Atomic unsigned active;
-    _Atomic bool stop;      /* the extra thread ends everybody; relaxed likewise */
+    _Atomic bool stop;      /* an extra thread ends everybody; relaxed likewise */
     struct bench_thread *all;
     unsigned all_count;
 };
@@ -97,10 +99,6 @@ _Noreturn void bench_die(const struct bench_store *s, const char *what);
 /* Runs the workload and fills the row; *merged gets all counts and is to be destroyed. */
 void bench_run(struct bench_context *c, struct bench_store *s, const struct bench_workload *w,
                const char *name, struct bench_row *row, struct bench_stats *merged);
-
-/* Begins to measure memory anew, and the most used since (bytes). */
-void bench_rss_reset(void);
-uint64_t bench_rss_peak(void);
 
 /* ---- for the bodies -------------------------------------------------------------------------- */
 
@@ -135,6 +133,8 @@ static inline bool bench_ok(struct bench_thread *t, int rc, const char *what)
     }
     return rc == BENCH_OK;
 }
+
+bool bench_thread_is_extra(const struct bench_thread *t);
 
 /* One put or get with its counts. */
 void bench_put(struct bench_thread *t, loam_slice key, enum bench_op op);

@@ -6,9 +6,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
+
+#include "tools/bench_usage.h"
 
 struct bench_open bench_store_how(const struct bench_store *s)
 {
@@ -89,23 +90,17 @@ int bench_store_fresh(struct bench_store *s)
     return rc == BENCH_OK ? bench_store_open(s) : rc;
 }
 
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
-}
-
 /* An idle process has used less than 2 % of one CPU for two fifths of a second. */
 static void wait_for_quiet(void)
 {
     const struct timespec fifth = {0, 200000000};
     int quiet = 0;
     for (int i = 0; i < 300 && quiet < 2; i++) {
-        double before = cpu_seconds();
+        struct bench_usage before, after;
+        bench_usage_now(&before);
         nanosleep(&fifth, NULL);
-        quiet = cpu_seconds() - before < 0.004 ? quiet + 1 : 0;
+        bench_usage_now(&after);
+        quiet = after.cpu_seconds - before.cpu_seconds < 0.004 ? quiet + 1 : 0;
     }
 }
 

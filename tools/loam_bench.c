@@ -6,14 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tools/bench_run.h"
+#include "tools/bench_item.h"
+#include "tools/bench_suite.h"
+#include "tools/bench_table.h"
 
 enum { ENGINES_MAX = 8 };
 
 struct program {
     struct bench_context context;
     struct bench_store *stores[ENGINES_MAX];
-    const char *names[ENGINES_MAX]; /* of the engines */
     size_t engines;
     int status; /* of the process */
 };
@@ -54,7 +55,6 @@ static int add_store(struct program *p, const char *name, const char *dir, bool 
         free(s);
         return 1;
     }
-    p->names[p->engines] = e->name;
     p->stores[p->engines++] = s;
     return 0;
 }
@@ -84,114 +84,9 @@ static int add_stores(struct program *p, const struct bench_flags *f)
     return rc;
 }
 
-/* ---- benchmarks ------------------------------------------------------------------------------ */
+/* ---- one engine ------------------------------------------------------------------------------ */
 
-/* One item of --benchmarks: name[X5-W1] runs 5 times after 1 warm-up. */
-struct item {
-    char name[64];
-    unsigned repeats, warm_ups;
-};
-
-static void parse_item(const char *text, struct item *item)
-{
-    size_t n = strcspn(text, "[");
-    *item = (struct item){.repeats = 1};
-    snprintf(item->name, sizeof(item->name), "%.*s", (int)n, text);
-    while (text[n] != '\0' && text[n] != ']') {
-        n++;
-        if (text[n] == 'X') {
-            item->repeats = (unsigned)strtoul(text + n + 1, NULL, 10);
-        } else if (text[n] == 'W') {
-            item->warm_ups = (unsigned)strtoul(text + n + 1, NULL, 10);
-        }
-        n += strcspn(text + n, "-]");
-    }
-    item->repeats = item->repeats == 0 ? 1 : item->repeats;
-}
-
-static void settle_row(struct bench_context *c, struct bench_store *s, const char *name)
-{
-    struct bench_row row;
-    struct bench_stats merged;
-    char settle[64];
-    snprintf(settle, sizeof(settle), "%.50s.settle", name);
-    bench_run(c, s, bench_workload_find("waitforcompaction"), settle, &row, &merged);
-    bench_report_row(&c->report, &row, NULL);
-    bench_stats_destroy(&merged);
-}
-
-/* With the work left over counted in: what the fill cost in the end. */
-static void add_settled_amp(struct bench_report *r, struct bench_store *s,
-                            const struct bench_counters *before)
-{
-    struct bench_counters after;
-    struct bench_row *fill = &r->rows[r->count - 2], *settle = &r->rows[r->count - 1];
-    if (r->count >= 2 && fill->write_amp >= 0 && fill->put_bytes > 0 &&
-        bench_store_counters(s, &after)) {
-        double log_too = after.log_included ? 0 : 1;
-        double bytes = (double)(after.bytes_written - before->bytes_written);
-        settle->write_amp = bytes / (double)fill->put_bytes + log_too;
-    }
-}
-
-static void run_measured(struct program *p, struct bench_store *s, const struct bench_workload *w,
-                         const char *name, bool keep)
-{
-    struct bench_context *c = &p->context;
-    struct bench_row row;
-    struct bench_stats merged;
-    struct bench_counters before = {0, true};
-    bench_store_counters(s, &before);
-    bench_run(c, s, w, name, &row, &merged);
-    if (keep) {
-        bench_report_row(&c->report, &row, &merged);
-        if (c->flags->ycsb_report && strncmp(name, "ycsb", 4) == 0) {
-            bench_report_ycsb(&row);
-        }
-        if (c->flags->wait_idle && row.put_bytes > 0 && !w->no_session) {
-            settle_row(c, s, name);
-            add_settled_amp(&c->report, s, &before);
-        }
-    }
-    bench_stats_destroy(&merged);
-}
-
-/* True when the benchmark was run; otherwise the reason is printed. */
-static bool run_once(struct program *p, struct bench_store *s, const struct bench_workload *w,
-                     const char *name, bool keep)
-{
-    struct bench_context *c = &p->context;
-    const char *engine = s->engine->name;
-    if (w->run == NULL && w->admin == NULL) {
-        bench_report_skip(&c->report, engine, name, "not built");
-        return false;
-    }
-    if (w->offered != NULL && !w->offered(s->engine)) {
-        bench_report_skip(&c->report, engine, name, "the engine has none");
-        return false;
-    }
-    if (w->fresh && c->flags->use_existing_db) {
-        bench_report_skip(&c->report, engine, name, "--use_existing_db is true");
-        return false;
-    }
-    bool ready = w->fresh ? bench_store_fresh(s) == BENCH_OK : bench_store_open(s) == BENCH_OK;
-    if (!ready) {
-        bench_die(s, "open");
-    }
-    if (w->admin == NULL) {
-        run_measured(p, s, w, name, keep);
-        return true;
-    }
-    int rc = w->admin(c, s);
-    if (rc == BENCH_UNSUPPORTED) {
-        bench_report_skip(&c->report, engine, name, "the engine has none");
-    } else if (rc < 0) {
-        bench_die(s, name);
-    }
-    return rc == BENCH_OK;
-}
-
-static void run_item(struct program *p, const struct item *item)
+static void run_item(struct program *p, const struct bench_item *item)
 {
     const struct bench_workload *w = bench_workload_find(item->name);
     if (w == NULL) {
@@ -206,30 +101,99 @@ static void run_item(struct program *p, const struct item *item)
         printf("Running benchmark for %u times\n", item->repeats);
     }
     for (unsigned i = 0; i < item->warm_ups + item->repeats; i++) {
+        struct bench_row row;
         p->context.round++;
-        for (size_t e = 0; e < p->engines; e++) {
-            bool ran = run_once(p, p->stores[e], w, item->name, i >= item->warm_ups);
-            if (ran && p->engines > 1) {
-                /* What one engine still does in the background must not be paid by the next. */
-                bench_store_settle(p->stores[e]);
-            }
-        }
+        bench_item_run(&p->context, p->stores[0], w, item->name, i >= item->warm_ups, &row);
     }
-    for (size_t e = 0; item->repeats > 1 && e < p->engines; e++) {
-        bench_report_repeats(&p->context.report, p->names[e], item->name, item->repeats);
+    if (item->repeats > 1) {
+        bench_report_repeats(&p->context.report, p->stores[0]->engine->name, item->name,
+                             item->repeats);
     }
 }
 
-static void run_all(struct program *p)
+static void run_alone(struct program *p)
 {
-    char *list = strdup(p->context.flags->benchmarks), *rest = NULL;
+    const struct bench_flags *f = p->context.flags;
+    char *list = strdup(f->benchmarks), *rest = NULL;
     for (char *text = list != NULL ? strtok_r(list, ",", &rest) : NULL; text != NULL;
          text = strtok_r(NULL, ",", &rest)) {
-        struct item item;
-        parse_item(text, &item);
+        struct bench_item item;
+        bench_item_parse(text, &item);
         run_item(p, &item);
     }
     free(list);
+    if (f->json[0] != '\0' && bench_report_write_json(&p->context.report, f->json) != 0) {
+        p->status = 1;
+    }
+    if (f->csv[0] != '\0' && bench_report_write_csv(&p->context.report, f->csv) != 0) {
+        p->status = 1;
+    }
+}
+
+/* ---- several engines or rounds --------------------------------------------------------------- */
+
+/* The file a flag names, or the one a suite is saved to without being told; "": none. */
+static const char *output_path(const struct bench_flags *f, const char *given, const char *ending,
+                               char *room, size_t cap)
+{
+    if (given[0] != '\0' || f->suite[0] == '\0') {
+        return given;
+    }
+    snprintf(room, cap, "loam-bench-%s.%s", f->suite, ending);
+    return room;
+}
+
+static int write_table(struct program *p, const struct bench_table *t,
+                       const struct bench_suite *suite, const struct bench_samples *samples)
+{
+    const struct bench_flags *f = p->context.flags;
+    char room[2][96];
+    const char *json = output_path(f, f->json, "json", room[0], sizeof(room[0]));
+    const char *csv = output_path(f, f->csv, "csv", room[1], sizeof(room[1]));
+    int rc = 0;
+    bench_table_print(t, f, samples, stdout);
+    if (json[0] != '\0') {
+        rc |= bench_table_write_json(t, suite, samples, f, p->stores, p->engines, json);
+    }
+    if (csv[0] != '\0') {
+        rc |= bench_table_write_csv(t, csv);
+    }
+    return rc;
+}
+
+static void run_compared(struct program *p)
+{
+    const struct bench_flags *f = p->context.flags;
+    const struct bench_suite *suite = bench_suite_find(f->suite);
+    struct bench_suite_list list = {.rows = NULL};
+    struct bench_samples samples;
+    struct bench_table table;
+    if (suite == NULL) {
+        int rc = bench_suite_from_list(&list, f->benchmarks);
+        suite = &list.suite;
+        if (rc != 0) {
+            p->status = 1;
+        }
+        if (rc < 0) {
+            fprintf(stderr, "loam-bench: out of memory\n");
+            return;
+        }
+    }
+    /* A suite leaves nothing behind; whoever chose the benchmarks may want the databases. */
+    bool keep = f->suite[0] == '\0';
+    int rc = bench_compare(&p->context, p->stores, p->engines, suite, keep, &samples);
+    if (rc == 0) {
+        rc = bench_table_init(&table, suite, &samples, p->stores, p->engines);
+    }
+    if (rc == 0) {
+        rc = write_table(p, &table, suite, &samples);
+        bench_table_destroy(&table);
+    }
+    if (rc != 0 || samples.failed > 0) {
+        p->status = 1;
+    }
+    bench_samples_free(&samples);
+    bench_suite_list_free(&list);
 }
 
 /* ---- the program ----------------------------------------------------------------------------- */
@@ -254,6 +218,7 @@ static int context_init(struct bench_context *c, const struct bench_flags *f, ch
         return 1;
     }
     bench_report_init(&c->report, f, false);
+    c->timed = f->histogram || f->ycsb_report || f->json[0] != '\0' || f->csv[0] != '\0';
     if (f->report_interval_seconds > 0) {
         FILE *out = fopen(f->report_file, "w");
         if (out == NULL) {
@@ -264,20 +229,6 @@ static int context_init(struct bench_context *c, const struct bench_flags *f, ch
         fclose(out);
     }
     return 0;
-}
-
-static void write_files(struct program *p)
-{
-    const struct bench_flags *f = p->context.flags;
-    if (p->engines > 1) {
-        bench_report_ratios(&p->context.report, p->names, p->engines);
-    }
-    if (f->json[0] != '\0' && bench_report_write_json(&p->context.report, f->json) != 0) {
-        p->status = 1;
-    }
-    if (f->csv[0] != '\0' && bench_report_write_csv(&p->context.report, f->csv) != 0) {
-        p->status = 1;
-    }
 }
 
 int main(int argc, char **argv)
@@ -303,13 +254,14 @@ int main(int argc, char **argv)
         rc = add_stores(&p, &flags);
     }
     if (rc == 0) {
-        run_all(&p);
-        write_files(&p);
+        bool compared = p.engines > 1 || flags.rounds > 1 || flags.suite[0] != '\0';
+        compared ? run_compared(&p) : run_alone(&p);
         rc = p.status;
     }
     for (size_t e = 0; e < p.engines; e++) {
         if (bench_store_close(p.stores[e]) != BENCH_OK) {
-            fprintf(stderr, "close error: %s: %s\n", p.names[e], bench_engine_error());
+            fprintf(stderr, "close error: %s: %s\n", p.stores[e]->engine->name,
+                    bench_engine_error());
             rc = 1;
         }
         free(p.stores[e]);
