@@ -9,13 +9,12 @@
  * LOAM_SEED repeats a run, LOAM_SCALE=1 and up flips more of the large files' bytes.
  */
 #include <criterion/criterion.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "engine/filename.h"
+#include "tests/crash/crash_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
@@ -43,23 +42,6 @@ static struct {
 
 static struct oracle oracle;
 static uint64_t seed_now;
-
-static loam_options options_on(const loam_vfs *vfs)
-{
-    return (loam_options){
-        .struct_size = sizeof(loam_options),
-        .memory_budget = 1 << 20,
-        .sync_interval_ms = UINT32_MAX,
-        .threads = 1,
-        .vfs = vfs,
-    };
-}
-
-static void hangs(int sig)
-{
-    (void)sig;
-    oracle_fail("it hangs");
-}
 
 /* ---- files in and out of disks ----------------------------------------------------------------- */
 
@@ -157,8 +139,8 @@ static void try_case(const struct files *fs, const struct oracle_promise *p, uns
                    changed < fs->count ? fs->f[changed].name : "-", what, (unsigned long long)at,
                    size);
     tap_dump_on_failure(disk);
-    alarm(HANG_AFTER);
-    loam_options options = options_on(disk);
+    crash_alarm(HANG_AFTER);
+    loam_options options = crash_options(disk);
     /* Few read-only: those try again for a while, in case a writer is moving files. */
     options.flags = LOAM_OPEN_MUST_EXIST | (totals.cases % 16 == 1 ? LOAM_OPEN_READONLY : 0);
     loam_db *db;
@@ -285,7 +267,7 @@ static void build(struct reference *ref, bool closed)
     oracle_init(&oracle);
     struct oracle_writer w = {.o = &oracle, .strict = true};
     random_init(&w.random, seed_now);
-    loam_options options = options_on(fault);
+    loam_options options = crash_options(fault);
     oracle_open(&w, DIR, &options);
     oracle_ks_create(&w, "one");
     oracle_write(&w, 6, false);
@@ -327,7 +309,6 @@ static void damage_everything(bool closed)
     seed_now = oracle_seed();
     struct random r;
     random_init(&r, seed_now);
-    signal(SIGALRM, hangs);
     const char *s = getenv("LOAM_SCALE");
     unsigned stride = s != NULL ? 1 : 13;
     build(&ref, closed);
@@ -350,7 +331,7 @@ static void damage_everything(bool closed)
     for (unsigned k = 0; k < OLD_COPIES; k++) {
         free_files(&ref.old[k]);
     }
-    alarm(0);
+    crash_alarm(0);
 }
 
 Test(damage, of_any_file_after_a_clean_close_is_an_error_or_without_effect)

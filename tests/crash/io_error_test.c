@@ -8,12 +8,11 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "tests/crash/crash_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
@@ -24,33 +23,6 @@
 static struct {
     uint64_t runs, fired, states, refused, resumed;
 } totals;
-
-static loam_options options_on(const loam_vfs *vfs)
-{
-    return (loam_options){
-        .struct_size = sizeof(loam_options),
-        .memory_budget = 1 << 20,
-        .sync_interval_ms = UINT32_MAX,
-        .threads = 1,
-        .vfs = vfs,
-    };
-}
-
-static void hangs(int sig)
-{
-    (void)sig;
-    oracle_fail("it hangs");
-}
-
-static void must(int rc, const char *what)
-{
-    if (rc < 0) {
-        const loam_error *e = loam_last_error();
-        oracle_fail("%s gives %d, file %llu, offset %llu, source line %u: %s", what, rc,
-                    (unsigned long long)e->file_id, (unsigned long long)e->offset, e->line,
-                    e->message);
-    }
-}
 
 /* ---- the workload ------------------------------------------------------------------------------ */
 
@@ -78,7 +50,7 @@ static bool open_or_retry(struct oracle_writer *w, const loam_options *options)
 /* Leaves the database open; false: it cannot be opened. */
 static bool workload(struct oracle_writer *w, const loam_vfs *vfs)
 {
-    loam_options options = options_on(vfs);
+    loam_options options = crash_options(vfs);
     if (!open_or_retry(w, &options)) {
         return false;
     }
@@ -110,15 +82,15 @@ static bool workload(struct oracle_writer *w, const loam_vfs *vfs)
 
 static void check_disk(const struct oracle *o, const struct oracle_promise *p, loam_vfs *disk)
 {
-    loam_options options = options_on(disk);
+    loam_options options = crash_options(disk);
     options.flags = p->opened ? LOAM_OPEN_MUST_EXIST : 0;
     loam_db *db;
     struct oracle_seen seen;
     tap_dump_on_failure(disk);
-    must(loam_open(DIR, &options, &db), "open on the healthy disk");
-    must(oracle_read(o, p, db, &seen), "reading on the healthy disk");
+    crash_must(loam_open(DIR, &options, &db), "open on the healthy disk");
+    crash_must(oracle_read(o, p, db, &seen), "reading on the healthy disk");
     oracle_judge(o, p, &seen);
-    must(loam_close(db), "close");
+    crash_must(loam_close(db), "close");
     tap_dump_on_failure(NULL);
     loam_vfs_free(disk);
     totals.states++;
@@ -172,7 +144,7 @@ static uint64_t run(uint64_t n, unsigned kind, bool mapped, uint64_t seed)
     loam_vfs *disk, *fault;
     oracle_context("seed %llu, call %llu, kind of fault %u, %s map", (unsigned long long)seed,
                    (unsigned long long)n, kind, mapped ? "with" : "no");
-    alarm(RUN_SECONDS);
+    crash_alarm(RUN_SECONDS);
     oracle_init(&o);
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
     const loam_fault_plan plan = plan_of(n, kind, mapped, seed);
@@ -197,7 +169,7 @@ static uint64_t run(uint64_t n, unsigned kind, bool mapped, uint64_t seed)
     totals.refused += w.refused;
     loam_vfs_free(fault);
     loam_vfs_free(disk);
-    alarm(0);
+    crash_alarm(0);
     return calls;
 }
 
@@ -207,7 +179,6 @@ static void fail_everywhere(bool mapped)
     const char *s = getenv("LOAM_SCALE");
     unsigned kinds = s != NULL ? (unsigned)atoi(s) : 3;
     kinds = kinds < 1 ? 1 : kinds > KINDS ? KINDS : kinds;
-    signal(SIGALRM, hangs);
     uint64_t calls = run(0, 0, mapped, seed);
     for (uint64_t n = 1; n <= calls; n++) {
         for (unsigned k = 0; k < kinds; k++) {
@@ -269,15 +240,14 @@ static bool fill_and_free(bool mapped, uint64_t space)
     loam_vfs *disk, *fault;
     oracle_context("a disk of %llu bytes, %s map", (unsigned long long)space,
                    mapped ? "with" : "no");
-    signal(SIGALRM, hangs);
-    alarm(RUN_SECONDS);
+    crash_alarm(RUN_SECONDS);
     oracle_init(&o);
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
     loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     struct oracle_writer w = {.o = &o};
-    loam_options options = options_on(fault);
-    must(oracle_open(&w, DIR, &options), "open");
+    loam_options options = crash_options(fault);
+    crash_must(oracle_open(&w, DIR, &options), "open");
     oracle_write(&w, 10, true);
     plan.space = space;
     CHECK_EQ(loam_vfs_set_plan(fault, &plan), LOAM_OK);
@@ -289,7 +259,7 @@ static bool fill_and_free(bool mapped, uint64_t space)
     struct oracle_seen seen;
     struct oracle_promise p = oracle_promise_low(&o, true);
     oracle_promise_high(&o, &p);
-    must(oracle_read(&o, &p, w.db, &seen), "reading with a full disk");
+    crash_must(oracle_read(&o, &p, w.db, &seen), "reading with a full disk");
     plan.space = 0;
     CHECK_EQ(loam_vfs_set_plan(fault, &plan), LOAM_OK);
     wait_for_service(&w);
@@ -303,7 +273,7 @@ static bool fill_and_free(bool mapped, uint64_t space)
     check_cut(&o, fault, 1);
     loam_vfs_free(fault);
     loam_vfs_free(disk);
-    alarm(0);
+    crash_alarm(0);
     return rc < 0;
 }
 

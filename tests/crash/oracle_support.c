@@ -1,4 +1,4 @@
-/* oracle_support.c - Writes a random workload and judges what is found after a crash.
+/* oracle_support.c - Writes a random workload and remembers what was promised of it.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "tests/crash/oracle_support.h"
@@ -91,23 +91,6 @@ loam_slice oracle_value(uint32_t value)
     }
     memcpy(bytes, &value, 4);
     return loam_bytes(bytes, n);
-}
-
-/* The value these bytes are, or abort. */
-static uint32_t value_of(loam_slice v, unsigned space, unsigned key)
-{
-    uint32_t value = 0;
-    if (v.size >= 4) {
-        memcpy(&value, v.data, 4);
-    }
-    if (value != 0) {
-        loam_slice want = oracle_value(value);
-        if (want.size == v.size && memcmp(want.data, v.data, v.size) == 0) {
-            return value;
-        }
-    }
-    oracle_fail("keyspace %u, key %u: %zu bytes that were never written (value %u?)", space, key,
-                v.size, value);
 }
 
 /* ---- the oracle -------------------------------------------------------------------------------- */
@@ -402,7 +385,7 @@ static int control_end(struct oracle_writer *w, const char *what, int rc)
     return rc;
 }
 
-static unsigned find_name(const struct oracle_names *n, const char *name)
+unsigned oracle_find_name(const struct oracle_names *n, const char *name)
 {
     for (unsigned s = 0; s < ORACLE_SPACES; s++) {
         if (strcmp(n->name[s], name) == 0) {
@@ -431,7 +414,7 @@ int oracle_ks_create(struct oracle_writer *w, const char *name)
 int oracle_ks_drop(struct oracle_writer *w, const char *name)
 {
     struct oracle_names *next = control_begin(w->o);
-    unsigned s = next != NULL ? find_name(next, name) : ORACLE_SPACES;
+    unsigned s = next != NULL ? oracle_find_name(next, name) : ORACLE_SPACES;
     if (s == ORACLE_SPACES) {
         return LOAM_OK;
     }
@@ -449,245 +432,11 @@ int oracle_ks_drop(struct oracle_writer *w, const char *name)
 int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to)
 {
     struct oracle_names *next = control_begin(w->o);
-    unsigned s = next != NULL ? find_name(next, from) : ORACLE_SPACES;
+    unsigned s = next != NULL ? oracle_find_name(next, from) : ORACLE_SPACES;
     if (s == ORACLE_SPACES) {
         return LOAM_OK;
     }
     strcpy(next->name[s], to);
     control_publish(w->o);
     return control_end(w, "renaming a keyspace", loam_ks_rename(w->db, from, to));
-}
-
-/* ---- reading ----------------------------------------------------------------------------------- */
-
-struct found_names {
-    char name[ORACLE_SPACES + 1][ORACLE_NAME];
-    unsigned count;
-};
-
-static int note_name(void *ctx, loam_slice name)
-{
-    struct found_names *f = ctx;
-    if (f->count > ORACLE_SPACES || name.size >= ORACLE_NAME) {
-        oracle_fail("too many keyspaces, or names too long");
-    }
-    memcpy(f->name[f->count], name.data, name.size);
-    f->name[f->count++][name.size] = '\0';
-    return 0;
-}
-
-static bool same_names(const struct oracle_names *n, const struct found_names *f)
-{
-    unsigned live = 0;
-    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
-        live += n->name[s][0] != '\0';
-    }
-    for (unsigned i = 0; i < f->count; i++) {
-        if (find_name(n, f->name[i]) == ORACLE_SPACES) {
-            return false;
-        }
-    }
-    return live == f->count;
-}
-
-static int read_names(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
-                      struct oracle_seen *seen)
-{
-    struct found_names found = {.count = 0};
-    int rc = loam_ks_list(db, note_name, &found);
-    if (rc < 0) {
-        return rc;
-    }
-    for (uint32_t c = p->control_low; c <= p->control_high; c++) {
-        if (same_names(&o->controls[c], &found)) {
-            seen->control = c;
-            seen->names = o->controls[c];
-            return LOAM_OK;
-        }
-    }
-    fprintf(stderr, "keyspaces found:");
-    for (unsigned i = 0; i < found.count; i++) {
-        fprintf(stderr, " \"%s\"", found.name[i]);
-    }
-    oracle_fail("the keyspaces are not those of states %u to %u", p->control_low, p->control_high);
-}
-
-static unsigned key_index(loam_slice key, unsigned space)
-{
-    for (unsigned k = 0; k < ORACLE_KEYS; k++) {
-        loam_slice want = oracle_key(k);
-        if (want.size == key.size &&
-            (key.size == 0 || memcmp(want.data, key.data, key.size) == 0)) {
-            return k;
-        }
-    }
-    oracle_fail("keyspace %u: a key of %zu bytes that was never written", space, key.size);
-}
-
-static int scan(loam_db *db, loam_ks *ks, unsigned space, bool back, uint32_t *value)
-{
-    loam_iter *it;
-    int rc = loam_iter_open(db, ks, NULL, &it);
-    if (rc < 0) {
-        return rc;
-    }
-    memset(value, 0, ORACLE_KEYS * sizeof *value);
-    for (rc = back ? loam_iter_last(it) : loam_iter_first(it); rc == LOAM_OK;
-         rc = back ? loam_iter_prev(it) : loam_iter_next(it)) {
-        unsigned k = key_index(loam_iter_key(it), space);
-        if (value[k] != 0) {
-            oracle_fail("keyspace %u: key %u twice in one scan", space, k);
-        }
-        value[k] = value_of(loam_iter_value(it), space, k);
-    }
-    loam_iter_close(it);
-    return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
-}
-
-static int read_space(loam_db *db, loam_ks *ks, unsigned space, uint32_t *value)
-{
-    uint32_t backward[ORACLE_KEYS];
-    int rc = scan(db, ks, space, false, value);
-    if (rc < 0 || (rc = scan(db, ks, space, true, backward)) < 0) {
-        return rc;
-    }
-    for (unsigned k = 0; k < ORACLE_KEYS; k++) {
-        loam_pin pin = LOAM_PIN_INIT;
-        rc = loam_get_pin(db, ks, oracle_key(k), &pin, NULL);
-        if (rc < 0) {
-            return rc;
-        }
-        uint32_t got = rc == LOAM_OK ? value_of(pin.value, space, k) : 0;
-        loam_unpin(&pin);
-        if (got != value[k] || backward[k] != value[k]) {
-            oracle_fail("keyspace %u, key %u: the scan gives value %u, back %u, the get %u", space,
-                        k, value[k], backward[k], got);
-        }
-    }
-    return LOAM_OK;
-}
-
-int oracle_read(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
-                struct oracle_seen *seen)
-{
-    memset(seen, 0, sizeof *seen);
-    int rc = read_names(o, p, db, seen);
-    for (unsigned s = 0; s < ORACLE_SPACES && rc >= 0; s++) {
-        if (seen->names.name[s][0] == '\0') {
-            continue;
-        }
-        loam_ks *ks = NULL;
-        rc = s == 0 ? LOAM_OK : loam_ks_open(db, seen->names.name[s], NULL, &ks);
-        if (rc >= 0) {
-            rc = read_space(db, ks, s, seen->value[s]);
-        }
-        loam_ks_release(ks);
-    }
-    return rc;
-}
-
-/* ---- judging ----------------------------------------------------------------------------------- */
-
-/* The commits of unknown outcome; a bit of a mask each. */
-struct maybes {
-    uint32_t commit[ORACLE_MAYBES];
-    unsigned count;
-};
-
-static void find_maybes(const struct oracle *o, uint32_t high, struct maybes *m)
-{
-    m->count = 0;
-    for (uint32_t c = 1; c <= high; c++) {
-        /* acquire: pairs with the writer. */
-        if (atom_load(&o->commits[c].fate, acquire) == ORACLE_MAYBE) {
-            if (m->count == ORACLE_MAYBES) {
-                oracle_fail("too many writes of unknown outcome");
-            }
-            m->commit[m->count++] = c;
-        }
-    }
-}
-
-static bool left_out(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t c)
-{
-    for (unsigned i = 0; i < m->count; i++) {
-        if (m->commit[i] == c) {
-            return (mask >> i & 1) == 0;
-        }
-    }
-    return atom_load(&o->commits[c].fate, acquire) == ORACLE_FAILED; /* acquire: as above */
-}
-
-static bool equal(const struct oracle_seen *seen, uint32_t state[ORACLE_SPACES][ORACLE_KEYS])
-{
-    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
-        if (seen->names.name[s][0] != '\0' &&
-            memcmp(seen->value[s], state[s], sizeof seen->value[s]) != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool find_prefix(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t low,
-                        uint32_t high, const struct oracle_seen *seen, uint32_t *at)
-{
-    uint32_t state[ORACLE_SPACES][ORACLE_KEYS] = {0};
-    bool found = false;
-    for (uint32_t c = 0; c <= high; c++) {
-        if (c != 0 && !left_out(o, m, mask, c)) {
-            const struct oracle_commit *k = &o->commits[c];
-            for (uint32_t i = 0; i < k->count; i++) {
-                const struct oracle_op *op = &o->ops[k->first + i];
-                state[op->space][op->key] = op->value;
-            }
-        }
-        if (c >= low && equal(seen, state)) {
-            *at = c; /* the last that fits: what follows it changed nothing visible */
-            found = true;
-        }
-    }
-    return found;
-}
-
-static void print_difference(const struct oracle *o, const struct oracle_seen *seen, uint32_t upto)
-{
-    uint32_t state[ORACLE_SPACES][ORACLE_KEYS] = {0};
-    uint32_t by[ORACLE_SPACES][ORACLE_KEYS] = {0};
-    for (uint32_t c = 1; c <= upto; c++) {
-        for (uint32_t i = 0; i < o->commits[c].count; i++) {
-            const struct oracle_op *op = &o->ops[o->commits[c].first + i];
-            state[op->space][op->key] = op->value;
-            by[op->space][op->key] = c;
-        }
-    }
-    for (unsigned s = 0; s < ORACLE_SPACES; s++) {
-        for (unsigned k = 0; k < ORACLE_KEYS && seen->names.name[s][0] != '\0'; k++) {
-            if (state[s][k] != seen->value[s][k]) {
-                fprintf(stderr, "  \"%s\" key %u: value %u, promised %u of commit %u\n",
-                        seen->names.name[s], k, seen->value[s][k], state[s][k], by[s][k]);
-            }
-        }
-    }
-}
-
-uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
-                      const struct oracle_seen *seen)
-{
-    struct maybes m;
-    uint32_t at = 0;
-    find_maybes(o, p->high, &m);
-    for (unsigned mask = 0; mask < 1u << m.count; mask++) {
-        if (find_prefix(o, &m, mask, p->low, p->high, seen, &at)) {
-            return at;
-        }
-    }
-    print_difference(o, seen, p->low);
-    for (unsigned mask = 0; mask < 1u << m.count; mask++) {
-        if (find_prefix(o, &m, mask, 0, p->low, seen, &at)) {
-            oracle_fail("commits up to %u were promised, only %u are there", p->low, at);
-        }
-    }
-    oracle_fail("what is there is no prefix of the commits (%u promised, %u begun)", p->low,
-                p->high);
 }

@@ -115,6 +115,9 @@ int oracle_read(const struct oracle *o, const struct oracle_promise *p, loam_db 
 uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
                       const struct oracle_seen *seen);
 
+/* The number of a keyspace; ORACLE_SPACES when there is none of that name. */
+unsigned oracle_find_name(const struct oracle_names *n, const char *name);
+
 /* What to print before a failure; the format's text is kept. */
 void oracle_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Called before a failure aborts; NULL: nothing. */

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "engine/filename.h"
+#include "tests/crash/crash_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
@@ -41,17 +42,6 @@
 static struct {
     uint64_t states, nested, calls, images_of_creation;
 } totals;
-
-static loam_options options_on(const loam_vfs *vfs)
-{
-    return (loam_options){
-        .struct_size = sizeof(loam_options),
-        .memory_budget = 1 << 20,
-        .sync_interval_ms = UINT32_MAX,
-        .threads = 1,
-        .vfs = vfs,
-    };
-}
 
 /* ---- what is in the directory ------------------------------------------------------------------ */
 
@@ -99,23 +89,13 @@ static void check_directory(const loam_vfs *vfs, loam_db *db)
 
 /* ---- one picture ------------------------------------------------------------------------------- */
 
-static void must(int rc, const char *what)
-{
-    if (rc < 0) {
-        const loam_error *e = loam_last_error();
-        oracle_fail("%s gives %d, file %llu, offset %llu, source line %u: %s", what, rc,
-                    (unsigned long long)e->file_id, (unsigned long long)e->offset, e->line,
-                    e->message);
-    }
-}
-
 static uint32_t open_and_judge(const struct oracle *o, const struct oracle_promise *p,
                                const loam_vfs *vfs, loam_db **db, struct oracle_seen *seen)
 {
-    loam_options options = options_on(vfs);
+    loam_options options = crash_options(vfs);
     options.flags = p->opened ? LOAM_OPEN_MUST_EXIST : 0;
-    must(loam_open(DIR, &options, db), "open");
-    must(oracle_read(o, p, *db, seen), "reading");
+    crash_must(loam_open(DIR, &options, db), "open");
+    crash_must(oracle_read(o, p, *db, seen), "reading");
     return oracle_judge(o, p, seen);
 }
 
@@ -132,7 +112,7 @@ static void write_extra(loam_db *db, bool durable)
     loam_slice key = loam_bytes(extra_key, sizeof extra_key);
     const loam_write_opts opts = {.struct_size = sizeof opts,
                                   .flags = durable ? LOAM_W_DURABLE : 0};
-    must(loam_put(db, NULL, key, oracle_value(77), &opts), "one more put");
+    crash_must(loam_put(db, NULL, key, oracle_value(77), &opts), "one more put");
 }
 
 /* The extra key is there; it is taken away, so that the oracle finds what it knows. */
@@ -141,14 +121,14 @@ static void check_extra(loam_db *db)
     loam_slice key = loam_bytes(extra_key, sizeof extra_key);
     loam_pin pin = LOAM_PIN_INIT;
     int rc = loam_get_pin(db, NULL, key, &pin, NULL);
-    must(rc, "get of one more put");
+    crash_must(rc, "get of one more put");
     loam_slice want = oracle_value(77);
     if (rc != LOAM_OK || pin.value.size != want.size ||
         memcmp(pin.value.data, want.data, want.size) != 0) {
         oracle_fail("one more put was lost by the next open (%d)", rc);
     }
     loam_unpin(&pin);
-    must(loam_delete(db, NULL, key, NULL), "delete");
+    crash_must(loam_delete(db, NULL, key, NULL), "delete");
 }
 
 static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth);
@@ -176,7 +156,7 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     t.promise = exactly(commit, &seen); /* it has been shown: it stays */
     mutex_unlock(&t.mu);
     tap_cut(&t);
-    must(loam_close(db), "close");
+    crash_must(loam_close(db), "close");
     tap_cut(&t);
     t.stride = 0;
     check_images(o, &t, seed, depth);
@@ -193,21 +173,21 @@ static void check_plain(const struct oracle *o, const struct tap_image *im, uint
         check_directory(im->disk, db);
     }
     if (seed % 3 != 0) {
-        must(loam_close(db), "close");
+        crash_must(loam_close(db), "close");
         return;
     }
     write_extra(db, seed % 2 == 0);
     if (seed % 4 == 0) {
-        must(loam_flush(db, NULL), "flush");
+        crash_must(loam_flush(db, NULL), "flush");
     }
-    must(loam_close(db), "close");
-    loam_options options = options_on(im->disk);
+    crash_must(loam_close(db), "close");
+    loam_options options = crash_options(im->disk);
     options.flags = LOAM_OPEN_MUST_EXIST;
-    must(loam_open(DIR, &options, &db), "second open");
+    crash_must(loam_open(DIR, &options, &db), "second open");
     check_extra(db);
-    must(oracle_read(o, &same, db, &seen), "reading again");
+    crash_must(oracle_read(o, &same, db, &seen), "reading again");
     oracle_judge(o, &same, &seen);
-    must(loam_close(db), "second close");
+    crash_must(loam_close(db), "second close");
 }
 
 static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth)
@@ -243,7 +223,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
 
 static void workload(struct oracle_writer *w, const loam_vfs *vfs)
 {
-    loam_options options = options_on(vfs);
+    loam_options options = crash_options(vfs);
     oracle_open(w, DIR, &options);
     oracle_write(w, 4, false);
     oracle_ks_create(w, "one");
@@ -273,11 +253,11 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_open(w, DIR, &options);
     for (unsigned i = 0; i < 3; i++) {
         oracle_write(w, 10, true);
-        must(loam_pause(w->db, i == 1), "pause");
+        crash_must(loam_pause(w->db, i == 1), "pause");
         oracle_flush(w);
     }
     oracle_write(w, 3, false);
-    must(loam_wait_idle(w->db, 0), "wait");
+    crash_must(loam_wait_idle(w->db, 0), "wait");
     oracle_close(w);
 }
 

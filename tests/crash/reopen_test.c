@@ -5,19 +5,10 @@
 
 #include "engine/filename.h"
 #include "engine/loam.h"
+#include "tests/crash/crash_support.h"
 #include "tests/support/check.h"
 
 #define DIR "/db"
-
-static loam_options options_on(const loam_vfs *vfs)
-{
-    return (loam_options){
-        .struct_size = sizeof(loam_options),
-        .memory_budget = 1 << 20,
-        .threads = 1,
-        .vfs = vfs,
-    };
-}
 
 static int count_log(void *ctx, loam_slice name)
 {
@@ -61,7 +52,7 @@ Test(reopen, leaves_no_log_segments_without_records_behind)
 {
     loam_vfs *vfs;
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
-    const loam_options options = options_on(vfs);
+    const loam_options options = crash_options(vfs);
     open_and_close(&options, 20);
     CHECK(logs(vfs) <= 3);
     loam_db *db;
@@ -81,7 +72,7 @@ Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
 {
     loam_vfs *vfs;
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
-    loam_options with = options_on(vfs), without = options_on(vfs);
+    loam_options with = crash_options(vfs), without = crash_options(vfs);
     without.durability = LOAM_DUR_MEMORY;
     loam_db *db;
     CHECK_EQ(loam_open(DIR, &with, &db), LOAM_OK);
@@ -110,7 +101,7 @@ Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
     loam_vfs *disk, *fault, *after;
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
     CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
-    loam_options options = options_on(fault);
+    loam_options options = crash_options(fault);
     options.durability = LOAM_DUR_MEMORY;
     loam_db *db;
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
@@ -120,7 +111,7 @@ Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
     CHECK_EQ(loam_vfs_power_cut(fault, 1, &after), LOAM_OK);
     CHECK_EQ(loam_close(db), LOAM_OK);
     for (int i = 0; i < 3; i++) {
-        options = options_on(after);
+        options = crash_options(after);
         options.durability = i == 1 ? LOAM_DUR_MEMORY : LOAM_DUR_DEFAULT;
         CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
         CHECK(has(db, "kept") && !has(db, "lost"));
