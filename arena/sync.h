@@ -15,9 +15,9 @@
 
 /* The order in which locks are taken: lower first. */
 enum lock_rank {
+    RANK_REGISTRY = 1,   /* making the process-wide tables of handles */
     RANK_HOOKS = 5,      /* list of thread exit hooks; held while they run */
     RANK_RECLAIM = 6,    /* held while retired objects are freed */
-    RANK_REGISTRY = 10,  /* the process-wide table of open databases */
     RANK_CONTROL = 20,   /* one control operation (keyspace, compact, resume) at a time */
     RANK_MANIFEST = 30,  /* installing an edit: manifest append, then the new version */
     RANK_SEAL = 35,      /* switching memtable and log segment */

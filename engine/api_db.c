@@ -14,7 +14,7 @@
 #include "arena/poison.h"
 
 #define STRING_(x) #x
-#define STRING(x) STRING_(x)
+#define STRING(x)  STRING_(x)
 
 uint32_t loam_version(void)
 {
@@ -165,37 +165,60 @@ static int create_keyspace(struct db *db, const char *name, const loam_ks_option
     return rc;
 }
 
+/* A keyspace that was just created has no entries to put in order, so that nothing of it fails. */
 static int find_or_create(struct db *db, const char *name, const loam_ks_options *o,
                           struct keyspace **space)
 {
     *space = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
-    if (*space == NULL) {
-        int rc = create_keyspace(db, name, o);
-        if (rc < 0) {
-            return rc;
-        }
-        *space = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
-        if (*space == NULL) {
-            return FAIL(LOAM_E_INTERNAL, "a keyspace that was just created is not there");
-        }
+    if (*space != NULL) {
+        return keyspace_order_give(db, *space, o->comparator);
     }
-    return keyspace_order_give(db, *space, o->comparator);
+    int rc = create_keyspace(db, name, o);
+    if (rc < 0) {
+        return rc;
+    }
+    *space = keyspace_get_by_name(&db->versions.keyspaces, name_slice(name));
+    if (*space == NULL) {
+        return FAIL(LOAM_E_INTERNAL, "a keyspace that was just created is not there");
+    }
+    return version_set_order_ks(&db->versions, (*space)->id, o->comparator);
 }
 
-static int make_ks_handle(struct db *db, struct keyspace *space, loam_ks **out)
+/* A handle without a keyspace yet, its number reserved: filling it in cannot fail. */
+static struct ks_handle *ks_handle_new(struct db *db)
 {
     struct ks_handle *k = alloc_get(alloc_global(), MEM_HANDLE, sizeof *k);
     if (k == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory for a keyspace handle");
+        return NULL;
+    }
+    *k = (struct ks_handle){.shell = db, .db_handle = db->handle};
+    k->handle = slotmap_reserve(&registry_get()->spaces);
+    if (k->handle == 0) {
+        alloc_put(alloc_global(), MEM_HANDLE, k, sizeof *k);
+        return NULL;
     }
     db_ref(db);
-    *k = (struct ks_handle){.shell = db, .db_handle = db->handle, .space = space};
-    k->handle = slotmap_insert(&registry_get()->spaces, k);
-    if (k->handle == 0) {
-        ks_handle_free(NULL, k);
+    return k;
+}
+
+/* The handle comes first: after an error no keyspace has been created. */
+static int open_keyspace(struct db *db, const char *name, const loam_ks_options *o, loam_ks **out)
+{
+    struct ks_handle *k = ks_handle_new(db);
+    if (k == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for a keyspace handle");
     }
-    *out = HANDLE_AS(loam_ks, k->handle);
+    int rc = find_or_create(db, name, o, &k->space);
+    if (rc < 0) {
+        keyspace_put(k->space);
+        slotmap_abort(&registry_get()->spaces, k->handle);
+        ks_handle_free(NULL, k);
+        return rc;
+    }
+    uint64_t handle =
+        k->handle; /* from the commit on it may be released by a guess of its number */
+    slotmap_commit(&registry_get()->spaces, handle, k);
+    *out = HANDLE_AS(loam_ks, handle);
     return LOAM_OK;
 }
 
@@ -215,14 +238,7 @@ int loam_ks_open(loam_db *handle, const char *name, const loam_ks_options *opts,
     if (rc < 0) {
         return rc;
     }
-    struct keyspace *space;
-    rc = find_or_create(c.db, name, &o, &space);
-    if (rc == LOAM_OK) {
-        rc = make_ks_handle(c.db, space, out);
-    }
-    if (rc < 0) {
-        keyspace_put(space);
-    }
+    rc = open_keyspace(c.db, name, &o, out);
     control_end(&c);
     return rc;
 }

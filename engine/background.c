@@ -219,10 +219,16 @@ int background_compact_range(struct db *db, uint32_t ks, struct key_range range,
 bool background_idle_locked(struct db *db)
 {
     mutex_assert_held(&db->mu);
-    if (db->flushing || db->compacting != 0 || flush_due_locked(db)) {
+    if (db->flushing || db->compacting != 0) {
         return false;
     }
-    if (db->paused != 0 || db->error.code != LOAM_OK) {
+    if (db->error.code != LOAM_OK) {
+        return true; /* what is due cannot be done: whoever waits is told why */
+    }
+    if (flush_due_locked(db)) {
+        return false;
+    }
+    if (db->paused != 0) {
         return true;
     }
     struct version *v = version_set_ref_current(&db->versions);

@@ -12,8 +12,16 @@
 struct registry registry_;
 _Atomic bool registry_ready_;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct mutex start_mu; /* guards `started`; held while tables are made */
+static size_t started;        /* tables that are initialised */
 
-static void start(void)
+static void make_mutex(void)
+{
+    mutex_init(&start_mu, RANK_REGISTRY);
+}
+
+/* Goes on where an earlier call found no memory. */
+static bool start_locked(void)
 {
     const struct {
         struct slotmap *map;
@@ -27,20 +35,23 @@ static void start(void)
         {&registry_.batches, HANDLE_BATCH, batch_handle_free},
         {&registry_.memtables, HANDLE_MEMTABLE, NULL},
     };
-    for (size_t i = 0; i < sizeof maps / sizeof *maps; i++) {
-        if (slotmap_init(maps[i].map, alloc_global(), maps[i].kind) < 0) {
-            return;
+    for (; started < sizeof maps / sizeof *maps; started++) {
+        if (slotmap_init(maps[started].map, alloc_global(), maps[started].kind) < 0) {
+            return false;
         }
-        if (maps[i].finaliser != NULL) {
-            slotmap_set_finaliser(maps[i].map, maps[i].finaliser, NULL);
+        if (maps[started].finaliser != NULL) {
+            slotmap_set_finaliser(maps[started].map, maps[started].finaliser, NULL);
         }
     }
     atom_store(&registry_ready_, true, release); /* pairs with registry_get() */
+    return true;
 }
 
 struct registry *registry_start_(void)
 {
-    pthread_once(&once, start);
-    /* acquire: as in registry_get(). */
-    return atom_load(&registry_ready_, acquire) ? &registry_ : NULL;
+    pthread_once(&once, make_mutex);
+    mutex_lock(&start_mu);
+    bool ready = start_locked();
+    mutex_unlock(&start_mu);
+    return ready ? &registry_ : NULL;
 }

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "arena/vfs_disk.h"
 #include "tests/crash/oracle_support.h"
 
 loam_options crash_options(const loam_vfs *vfs)
@@ -40,4 +41,18 @@ void crash_alarm(unsigned seconds)
 {
     signal(SIGALRM, hangs);
     alarm(seconds);
+}
+
+/* A node counts its names, handles and maps together. */
+uint64_t crash_open_files(const loam_vfs *vfs)
+{
+    struct disk *d = disk_of_vfs(vfs);
+    uint64_t users = 0, names = 0;
+    mutex_lock(&d->mutex);
+    for (const struct disk_node *n = d->nodes; n != NULL; n = n->next) {
+        users += n != d->root ? n->live : 0;
+        names += n->is_dir ? n->names.count : 0;
+    }
+    mutex_unlock(&d->mutex);
+    return users - names;
 }

@@ -12,5 +12,7 @@ loam_options crash_options(const loam_vfs *vfs);
 void crash_must(int rc, const char *what);
 /* Fails the test unless called again within so many seconds; 0: no more. */
 void crash_alarm(unsigned seconds);
+/* Handles and maps of a memory disk that nobody closed. */
+uint64_t crash_open_files(const loam_vfs *disk);
 
 #endif

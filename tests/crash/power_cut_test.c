@@ -19,8 +19,8 @@
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
-#define DIR           "/db"
-#define STRIDE        24u
+#define DIR    "/db"
+#define STRIDE 24u
 #if defined(__has_feature)
 #if __has_feature(address_sanitizer)
 #define UNDER_SANITIZER 1
@@ -30,9 +30,9 @@
 #define UNDER_SANITIZER 1
 #endif
 #if defined(UNDER_SANITIZER) /* five times slower: a sixth of the calls, others with each seed */
-#define PHASE_STEP    6u
+#define PHASE_STEP 6u
 #else
-#define PHASE_STEP    1u
+#define PHASE_STEP 1u
 #endif
 #define NESTED_EVERY  160u /* one picture in so many has its recovery cut */
 #define NESTED_STRIDE 3u   /* of the calls of such a recovery */
