@@ -1,13 +1,12 @@
-/* compaction_picker.c - Scores levels and assembles jobs.
+/* compaction_picker.c - Goes through what is due, the most urgent first.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "engine/compaction_picker.h"
 
 #include <assert.h>
-#include <string.h>
 
 #include "arena/status.h"
-#include "engine/sort.h"
+#include "engine/compaction_draft.h"
 
 #include "arena/poison.h"
 
@@ -15,25 +14,6 @@
 #define CANDIDATES_MAX  16  /* levels tried at one pick, the most urgent first */
 #define L0_RUN_MIN      4u  /* tables worth merging inside level 0 */
 #define L0_DISJOINT_MAX 64u /* level-0 tables among which single ones are looked for */
-#define DRAIN_SCORE     1.5 /* of a level that should not be there */
-
-#define KIB ((uint64_t)1 << 10)
-#define MIB ((uint64_t)1 << 20)
-
-static uint64_t clamp(uint64_t v, uint64_t lo, uint64_t hi)
-{
-    return v < lo ? lo : v > hi ? hi : v;
-}
-
-void compaction_tunables_init(struct compaction_tunables *t, uint64_t memtable_bytes)
-{
-    *t = (struct compaction_tunables){
-        .l0_trigger_files = 12, .l0_idle_files = 4, .multiplier = 10, .space_percent = 25};
-    t->target_file_bytes = clamp(memtable_bytes / 2, 256 * KIB, 64 * MIB);
-    t->base_level_bytes = clamp(t->l0_trigger_files * memtable_bytes, MIB, UINT64_MAX / 256);
-    t->max_input_bytes = 25 * t->target_file_bytes;
-    t->grandparent_bytes = 10 * t->target_file_bytes;
-}
 
 void compaction_picker_init(struct compaction_picker *p, struct alloc *a,
                             const struct compaction_tunables *t, struct version_order order)
@@ -46,384 +26,6 @@ void compaction_picker_destroy(struct compaction_picker *p)
 {
     assert(p->running == NULL);
     (void)p;
-}
-
-/* ---- shape ----------------------------------------------------------------------------------- */
-
-struct shape {
-    int base;                     /* level that level 0 is merged into */
-    uint64_t target[LEVEL_COUNT]; /* bytes; 0: the level should be empty */
-};
-
-static struct shape shape_of(const struct ks_version *k, const struct compaction_tunables *t)
-{
-    struct shape s = {.base = LAST};
-    uint64_t bytes = t->base_level_bytes;
-    for (int n = 1; n < LEVEL_COUNT; n++) {
-        bytes = k->level[n].bytes > bytes ? k->level[n].bytes : bytes;
-    }
-    s.target[LAST] = bytes;
-    while (s.base > 1 && bytes / t->multiplier >= t->base_level_bytes) {
-        bytes /= t->multiplier;
-        s.target[--s.base] = bytes;
-    }
-    return s;
-}
-
-/* Where tables of `level` go: the next level that holds something, at most the base level; from the
- * base level on, the next one. */
-static int output_of(const struct ks_version *k, const struct shape *s, int level)
-{
-    int out = level + 1;
-    while (out < s->base && k->level[out].count == 0) {
-        out++;
-    }
-    return out;
-}
-
-static bool droppable_deletes(const struct table *t, uint64_t oldest)
-{
-    return t->meta.deletes != 0 && t->meta.max_seq <= oldest;
-}
-
-/* Bytes of the level's tables that no job has, those of mostly deletes counted twice. */
-static uint64_t urgent_bytes(const struct level *l)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < l->count; i++) {
-        const struct table *t = l->tables[i];
-        if (!t->compacting) {
-            sum += table_dense_deletes(t) ? 2 * t->meta.size : t->meta.size;
-        }
-    }
-    return sum;
-}
-
-static double level_score(const struct ks_version *k, const struct shape *s,
-                          const struct compaction_tunables *t, int level, uint64_t oldest)
-{
-    const struct level *l = &k->level[level];
-    if (l->count == 0) {
-        return 0;
-    }
-    if (level == 0) {
-        double files = (double)l->count / t->l0_trigger_files;
-        double bytes = (double)l->bytes / (double)t->base_level_bytes;
-        return files > bytes ? files : bytes;
-    }
-    if (level < LAST) {
-        uint64_t bytes = urgent_bytes(l);
-        if (s->target[level] == 0) {
-            return bytes != 0 ? DRAIN_SCORE : 0;
-        }
-        return (double)bytes / (double)s->target[level];
-    }
-    for (uint32_t i = 0; i < l->count; i++) {
-        const struct table *x = l->tables[i];
-        if (!x->compacting && table_dense_deletes(x) && droppable_deletes(x, oldest)) {
-            return 1;
-        }
-    }
-    return 0;
-}
-
-/* ---- debt ------------------------------------------------------------------------------------ */
-
-/* What rewriting `over` bytes out of `bytes` costs when `next` bytes lie below them all. */
-static double cost_of(double over, double bytes, double next, const struct compaction_tunables *t)
-{
-    double ratio = bytes > 0 ? next / bytes : 0;
-    double most = 2.0 * t->multiplier; /* a small level under a huge one is merged in part */
-    return over * (1 + (ratio < most ? ratio : most));
-}
-
-uint64_t compaction_debt_bytes_ks(const struct ks_version *k, const struct compaction_tunables *t)
-{
-    struct shape s = shape_of(k, t);
-    double debt = 0;
-    double arriving[LEVEL_COUNT + 1] = {0}; /* from the levels above, once they are in shape */
-    for (int n = 0; n < LAST; n++) {
-        double bytes = (double)k->level[n].bytes + arriving[n];
-        double target = n == 0 ? (double)t->base_level_bytes : (double)s.target[n];
-        if (bytes <= target) {
-            continue;
-        }
-        int out = output_of(k, &s, n);
-        debt += cost_of(bytes - target, bytes, (double)k->level[out].bytes, t);
-        arriving[out] += bytes - target;
-    }
-    return (uint64_t)debt;
-}
-
-uint64_t compaction_debt_bytes(const struct version *v, const struct compaction_tunables *t)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < v->ks_count; i++) {
-        sum += compaction_debt_bytes_ks(v->ks[i], t);
-    }
-    return sum;
-}
-
-/* ---- assembling a job ------------------------------------------------------------------------ */
-
-/* One keyspace of the version being picked from. */
-struct site {
-    struct compaction_picker *p;
-    struct version *v;
-    const struct ks_version *k;
-    const loam_comparator *cmp;
-    struct shape shape;
-    uint64_t oldest;
-};
-
-/* Tables of one level for inputs[0], as a run of its array. */
-struct run {
-    struct table *const *tables;
-    uint32_t count;
-};
-
-static bool site_init(struct site *s, struct compaction_picker *p, struct version *v,
-                      const struct ks_version *k, uint64_t oldest)
-{
-    *s = (struct site){.p = p, .v = v, .k = k, .oldest = oldest};
-    s->shape = shape_of(k, &p->tunables);
-    return p->order.find(p->order.ctx, k->ks, &s->cmp);
-}
-
-static void widen(struct key_range *r, const loam_comparator *cmp, struct table *const *tables,
-                  uint32_t count)
-{
-    for (uint32_t i = 0; i < count; i++) {
-        const struct table_meta *m = &tables[i]->meta;
-        if (r->lo.data == NULL || key_compare(cmp, m->smallest, r->lo) < 0) {
-            r->lo = m->smallest;
-        }
-        if (r->hi.data == NULL || key_compare(cmp, m->largest, r->hi) > 0) {
-            r->hi = m->largest;
-        }
-    }
-}
-
-static struct key_range range_of(const struct site *s, struct run in)
-{
-    struct key_range r = {{NULL, 0}, {NULL, 0}};
-    widen(&r, s->cmp, in.tables, in.count);
-    return r;
-}
-
-static uint64_t run_bytes(struct run in)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < in.count; i++) {
-        sum += in.tables[i]->meta.size;
-    }
-    return sum;
-}
-
-static bool run_is_busy(struct run in)
-{
-    for (uint32_t i = 0; i < in.count; i++) {
-        if (in.tables[i]->compacting) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Tables of level 1 or deeper that overlap the range. */
-static struct run overlap(const struct site *s, int level, struct key_range r)
-{
-    uint32_t first;
-    uint32_t end;
-    assert(level > 0 && level < LEVEL_COUNT);
-    const struct level *l = &s->k->level[level];
-    if (l->count == 0 || !level_overlaps(l, s->cmp, r.lo, r.hi, &first, &end)) {
-        return (struct run){NULL, 0};
-    }
-    return (struct run){l->tables + first, end - first};
-}
-
-/* Whether a running job of the keyspace overlaps both the range and the levels. */
-static bool conflicts(const struct site *s, struct key_range r, int level, int output_level)
-{
-    for (const struct compaction *c = s->p->running; c != NULL; c = c->next) {
-        if (c->ks == s->k->ks && c->level <= output_level && level <= c->output_level &&
-            key_compare(s->cmp, c->range.lo, r.hi) <= 0 &&
-            key_compare(s->cmp, r.lo, c->range.hi) <= 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_bottommost(const struct site *s, struct key_range r, int output_level)
-{
-    if (output_level == 0) {
-        return false; /* older tables of level 0 may lie under the run */
-    }
-    for (int n = output_level + 1; n < LEVEL_COUNT; n++) {
-        if (overlap(s, n, r).count != 0) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* What a job is made of before it is allocated. */
-struct draft {
-    int level, output_level;
-    struct run in[2], grandparents;
-    struct key_range range;
-};
-
-/* Takes more of the input level when that adds nothing to the output level's share. */
-static void expand(const struct site *s, struct draft *d)
-{
-    if (d->level == 0 || d->output_level != d->level + 1 || d->in[1].count == 0) {
-        return;
-    }
-    struct run more = overlap(s, d->level, d->range);
-    if (more.count == d->in[0].count || run_is_busy(more) ||
-        run_bytes(more) + run_bytes(d->in[1]) > s->p->tunables.max_input_bytes) {
-        return;
-    }
-    struct key_range r = range_of(s, more);
-    struct run below = overlap(s, d->output_level, r);
-    if (below.count == d->in[1].count) {
-        d->in[0] = more;
-        widen(&d->range, s->cmp, more.tables, more.count);
-    }
-}
-
-/* Fills in what follows from level, output_level and in[0]. False: it overlaps a running job. */
-static bool draft_complete(const struct site *s, struct draft *d)
-{
-    d->range = range_of(s, d->in[0]);
-    d->in[1] = (struct run){NULL, 0};
-    if (d->output_level != d->level) {
-        d->in[1] = overlap(s, d->output_level, d->range);
-        widen(&d->range, s->cmp, d->in[1].tables, d->in[1].count);
-        expand(s, d);
-    }
-    d->grandparents = (struct run){NULL, 0};
-    if (d->output_level != 0 && d->output_level < LAST) {
-        d->grandparents = overlap(s, d->output_level + 1, d->range);
-    }
-    return !run_is_busy(d->in[0]) && !run_is_busy(d->in[1]) &&
-           !conflicts(s, d->range, d->level, d->output_level);
-}
-
-static uint64_t run_deletes(struct run in)
-{
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < in.count; i++) {
-        sum += in.tables[i]->meta.deletes;
-    }
-    return sum;
-}
-
-/* A job may be a move when nothing is merged, no delete can go, and no moved table will be dear to
- * merge further down. */
-static bool can_move(const struct site *s, const struct draft *d, bool bottommost)
-{
-    if (d->output_level == d->level || d->in[1].count != 0 ||
-        (bottommost && run_deletes(d->in[0]) != 0)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < d->in[0].count; i++) {
-        struct run one = {&d->in[0].tables[i], 1};
-        if (d->output_level < LAST && run_bytes(overlap(s, d->output_level + 1, range_of(s, one))) >
-                                          s->p->tunables.grandparent_bytes) {
-            return false;
-        }
-        for (uint32_t j = 0; d->level == 0 && j < i; j++) {
-            if (table_overlaps(d->in[0].tables[j], s->cmp, one.tables[0]->meta.smallest,
-                               one.tables[0]->meta.largest)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
-static struct table **copy_run(struct table **to, struct run from, struct table ***field,
-                               uint32_t *count)
-{
-    *field = to;
-    *count = from.count;
-    if (from.count != 0) {
-        memcpy(to, from.tables, from.count * sizeof(struct table *));
-    }
-    return to + from.count;
-}
-
-static void flag_inputs(struct compaction *c, bool compacting)
-{
-    for (int side = 0; side < 2; side++) {
-        for (uint32_t i = 0; i < c->input_count[side]; i++) {
-            assert(c->inputs[side][i]->compacting != compacting);
-            c->inputs[side][i]->compacting = compacting;
-        }
-    }
-}
-
-/* Makes the job, flags its tables and lists it as running. */
-static int draft_commit(const struct site *s, const struct draft *d, struct compaction **out)
-{
-    struct compaction_picker *p = s->p;
-    size_t tables = (size_t)d->in[0].count + d->in[1].count + d->grandparents.count;
-    size_t bytes = sizeof(struct compaction) + tables * sizeof(struct table *);
-    struct compaction *c = alloc_zero(p->alloc, MEM_VERSION, bytes);
-    if (c == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory for a compaction");
-    }
-    c->ks = s->k->ks;
-    c->level = d->level;
-    c->output_level = d->output_level;
-    c->input_bytes = run_bytes(d->in[0]) + run_bytes(d->in[1]);
-    c->bottommost = is_bottommost(s, d->range, d->output_level);
-    c->is_move = can_move(s, d, c->bottommost);
-    c->target_file_bytes = d->output_level == 0 ? UINT64_MAX : p->tunables.target_file_bytes;
-    c->grandparent_bytes = p->tunables.grandparent_bytes;
-    c->range = d->range;
-    c->cmp = s->cmp;
-    c->version = s->v;
-    c->alloc = p->alloc;
-    c->bytes = bytes;
-    struct table **to = (struct table **)(c + 1);
-    to = copy_run(to, d->in[0], &c->inputs[0], &c->input_count[0]);
-    to = copy_run(to, d->in[1], &c->inputs[1], &c->input_count[1]);
-    copy_run(to, d->grandparents, &c->grandparents, &c->grandparent_count);
-    version_ref(s->v);
-    flag_inputs(c, true);
-    c->next = p->running;
-    c->link = &p->running;
-    if (c->next != NULL) {
-        c->next->link = &c->next;
-    }
-    p->running = c;
-    *out = c;
-    return LOAM_OK;
-}
-
-void compaction_free(struct compaction_picker *p, struct compaction *c)
-{
-    (void)p;
-    if (c == NULL) {
-        return;
-    }
-    flag_inputs(c, false);
-    *c->link = c->next;
-    if (c->next != NULL) {
-        c->next->link = c->link;
-    }
-    version_unref(c->version);
-    alloc_put(c->alloc, MEM_VERSION, c, c->bytes);
-}
-
-static int try_draft(const struct site *s, struct draft *d, struct compaction **c)
-{
-    return draft_complete(s, d) ? draft_commit(s, d, c) : LOAM_CONFLICT;
 }
 
 /* ---- level 0 --------------------------------------------------------------------------------- */
@@ -440,7 +42,7 @@ static bool stands_alone(const struct site *s, uint32_t i, int out)
         }
     }
     struct key_range r = {m->smallest, m->largest};
-    return m->deletes == 0 && overlap(s, out, r).count == 0;
+    return m->deletes == 0 && site_overlap(s, out, r).count == 0;
 }
 
 /* Moves those tables of level 0 that stand alone: loading in key order rewrites nothing. */
@@ -461,9 +63,9 @@ static int pick_l0_moves(const struct site *s, int out, struct compaction **c)
         return LOAM_NOTFOUND;
     }
     /* The range of several may span other tables: then each goes alone. */
-    if (!draft_complete(s, &d) || d.in[1].count != 0 || !can_move(s, &d, false)) {
+    if (!draft_complete(s, &d) || d.in[1].count != 0 || !draft_can_move(s, &d, false)) {
         d.in[0].count = 1;
-        if (!draft_complete(s, &d) || d.in[1].count != 0 || !can_move(s, &d, false)) {
+        if (!draft_complete(s, &d) || d.in[1].count != 0 || !draft_can_move(s, &d, false)) {
             return LOAM_NOTFOUND;
         }
     }
@@ -491,7 +93,7 @@ static struct run cheapest_run(const struct level *l)
 static int pick_l0(const struct site *s, bool thrifty, struct compaction **c)
 {
     const struct level *l = &s->k->level[0];
-    int out = output_of(s->k, &s->shape, 0);
+    int out = compaction_output_level(s->k, &s->shape, 0);
     struct draft d = {.level = 0, .output_level = out, .in = {{l->tables, l->count}, {NULL, 0}}};
     if (run_is_busy(d.in[0])) {
         return LOAM_CONFLICT;
@@ -507,7 +109,7 @@ static int pick_l0(const struct site *s, bool thrifty, struct compaction **c)
         run_bytes(d.in[1]) / s->p->tunables.multiplier > l->bytes) {
         d.output_level = 0;
         d.in[0] = cheapest_run(l);
-        return try_draft(s, &d, c);
+        return draft_try(s, &d, c);
     }
     return draft_commit(s, &d, c);
 }
@@ -519,7 +121,7 @@ static int pick_l0(const struct site *s, bool thrifty, struct compaction **c)
 static int pick_table(const struct site *s, int level, struct compaction **c)
 {
     const struct level *l = &s->k->level[level];
-    int out = output_of(s->k, &s->shape, level);
+    int out = compaction_output_level(s->k, &s->shape, level);
     double best = -1;
     struct draft chosen = {0};
     for (uint32_t i = 0; i < l->count; i++) {
@@ -546,12 +148,13 @@ static int pick_rewrite(const struct site *s, struct run among, uint64_t share,
     bool busy = false;
     for (uint32_t i = 0; i < among.count; i++) {
         const struct table *t = among.tables[i];
-        if (!droppable_deletes(t, s->oldest) || t->meta.deletes < t->meta.entries / share) {
+        if (!compaction_can_drop_deletes(t, s->oldest) ||
+            t->meta.deletes < t->meta.entries / share) {
             continue;
         }
         struct draft d = {
             .level = LAST, .output_level = LAST, .in = {{&among.tables[i], 1}, {NULL, 0}}};
-        int rc = try_draft(s, &d, c);
+        int rc = draft_try(s, &d, c);
         if (rc != LOAM_CONFLICT) {
             return rc;
         }
@@ -604,9 +207,9 @@ int compaction_pick(struct compaction_picker *p, struct version *v, uint64_t old
     struct candidate list[CANDIDATES_MAX];
     uint32_t count = 0;
     for (uint32_t i = 0; i < v->ks_count; i++) {
-        struct shape s = shape_of(v->ks[i], &p->tunables);
+        struct compaction_shape s = compaction_shape_of(v->ks[i], &p->tunables);
         for (int n = 0; n < LEVEL_COUNT; n++) {
-            double score = level_score(v->ks[i], &s, &p->tunables, n, oldest);
+            double score = compaction_level_score(v->ks[i], &s, &p->tunables, n, oldest);
             if (score >= 1) {
                 offer(list, &count, (struct candidate){score, v->ks[i], n});
             }
@@ -623,32 +226,6 @@ int compaction_pick(struct compaction_picker *p, struct version *v, uint64_t old
     return LOAM_NOTFOUND;
 }
 
-/* Whether what lies above the last level may hide so much of it that the files are larger than
- * (100 + percent) % of what is live. Each entry above is taken to hide one below it. */
-static bool wastes_space(const struct ks_version *k, uint32_t percent)
-{
-    const struct level *last = &k->level[LAST];
-    double bytes = 0;
-    double puts = 0;
-    double entries = 0;
-    for (int n = 0; n < LAST; n++) {
-        const struct level *l = &k->level[n];
-        bytes += (double)l->bytes;
-        entries += (double)l->entries;
-        if (l->entries != 0) {
-            puts += (double)l->bytes * (double)(l->entries - l->deletes) / (double)l->entries;
-        }
-    }
-    if (bytes <= 0 || last->count == 0) {
-        return bytes > 0;
-    }
-    double hidden = entries < (double)last->entries
-                        ? (double)last->bytes * entries / (double)last->entries
-                        : (double)last->bytes;
-    double live = (double)last->bytes - hidden + puts;
-    return ((double)last->bytes + bytes) * 100 > live * (100 + percent);
-}
-
 int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
                          struct compaction **c)
 {
@@ -658,7 +235,7 @@ int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_
         if (!site_init(&s, p, v, v->ks[i], oldest)) {
             continue;
         }
-        bool wastes = wastes_space(s.k, p->tunables.space_percent);
+        bool wastes = compaction_wastes_space(s.k, p->tunables.space_percent);
         for (int n = 0; n < LAST; n++) {
             bool due = wastes || (n == 0 && s.k->level[0].count >= p->tunables.l0_idle_files);
             if (due && s.k->level[n].count != 0) {
@@ -696,17 +273,17 @@ static int pick_range_l0(const struct site *s, struct key_range r, struct compac
             }
         }
         if (n != 0) { /* an open side stays open */
-            struct key_range hull = range_of(s, (struct run){chosen, n});
+            struct key_range hull = run_range(s, (struct run){chosen, n});
             r.lo = r.lo.data != NULL && key_compare(s->cmp, hull.lo, r.lo) < 0 ? hull.lo : r.lo;
             r.hi = r.hi.data != NULL && key_compare(s->cmp, hull.hi, r.hi) > 0 ? hull.hi : r.hi;
         }
     }
     struct draft d = {.level = 0, .output_level = 1, .in = {{chosen, n}, {NULL, 0}}};
-    struct key_range hull = range_of(s, d.in[0]);
-    while (d.output_level < LAST && overlap(s, d.output_level, hull).count == 0) {
+    struct key_range hull = run_range(s, d.in[0]);
+    while (d.output_level < LAST && site_overlap(s, d.output_level, hull).count == 0) {
         d.output_level++;
     }
-    int rc = n == 0 ? LOAM_NOTFOUND : try_draft(s, &d, c);
+    int rc = n == 0 ? LOAM_NOTFOUND : draft_try(s, &d, c);
     alloc_put(s->p->alloc, MEM_VERSION, chosen, bytes);
     return rc;
 }
@@ -715,7 +292,7 @@ static int pick_range_l0(const struct site *s, struct key_range r, struct compac
 static int pick_range_deep(const struct site *s, struct key_range r, int level,
                            struct compaction **c)
 {
-    struct run all = overlap(s, level, r);
+    struct run all = site_overlap(s, level, r);
     if (all.count == 0) {
         return LOAM_NOTFOUND;
     }
@@ -729,11 +306,11 @@ static int pick_range_deep(const struct site *s, struct key_range r, int level,
         d.in[0].count++;
     }
     d.output_level = level + 1;
-    struct key_range hull = range_of(s, d.in[0]);
-    while (d.output_level < LAST && overlap(s, d.output_level, hull).count == 0) {
+    struct key_range hull = run_range(s, d.in[0]);
+    while (d.output_level < LAST && site_overlap(s, d.output_level, hull).count == 0) {
         d.output_level++;
     }
-    return try_draft(s, &d, c);
+    return draft_try(s, &d, c);
 }
 
 int compaction_pick_range(struct compaction_picker *p, struct version *v, uint32_t ks,
@@ -748,55 +325,6 @@ int compaction_pick_range(struct compaction_picker *p, struct version *v, uint32
     if (level == 0) {
         return pick_range_l0(&s, range, c);
     }
-    return level == LAST ? pick_rewrite(&s, overlap(&s, LAST, range), UINT64_MAX, c)
+    return level == LAST ? pick_rewrite(&s, site_overlap(&s, LAST, range), UINT64_MAX, c)
                          : pick_range_deep(&s, range, level, c);
-}
-
-/* ---- while a job runs ------------------------------------------------------------------------ */
-
-bool compaction_split_before(const struct compaction *c, struct compaction_split_state *s,
-                             loam_slice key, uint64_t output_bytes)
-{
-    while (s->grandparent < c->grandparent_count) {
-        const struct table_meta *m = &c->grandparents[s->grandparent]->meta;
-        if (key_compare(c->cmp, key, m->largest) <= 0) {
-            break;
-        }
-        s->overlap += s->any ? m->size : 0; /* those before the first key do not count */
-        s->grandparent++;
-    }
-    s->any = true;
-    if (output_bytes == 0) {
-        s->overlap = 0;
-        return false;
-    }
-    if (output_bytes < c->target_file_bytes && s->overlap <= c->grandparent_bytes) {
-        return false;
-    }
-    s->overlap = 0;
-    return true;
-}
-
-int compaction_remove_inputs(const struct compaction *c, struct version_edit *e)
-{
-    int rc = LOAM_OK;
-    for (int side = 0; side < 2; side++) {
-        uint8_t level = (uint8_t)(side == 0 ? c->level : c->output_level);
-        for (uint32_t i = 0; i < c->input_count[side] && rc == LOAM_OK; i++) {
-            rc = version_edit_remove_table(e, c->ks, level, c->inputs[side][i]->meta.number);
-        }
-    }
-    return rc;
-}
-
-int compaction_move_edit(const struct compaction *c, struct version_edit *e)
-{
-    assert(c->is_move && c->input_count[1] == 0);
-    int rc = compaction_remove_inputs(c, e);
-    for (uint32_t i = 0; i < c->input_count[0] && rc == LOAM_OK; i++) {
-        struct table_meta m = c->inputs[0][i]->meta;
-        m.level = (uint8_t)c->output_level;
-        rc = version_edit_add_table(e, &m);
-    }
-    return rc;
 }

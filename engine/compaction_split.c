@@ -5,7 +5,7 @@
  * a table's bytes are spread evenly over the gaps it reaches into, and cuts are taken where the sum
  * passes each n-th of the whole.
  */
-#include "engine/compaction_picker.h"
+#include "engine/compaction_plan.h"
 
 #include <assert.h>
 #include <string.h>

@@ -30,7 +30,7 @@
 #include "engine/keyspace_table.h"
 #include "engine/manifest.h"
 #include "engine/obsolete_files.h"
-#include "engine/version.h"
+#include "engine/version_build.h"
 
 struct table_cache;
 

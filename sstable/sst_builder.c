@@ -1,15 +1,9 @@
-/* sst_builder.c - Builds a table file through the ring.
+/* sst_builder.c - Cuts ascending entries into blocks.
  * SPDX-License-Identifier: Apache-2.0
- *
- * Two sides. The builder's thread gathers entries, cuts blocks and keeps separators and key hashes.
- * The writing side - write_block() on any evicting thread - compresses in a packer of its own and
- * then, under out_mutex, gives the block its place and copies it into the output buffer. That mutex
- * is also held while a full buffer is written, so that the file grows in one sequence.
  */
 #include "sstable/sst_builder.h"
 
 #include <assert.h>
-#include <errno.h>
 
 #include "arena/buf.h"
 #include "arena/hash.h"
@@ -18,31 +12,22 @@
 #include "sstable/block_builder.h"
 #include "sstable/filter.h"
 #include "sstable/index.h"
-#include "sstable/sst_format.h"
+#include "sstable/sst_output.h"
 
 #include "arena/poison.h"
 
 #define BLOCK_BYTES_DEFAULT 4096u
-#define OUT_BYTES           ((size_t)256 << 10)
 #define RAW_FACTOR          8u /* a block is cut, too, when stripped prefixes add up to that */
 #define VALUE_MAX           ((uint64_t)1 << 30)
 
-/* One packer of those that evicting threads take in turn. */
-struct packer_node {
-    struct packer_node *next;
-    struct sst_packer packer;
-};
-
 struct sst_builder {
     /* constant after open */
-    const loam_vfs *vfs;
     struct alloc *alloc;
     struct block_cache *cache;
     const loam_comparator *cmp;
-    uint64_t file_number, db_id, file_seed;
-    uint32_t ks, block_bytes, filter_bits, level;
-    enum sst_codec codec;
-    loam_file *file;
+    uint32_t block_bytes, filter_bits, level;
+
+    struct sst_output out; /* by its own rules */
 
     /* the builder's thread */
     int rc; /* first error; later calls return it */
@@ -65,182 +50,15 @@ struct sst_builder {
     uint32_t addr_cap;
     uint8_t *image; /* a block on its way around the ring */
     size_t image_cap;
-
-    /* guarded by out_mutex */
-    struct mutex out_mutex;
-    struct packer_node *packers;
-    int out_rc; /* first failure to write: nothing is appended behind it */
-    loam_error out_error;
-    uint8_t *out;
-    size_t out_size;
-    uint64_t out_offset; /* where out[0] goes in the file */
-    uint64_t *offsets;   /* per block */
-    uint32_t *sizes;     /* per block */
-    uint32_t extent_cap;
-    struct checksum_stream sum; /* of all bytes of the file, up to out_offset */
-
-    /* atomic; written under out_mutex */
-    _Atomic uint64_t written_raw, written_stored; /* bytes of data blocks */
 };
-
-/* ---- output ---- */
-
-static int write_fully(struct sst_builder *b, const uint8_t *p, size_t n)
-{
-    while (n != 0) {
-        int64_t done = b->vfs->write(b->vfs->ctx, b->file, p, n, b->out_offset);
-        if (done <= 0 || (uint64_t)done > n) {
-            return FAIL_IO(done < 0 ? done : -EIO, b->file_number, b->out_offset,
-                           "writing table %llu", (unsigned long long)b->file_number);
-        }
-        checksum_add(&b->sum, p, (size_t)done);
-        p += done;
-        n -= (size_t)done;
-        b->out_offset += (uint64_t)done;
-    }
-    return LOAM_OK;
-}
-
-static int flush_out_locked(struct sst_builder *b)
-{
-    mutex_assert_held(&b->out_mutex);
-    int rc = write_fully(b, b->out, b->out_size);
-    b->out_size = 0;
-    return rc;
-}
-
-/* Behind all bytes so far. What does not fit the buffer goes to the file at once. */
-static int put_locked(struct sst_builder *b, const void *data, size_t n)
-{
-    mutex_assert_held(&b->out_mutex);
-    if (n > OUT_BYTES - b->out_size) {
-        int rc = flush_out_locked(b);
-        if (rc != LOAM_OK) {
-            return rc;
-        }
-    }
-    if (n >= OUT_BYTES) {
-        return write_fully(b, data, n);
-    }
-    if (n != 0) {
-        memcpy(b->out + b->out_size, data, n);
-        b->out_size += n;
-    }
-    return LOAM_OK;
-}
-
-/* Appends bytes that carry their own checksum, or a packed block when `packed` is given; *h becomes
- * its place. A failure sticks: the file's tail is unknown then. */
-static int append_locked(struct sst_builder *b, const void *data, size_t n,
-                         struct sst_packed *packed, struct sst_handle *h)
-{
-    mutex_assert_held(&b->out_mutex);
-    if (b->out_rc != LOAM_OK) {
-        return status_raise(&b->out_error);
-    }
-    h->offset = b->out_offset + b->out_size;
-    h->size = n;
-    int rc = put_locked(b, data, n);
-    if (rc == LOAM_OK && packed != NULL) {
-        h->size += SST_TRAILER_SIZE;
-        sst_trailer_finish(packed, h->offset);
-        rc = put_locked(b, packed->trailer, SST_TRAILER_SIZE);
-    }
-    if (rc != LOAM_OK) {
-        b->out_rc = rc;
-        b->out_error = *loam_last_error();
-    }
-    return rc;
-}
-
-static struct packer_node *take_packer(struct sst_builder *b)
-{
-    mutex_lock(&b->out_mutex);
-    struct packer_node *n = b->packers;
-    if (n != NULL) {
-        b->packers = n->next;
-    }
-    mutex_unlock(&b->out_mutex);
-    if (n == NULL) {
-        n = alloc_zero(b->alloc, MEM_BUILD, sizeof *n);
-        if (n != NULL) {
-            n->packer.alloc = b->alloc;
-        }
-    }
-    return n;
-}
-
-/* block_write_fn: any background thread, several at once. */
-static int write_block(void *arg, uint32_t number, const void *data, size_t size)
-{
-    struct sst_builder *b = arg;
-    if (!block_sum_matches(data, size, b->file_seed, number)) {
-        return FAIL_CORRUPT(b->file_number, 0, "block %u of table %llu changed in memory", number,
-                            (unsigned long long)b->file_number);
-    }
-    struct packer_node *node = take_packer(b);
-    struct sst_packer none = {.alloc = b->alloc};
-    struct sst_packed packed;
-    struct sst_handle at;
-    sst_pack(node != NULL ? &node->packer : &none, node != NULL ? b->codec : SST_CODEC_NONE,
-             SST_DATA, b->file_seed, data, size, &packed);
-    mutex_lock(&b->out_mutex);
-    int rc = append_locked(b, packed.payload, packed.size, &packed, &at);
-    if (rc == LOAM_OK) {
-        b->offsets[number] = at.offset;
-        b->sizes[number] = (uint32_t)at.size;
-        /* relaxed: they only feed an estimate. */
-        atom_add(&b->written_raw, size, relaxed);
-        atom_add(&b->written_stored, at.size, relaxed);
-    }
-    if (node != NULL) {
-        sst_packer_trim(&node->packer);
-        node->next = b->packers;
-        b->packers = node;
-    }
-    mutex_unlock(&b->out_mutex);
-    return rc;
-}
 
 /* ---- opening and freeing ---- */
 
-static int codec_of(uint32_t compression, enum sst_codec *codec)
-{
-    /* LOAM_COMPRESS_*: 0 default, 1 none, 2 LZ4, 3 zstd. */
-    static const enum sst_codec codecs[] = {SST_CODEC_LZ4, SST_CODEC_NONE, SST_CODEC_LZ4,
-                                            SST_CODEC_ZSTD};
-    if (compression >= sizeof codecs / sizeof codecs[0]) {
-        return FAIL(LOAM_E_INVAL, "no compression has the number %u", compression);
-    }
-    *codec = codecs[compression];
-    if (!sst_codec_known(*codec)) {
-        return FAIL(LOAM_E_UNSUPPORTED, "compression %u is not built in", compression);
-    }
-    return LOAM_OK;
-}
-
-static int write_header(struct sst_builder *b)
-{
-    struct sst_header h = {b->db_id, b->file_number, b->ks};
-    uint8_t bytes[SST_HEADER_SIZE];
-    struct sst_handle at;
-    sst_header_encode(&h, bytes);
-    mutex_lock(&b->out_mutex);
-    int rc = append_locked(b, bytes, sizeof bytes, NULL, &at);
-    mutex_unlock(&b->out_mutex);
-    return rc;
-}
-
 static void set_options(struct sst_builder *b, const struct sst_build_options *o)
 {
-    b->vfs = o->vfs;
     b->alloc = o->alloc;
     b->cache = o->cache;
     b->cmp = o->cmp;
-    b->file_number = o->file_number;
-    b->db_id = o->db_id;
-    b->file_seed = sst_file_seed(o->db_id, o->file_number);
-    b->ks = o->ks;
     b->level = (uint32_t)o->level;
     b->block_bytes = o->block_bytes == 0 ? BLOCK_BYTES_DEFAULT : o->block_bytes;
     /* Under a comparator keys that differ in bytes may be equal: hashes say nothing. */
@@ -253,8 +71,6 @@ static void set_options(struct sst_builder *b, const struct sst_build_options *o
 
 static void init_parts(struct sst_builder *b)
 {
-    mutex_init(&b->out_mutex, RANK_TABLE_OUT);
-    checksum_begin(&b->sum, 0);
     block_builder_init(&b->block, b->alloc, b->cmp == NULL);
     index_builder_init(&b->index, b->alloc);
     filter_builder_init(&b->filter, b->alloc);
@@ -267,56 +83,24 @@ static void init_parts(struct sst_builder *b)
 int sst_builder_open(struct sst_builder **out, const struct sst_build_options *o)
 {
     assert(o->level >= 0);
-    enum sst_codec codec = SST_CODEC_NONE;
-    int rc = codec_of(o->compression, &codec);
-    if (rc != LOAM_OK) {
-        return rc;
-    }
     struct sst_builder *b = alloc_get_aligned(o->alloc, MEM_BUILD, sizeof *b, CACHE_LINE);
     if (b == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory to build a table");
     }
     memset(b, 0, sizeof *b);
     set_options(b, o);
-    b->codec = codec;
     init_parts(b);
-    b->out = alloc_get(b->alloc, MEM_BUILD, OUT_BYTES);
-    if (b->out == NULL) {
-        rc = FAIL(LOAM_E_NOMEM, "no memory to build a table");
-        goto fail;
+    int rc = sst_output_open(&b->out, o);
+    if (rc == LOAM_OK && b->cache != NULL) {
+        rc = block_stage_init(&b->stage, b->cache, sst_output_block, &b->out);
+        b->staged = rc == LOAM_OK;
     }
-    rc = b->vfs->open(b->vfs->ctx, o->path, LOAM_VFS_WRITE | LOAM_VFS_NEW, &b->file);
-    if (rc < 0) {
-        b->file = NULL;
-        rc = FAIL_IO(rc, b->file_number, 0, "creating table %s", o->path);
-        goto fail;
-    }
-    rc = write_header(b);
     if (rc != LOAM_OK) {
-        goto fail;
-    }
-    if (b->cache != NULL) {
-        rc = block_stage_init(&b->stage, b->cache, write_block, b);
-        if (rc != LOAM_OK) {
-            goto fail;
-        }
-        b->staged = true;
+        sst_builder_free(b);
+        return rc;
     }
     *out = b;
     return LOAM_OK;
-fail:
-    sst_builder_free(b);
-    return rc;
-}
-
-static void free_packers(struct sst_builder *b)
-{
-    while (b->packers != NULL) {
-        struct packer_node *n = b->packers;
-        b->packers = n->next;
-        sst_packer_free(&n->packer);
-        alloc_put(b->alloc, MEM_BUILD, n, sizeof *n);
-    }
 }
 
 void sst_builder_free(struct sst_builder *b)
@@ -327,10 +111,7 @@ void sst_builder_free(struct sst_builder *b)
     if (b->staged) {
         block_stage_abandon(&b->stage);
     }
-    if (b->file != NULL) {
-        b->vfs->close(b->vfs->ctx, b->file); /* unfinished: the caller removes it */
-    }
-    free_packers(b);
+    sst_output_free(&b->out); /* after the stage, which writes to it */
     block_builder_free(&b->block);
     index_builder_free(&b->index);
     filter_builder_free(&b->filter);
@@ -339,10 +120,6 @@ void sst_builder_free(struct sst_builder *b)
     buf_free(&b->separator);
     alloc_put(b->alloc, MEM_TABLE, (void *)b->addr, b->addr_cap * sizeof *b->addr);
     alloc_put(b->alloc, MEM_BUILD, b->image, b->image_cap);
-    alloc_put(b->alloc, MEM_BUILD, b->out, OUT_BYTES);
-    alloc_put(b->alloc, MEM_BUILD, b->offsets, b->extent_cap * sizeof *b->offsets);
-    alloc_put(b->alloc, MEM_BUILD, b->sizes, b->extent_cap * sizeof *b->sizes);
-    mutex_destroy(&b->out_mutex);
     alloc_put_aligned(b->alloc, MEM_BUILD, b, sizeof *b, CACHE_LINE);
 }
 
@@ -358,30 +135,6 @@ static int latch(struct sst_builder *b, int rc)
     return rc;
 }
 
-/* Room for the place of one more block; writers of earlier blocks may be storing theirs. */
-static int grow_extents_locked(struct sst_builder *b)
-{
-    mutex_assert_held(&b->out_mutex);
-    uint32_t cap = b->extent_cap == 0 ? 256 : b->extent_cap * 2;
-    uint64_t *offsets = alloc_get(b->alloc, MEM_BUILD, cap * sizeof *offsets);
-    uint32_t *sizes = alloc_get(b->alloc, MEM_BUILD, cap * sizeof *sizes);
-    if (offsets == NULL || sizes == NULL) {
-        alloc_put(b->alloc, MEM_BUILD, offsets, cap * sizeof *offsets);
-        alloc_put(b->alloc, MEM_BUILD, sizes, cap * sizeof *sizes);
-        return FAIL(LOAM_E_NOMEM, "no memory for the places of %u blocks", cap);
-    }
-    if (b->extent_cap != 0) {
-        memcpy(offsets, b->offsets, b->extent_cap * sizeof *offsets);
-        memcpy(sizes, b->sizes, b->extent_cap * sizeof *sizes);
-    }
-    alloc_put(b->alloc, MEM_BUILD, b->offsets, b->extent_cap * sizeof *offsets);
-    alloc_put(b->alloc, MEM_BUILD, b->sizes, b->extent_cap * sizeof *sizes);
-    b->offsets = offsets;
-    b->sizes = sizes;
-    b->extent_cap = cap;
-    return LOAM_OK;
-}
-
 static int grow_addresses(struct sst_builder *b)
 {
     uint32_t cap = b->addr_cap == 0 ? 256 : b->addr_cap * 2;
@@ -395,18 +148,13 @@ static int grow_addresses(struct sst_builder *b)
     return LOAM_OK;
 }
 
-/* Room in both arrays for block number b->blocks. */
+/* Room for what is kept of block number b->blocks. */
 static int reserve_block(struct sst_builder *b)
 {
-    int rc = LOAM_OK;
     if (b->blocks == UINT32_MAX - 1) {
         return FAIL(LOAM_E_TOOBIG, "a table has more than 2^32 blocks");
     }
-    if (b->blocks == b->extent_cap) {
-        mutex_lock(&b->out_mutex);
-        rc = grow_extents_locked(b);
-        mutex_unlock(&b->out_mutex);
-    }
+    int rc = sst_output_reserve(&b->out, b->blocks);
     if (rc == LOAM_OK && b->cache != NULL && b->blocks == b->addr_cap) {
         rc = grow_addresses(b);
     }
@@ -421,8 +169,8 @@ static int write_directly(struct sst_builder *b, const struct block_input *in, u
     if (rc != LOAM_OK) {
         return rc;
     }
-    block_emit(in, n, s, b->file_seed, b->blocks, b->image);
-    return write_block(b, b->blocks, b->image, s->size);
+    block_emit(in, n, s, b->out.file_seed, b->blocks, b->image);
+    return sst_output_block(&b->out, b->blocks, b->image, s->size);
 }
 
 static int write_through_ring(struct sst_builder *b, const struct block_input *in, uint32_t n,
@@ -432,7 +180,7 @@ static int write_through_ring(struct sst_builder *b, const struct block_input *i
     if (room == NULL) {
         return loam_last_error()->code;
     }
-    block_emit(in, n, s, b->file_seed, b->blocks, room);
+    block_emit(in, n, s, b->out.file_seed, b->blocks, room);
     int rc = block_stage_end(&b->stage, *addr, b->blocks, s->size);
     return rc == LOAM_OK ? block_stage_evict_some(&b->stage) : rc;
 }
@@ -518,7 +266,7 @@ static int check_entry(const struct sst_builder *b, const struct entry *e)
     int c = key_compare(b->cmp, last_key(b), e->key);
     if (c > 0 || (c == 0 && b->last_tag <= e->tag)) {
         return FAIL(LOAM_E_INTERNAL, "entries for table %llu are out of order",
-                    (unsigned long long)b->file_number);
+                    (unsigned long long)b->out.file_number);
     }
     return LOAM_OK;
 }
@@ -595,8 +343,8 @@ int sst_builder_add(struct sst_builder *b, const struct entry *e, uint64_t key_h
 uint64_t sst_builder_bytes(const struct sst_builder *b)
 {
     /* relaxed: an estimate. */
-    uint64_t raw = atom_load(&b->written_raw, relaxed);
-    uint64_t stored = atom_load(&b->written_stored, relaxed);
+    uint64_t raw = atom_load(&b->out.written_raw, relaxed);
+    uint64_t stored = atom_load(&b->out.written_stored, relaxed);
     uint64_t waiting = b->cut_bytes > raw ? b->cut_bytes - raw : 0;
     waiting += b->block.count != 0 ? block_builder_estimate(&b->block) : 0;
     double ratio = raw != 0 && stored < raw ? (double)stored / (double)raw : 1.0;
@@ -611,24 +359,10 @@ uint64_t sst_builder_entries(const struct sst_builder *b)
 
 /* ---- finishing ---- */
 
-static int append_meta(struct sst_builder *b, enum sst_type type, const void *data, size_t size,
-                       struct sst_handle *h)
-{
-    struct sst_packer none = {.alloc = b->alloc};
-    struct sst_packed packed;
-    sst_pack(&none, SST_CODEC_NONE, type, b->file_seed, data, size, &packed);
-    mutex_lock(&b->out_mutex);
-    int rc = append_locked(b, packed.payload, packed.size, &packed, h);
-    mutex_unlock(&b->out_mutex);
-    return rc;
-}
-
 static int write_filter(struct sst_builder *b, struct sst_handle *h)
 {
     if (b->filter_bits == 0) {
-        mutex_lock(&b->out_mutex);
-        *h = (struct sst_handle){b->out_offset + b->out_size, 0};
-        mutex_unlock(&b->out_mutex);
+        *h = (struct sst_handle){sst_output_end(&b->out), 0};
         return LOAM_OK;
     }
     uint64_t size = filter_builder_size(&b->filter, b->filter_bits);
@@ -637,7 +371,7 @@ static int write_filter(struct sst_builder *b, struct sst_handle *h)
         return FAIL(LOAM_E_NOMEM, "no memory for a filter of %llu bytes", (unsigned long long)size);
     }
     filter_builder_emit(&b->filter, b->filter_bits, p);
-    int rc = append_meta(b, SST_FILTER, p, size, h);
+    int rc = sst_output_part(&b->out, SST_FILTER, p, size, h);
     alloc_put(b->alloc, MEM_BUILD, p, size);
     return rc;
 }
@@ -648,9 +382,9 @@ static int write_index(struct sst_builder *b, struct sst_handle *h)
     buf_init(&out, b->alloc, MEM_BUILD);
     index_builder_add(&b->index, buf_slice(&b->last_key));
     assert(b->index.count == b->blocks);
-    int rc = index_builder_emit(&b->index, b->offsets, b->sizes, &out);
+    int rc = index_builder_emit(&b->index, b->out.offsets, b->out.sizes, &out);
     if (rc == LOAM_OK) {
-        rc = append_meta(b, SST_INDEX, out.data, out.size, h);
+        rc = sst_output_part(&b->out, SST_INDEX, out.data, out.size, h);
     }
     buf_free(&out);
     return rc;
@@ -680,50 +414,13 @@ static int write_props(struct sst_builder *b, struct sst_handle *h)
     sst_props_encode(&v, &out);
     int rc = buf_status(&out);
     if (rc == LOAM_OK) {
-        rc = append_meta(b, SST_PROPS, out.data, out.size, h);
+        rc = sst_output_part(&b->out, SST_PROPS, out.data, out.size, h);
     }
     buf_free(&out);
     return rc;
 }
 
-/* The footer, and everything out of the buffer. */
-static int write_footer(struct sst_builder *b, struct sst_footer *f)
-{
-    uint8_t bytes[SST_FOOTER_SIZE];
-    struct sst_handle at;
-    f->range_deletes = (struct sst_handle){f->props.offset + f->props.size, 0};
-    f->file_size = f->range_deletes.offset + SST_FOOTER_SIZE;
-    f->db_id = b->db_id;
-    f->file_number = b->file_number;
-    sst_footer_encode(f, bytes);
-    mutex_lock(&b->out_mutex);
-    int rc = append_locked(b, bytes, sizeof bytes, NULL, &at);
-    assert(rc != LOAM_OK || at.offset == f->range_deletes.offset);
-    if (rc == LOAM_OK) {
-        rc = flush_out_locked(b);
-    }
-    mutex_unlock(&b->out_mutex);
-    return rc;
-}
-
-static int sync_and_close(struct sst_builder *b)
-{
-    int rc = b->vfs->sync(b->vfs->ctx, b->file, 1);
-    if (rc < 0) {
-        return FAIL_IO(rc, b->file_number, 0, "syncing table %llu",
-                       (unsigned long long)b->file_number);
-    }
-    loam_file *f = b->file;
-    b->file = NULL;
-    rc = b->vfs->close(b->vfs->ctx, f);
-    if (rc < 0) {
-        return FAIL_IO(rc, b->file_number, 0, "closing table %llu",
-                       (unsigned long long)b->file_number);
-    }
-    return LOAM_OK;
-}
-
-static int write_tail(struct sst_builder *b, struct sst_footer *f)
+static int write_tail(struct sst_builder *b, struct sst_footer *f, uint64_t *checksum)
 {
     int rc = write_filter(b, &f->filter);
     f->data_end = f->filter.offset;
@@ -733,10 +430,7 @@ static int write_tail(struct sst_builder *b, struct sst_footer *f)
     if (rc == LOAM_OK) {
         rc = write_props(b, &f->props);
     }
-    if (rc == LOAM_OK) {
-        rc = write_footer(b, f);
-    }
-    return rc == LOAM_OK ? sync_and_close(b) : rc;
+    return rc == LOAM_OK ? sst_output_finish(&b->out, f, checksum) : rc;
 }
 
 int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
@@ -749,12 +443,13 @@ int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
         return latch(b, FAIL(LOAM_E_INVAL, "a table without entries"));
     }
     struct sst_footer footer = {0};
+    uint64_t checksum = 0;
     int rc = cut_gathered(b);
     if (rc == LOAM_OK && b->staged) {
         rc = block_stage_drain(&b->stage);
     }
     if (rc == LOAM_OK) {
-        rc = write_tail(b, &footer);
+        rc = write_tail(b, &footer, &checksum);
     }
     if (rc != LOAM_OK) {
         return latch(b, rc);
@@ -765,7 +460,7 @@ int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
         .entries = b->entries,
         .deletes = b->deletes,
         .raw_bytes = b->raw_bytes,
-        .checksum = checksum_end(&b->sum),
+        .checksum = checksum,
         .min_seq = b->min_seq,
         .max_seq = b->max_seq,
         .blocks = b->blocks,

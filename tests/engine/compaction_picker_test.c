@@ -8,81 +8,51 @@
 #include <criterion/criterion.h>
 
 #include "arena/coding.h"
-#include "arena/epoch.h"
 #include "arena/random.h"
 #include "engine/compaction_picker.h"
+#include "tests/engine/version_support.h"
 #include "tests/support/check.h"
 
 #define KIB       ((uint64_t)1 << 10)
 #define KEY_SPACE ((uint64_t)1 << 40)
 
 struct sim {
-    struct version_graveyard graveyard;
-    struct version_build build;
+    struct version_fix fix;
     struct version *v;
     struct compaction_picker picker;
     struct random random;
     uint64_t number, seq, flushed, rewritten, moves;
 };
 
-static bool byte_order(void *ctx, uint32_t ks, const loam_comparator **cmp)
-{
-    (void)ctx;
-    (void)ks;
-    *cmp = NULL;
-    return true;
-}
-
 static void sim_start(struct sim *s, uint64_t memtable)
 {
     struct compaction_tunables t;
     memset(s, 0, sizeof *s);
     random_init(&s->random, 42);
-    version_graveyard_init(&s->graveyard);
-    s->build = (struct version_build){
-        .alloc = alloc_global(), .graveyard = &s->graveyard, .order = {byte_order, NULL}};
-    s->v = version_empty(&s->build);
+    version_fix_start(&s->fix, NULL);
+    s->v = version_empty(&s->fix.build);
     compaction_tunables_init(&t, memtable);
-    compaction_picker_init(&s->picker, alloc_global(), &t, s->build.order);
-}
-
-static void reap(struct sim *s)
-{
-    struct table *dead = NULL;
-    struct version *v = version_graveyard_take(&s->graveyard);
-    while (v != NULL) {
-        struct version *next = v->dead_next;
-        version_free(v, &dead);
-        v = next;
-    }
-    while (dead != NULL) {
-        struct table *t = dead;
-        dead = t->next;
-        table_free(t);
-    }
+    compaction_picker_init(&s->picker, alloc_global(), &t, s->fix.build.order);
 }
 
 static void sim_stop(struct sim *s)
 {
     compaction_picker_destroy(&s->picker);
     version_unref(s->v);
-    epoch_synchronize();
-    reap(s);
-    version_graveyard_destroy(&s->graveyard);
-    CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
+    version_fix_stop(&s->fix);
 }
 
 static void sim_apply(struct sim *s, struct version_edit *e)
 {
     struct version *next;
-    int rc = version_apply(&s->build, s->v, e, &next);
+    int rc = version_apply(&s->fix.build, s->v, e, &next);
     if (rc != LOAM_OK) {
         CHECK_FAIL_("apply: %s", loam_last_error()->message);
     }
     version_unref(s->v);
     s->v = next;
     version_edit_free(e);
-    reap(s);
+    version_fix_reap(&s->fix);
 }
 
 static void sim_add(struct sim *s, struct version_edit *e, uint8_t level, uint64_t lo, uint64_t hi,
@@ -91,16 +61,15 @@ static void sim_add(struct sim *s, struct version_edit *e, uint8_t level, uint64
     uint8_t a[8], b[8];
     put_big64(a, lo);
     put_big64(b, hi);
-    struct table_meta m = {.number = ++s->number,
-                           .size = size,
-                           .entries = entries,
-                           .deletes = deletes,
-                           .min_seq = s->seq,
-                           .max_seq = ++s->seq,
-                           .level = level,
-                           .smallest = loam_bytes(a, 8),
-                           .largest = loam_bytes(b, 8)};
-    CHECK_EQ(version_edit_add_table(e, &m), LOAM_OK);
+    version_fix_add(e, (struct table_meta){.number = ++s->number,
+                                           .size = size,
+                                           .entries = entries,
+                                           .deletes = deletes,
+                                           .min_seq = s->seq,
+                                           .max_seq = ++s->seq,
+                                           .level = level,
+                                           .smallest = loam_bytes(a, 8),
+                                           .largest = loam_bytes(b, 8)});
 }
 
 static void flush(struct sim *s, uint64_t lo, uint64_t hi, uint64_t size, uint64_t deletes)

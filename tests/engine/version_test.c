@@ -5,67 +5,16 @@
  */
 #include <criterion/criterion.h>
 
-#include "arena/epoch.h"
 #include "arena/random.h"
-#include "engine/version.h"
+#include "tests/engine/version_support.h"
 #include "tests/support/check.h"
-
-static bool byte_order(void *ctx, uint32_t ks, const loam_comparator **cmp)
-{
-    (void)ks;
-    *cmp = ctx;
-    return true;
-}
-
-struct fix {
-    struct version_graveyard graveyard;
-    struct version_build build;
-};
-
-static void fix_start(struct fix *f, const loam_comparator *cmp)
-{
-    version_graveyard_init(&f->graveyard);
-    f->build = (struct version_build){.alloc = alloc_global(),
-                                      .graveyard = &f->graveyard,
-                                      .order = {byte_order, (void *)(uintptr_t)cmp}};
-}
-
-static void reap(struct fix *f)
-{
-    struct table *dead = NULL;
-    struct version *v = version_graveyard_take(&f->graveyard);
-    while (v != NULL) {
-        struct version *next = v->dead_next;
-        version_free(v, &dead);
-        v = next;
-    }
-    while (dead != NULL) {
-        struct table *t = dead;
-        dead = t->next;
-        table_free(t);
-    }
-}
-
-static void fix_stop(struct fix *f)
-{
-    epoch_synchronize();
-    reap(f);
-    version_graveyard_destroy(&f->graveyard);
-    CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
-}
 
 static void add(struct version_edit *e, uint32_t ks, uint8_t level, uint64_t number, loam_slice lo,
                 loam_slice hi)
 {
-    struct table_meta m = {.number = number,
-                           .size = 10,
-                           .entries = 2,
-                           .max_seq = number,
-                           .ks = ks,
-                           .level = level,
-                           .smallest = lo,
-                           .largest = hi};
-    CHECK_EQ(version_edit_add_table(e, &m), LOAM_OK);
+    version_fix_add(e,
+                    (struct table_meta){
+                        .number = number, .ks = ks, .level = level, .smallest = lo, .largest = hi});
 }
 
 /* Random keys, sorted: pairs of them become tables. prefix bytes are common to all. */
@@ -133,8 +82,8 @@ Test(version, searches_find_what_a_scan_finds)
     random_init(&r, 5);
     for (int round = 0; round < 300; round++) {
         const loam_comparator *cmp = round % 4 == 0 ? &custom : NULL;
-        struct fix f;
-        fix_start(&f, cmp);
+        struct version_fix f;
+        version_fix_start(&f, cmp);
         uint32_t n = make_keys(&r, keys, sizes, 2 + (uint32_t)random_below(&r, 190),
                                random_below(&r, 16), round % 2 == 0 ? 2 : 256);
         struct version_edit e;
@@ -161,15 +110,15 @@ Test(version, searches_find_what_a_scan_finds)
                          loam_bytes(keys[to], sizes[to]));
         }
         version_unref(v);
-        fix_stop(&f);
+        version_fix_stop(&f);
     }
 }
 
 Test(version, shares_what_an_edit_does_not_touch)
 {
-    struct fix f;
+    struct version_fix f;
     struct version_edit e;
-    fix_start(&f, NULL);
+    version_fix_start(&f, NULL);
     struct version *base = version_empty(&f.build), *a, *b;
     version_edit_init(&e, alloc_global());
     add(&e, 0, 6, 1, LOAM_LIT("a"), LOAM_LIT("b"));
@@ -189,17 +138,17 @@ Test(version, shares_what_an_edit_does_not_touch)
     CHECK_EQ(version_table_count(b), 4);
     version_unref(base);
     version_unref(a);
-    reap(&f);
+    version_fix_reap(&f);
     CHECK_EQ(version_table(b, 0, 6, 1)->meta.number, 1);
     version_unref(b);
-    fix_stop(&f);
+    version_fix_stop(&f);
 }
 
 Test(version, refuses_edits_that_do_not_fit)
 {
-    struct fix f;
+    struct version_fix f;
     struct version_edit e;
-    fix_start(&f, NULL);
+    version_fix_start(&f, NULL);
     struct version *base = version_empty(&f.build), *a, *none = NULL;
     version_edit_init(&e, alloc_global());
     add(&e, 0, 2, 1, LOAM_LIT("d"), LOAM_LIT("h"));
@@ -221,18 +170,18 @@ Test(version, refuses_edits_that_do_not_fit)
     CHECK(none == NULL);
     version_unref(base);
     version_unref(a);
-    fix_stop(&f);
+    version_fix_stop(&f);
 }
 
 Test(version, survives_running_out_of_memory)
 {
     for (uint64_t limit = 0;; limit += 64) {
         static struct alloc small;
-        struct fix f;
+        struct version_fix f;
         struct version_edit e, first;
         struct version *a = NULL, *b = NULL;
         alloc_init(&small, NULL, UINT64_MAX);
-        fix_start(&f, NULL);
+        version_fix_start(&f, NULL);
         f.build.alloc = &small;
         struct version *base = version_empty(&f.build);
         version_edit_init(&e, alloc_global());
@@ -251,7 +200,7 @@ Test(version, survives_running_out_of_memory)
         version_unref(base);
         version_edit_free(&e);
         version_edit_free(&first);
-        fix_stop(&f);
+        version_fix_stop(&f);
         CHECK_EQ(alloc_used(&small), 0);
         if (rc == LOAM_OK) {
             break;

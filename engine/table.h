@@ -1,0 +1,52 @@
+/* table.h - One table file that some version names.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_ENGINE_TABLE_H_
+#define LOAM_ENGINE_TABLE_H_
+
+#include "arena/atomic.h"
+#include "arena/entry.h"
+#include "engine/version_edit.h"
+
+struct sst_reader;
+
+struct table {
+    /* constant */
+    struct table_meta meta; /* meta.level is where the table was first added; where it stands in a
+                               version is the array it is in */
+    struct alloc *alloc;
+    size_t bytes; /* of this allocation, the keys included */
+    /* atomic; table_cache.h */
+    _Atomic(struct sst_reader *) reader; /* NULL: not open */
+    _Atomic uint32_t pins;               /* holders of the open reader */
+    _Atomic uint8_t used;                /* since the clock's hand last came by */
+    /* guarded by the table cache's mutex */
+    uint32_t cache_index; /* place in the clock + 1; 0 = not in it */
+    uint64_t cache_bytes; /* memory of the open reader */
+    /* guarded by the version set's mutex */
+    uint32_t refs;
+    struct table *next; /* in a list of unreferenced tables */
+    /* guarded by the database's mutex (RANK_DB) */
+    bool compacting;
+};
+
+/* refs is 0. NULL: no memory. */
+struct table *table_create(struct alloc *a, const struct table_meta *m);
+void table_free(struct table *t); /* REQUIRES: no reader, no reference. NULL is allowed */
+
+static inline bool table_dense_deletes(const struct table *t)
+{
+    return t->meta.deletes > t->meta.entries / 2;
+}
+
+/* Whether the table overlaps [lo, hi], both inclusive. A slice with data NULL leaves that side open. */
+bool table_overlaps(const struct table *t, const loam_comparator *cmp, loam_slice lo,
+                    loam_slice hi);
+
+static inline bool table_covers(const struct table *t, const loam_comparator *cmp, loam_slice key)
+{
+    return key_compare(cmp, key, t->meta.smallest) >= 0 &&
+           key_compare(cmp, key, t->meta.largest) <= 0;
+}
+
+#endif
