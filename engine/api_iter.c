@@ -45,7 +45,7 @@ static int iter_begin(struct iter_call *c, const loam_iter *handle)
     }
     int rc = LOAM_OK;
     c->call.pinned = false;
-    c->call.db = call_find(c->it->db_handle, &rc);
+    c->call.db = call_find(r, c->it->db_handle, &rc);
     if (__builtin_expect(c->call.db == NULL, 0)) {
         epoch_exit();
         return rc;
@@ -328,7 +328,7 @@ loam_slice loam_iter_key(const loam_iter *handle)
 {
     epoch_enter();
     const struct db_iter *it = standing(handle);
-    loam_slice key = it != NULL ? buf_slice(&it->key) : loam_bytes(NULL, 0);
+    loam_slice key = it != NULL ? it->key_view : loam_bytes(NULL, 0);
     epoch_exit();
     return key;
 }

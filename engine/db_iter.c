@@ -10,6 +10,7 @@
 #include "arena/poison.h"
 
 #define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
+#define MOVES_BEFORE_RUN  4u   /* finding a run's end costs a few comparisons */
 #define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -53,6 +54,7 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     it->has_lower = o->has_lower;
     it->has_upper = o->has_upper;
     it->on_entry = false;
+    it->run = NULL;
     it->view_number = 0;
     buf_set(&it->lower, o->lower.data, o->lower.size);
     buf_set(&it->upper, o->upper.data, o->upper.size);
@@ -75,6 +77,7 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
     snapshot_drop(&db->snapshots, &it->held);
     hold(db, it, seq);
     it->on_entry = false;
+    it->run = NULL;
     it->view_number = 0; /* the view may be older than the new number */
     return LOAM_OK;
 }
@@ -184,6 +187,7 @@ static int attach(struct db *db, struct db_iter *it, bool *fresh)
 static int fail(struct db_iter *it, int rc)
 {
     it->on_entry = false;
+    it->run = NULL;
     it->view_number = 0;
     return rc;
 }
@@ -191,13 +195,21 @@ static int fail(struct db_iter *it, int rc)
 static int off_range(struct db_iter *it)
 {
     it->on_entry = false;
+    it->run = NULL;
     return it->merge.rc < 0 ? fail(it, it->merge.rc) : LOAM_NOTFOUND;
 }
 
 static int keep_key(struct db_iter *it, loam_slice key)
 {
     buf_set(&it->key, key.data, key.size);
+    it->key_view = buf_slice(&it->key);
     return it->key.oom ? fail(it, buf_status(&it->key)) : LOAM_OK;
+}
+
+/* Copies the present key when it is lent from a block that is about to go. */
+static int own_key(struct db_iter *it)
+{
+    return it->run != NULL ? keep_key(it, it->key_view) : LOAM_OK;
 }
 
 static int keep_value(struct db_iter *it, const struct entry *e, bool copy)
@@ -267,6 +279,61 @@ static int find_forward(struct db *db, struct db_iter *it)
     return rc == LOAM_NOTFOUND ? off_range(it) : rc;
 }
 
+/* ---- runs -------------------------------------------------------------------------------------- */
+
+/* Begins a run where one is worth while. REQUIRES: on the top source's entry, forward. */
+static void find_run(struct db_iter *it)
+{
+    const struct merge_iter *m = &it->merge;
+    struct source *top = m->heap[0];
+    it->streak = top == it->top ? it->streak + 1 : 0;
+    it->top = top;
+    if (it->streak < MOVES_BEFORE_RUN || top->is_memtable || it->cmp != NULL) {
+        return;
+    }
+    const struct block *b = &top->cursor.at.block;
+    uint32_t end = m->second != 0 ? block_seek(b, NULL, m->heap[m->second]->entry.key, UINT64_MAX)
+                                  : b->count;
+    if (it->has_upper && end != 0) {
+        uint32_t bound = block_seek(b, NULL, buf_slice(&it->upper), UINT64_MAX);
+        end = bound < end ? bound : end;
+    }
+    if (top->cursor.at.index + 1 < end) {
+        it->run = &top->cursor.at;
+        it->run_end = end;
+    }
+}
+
+/* Moves along the run to the next key that is to be seen. False: there is none; the cursor stands on
+ * the run's last entry, and *settled tells whether a version of that entry's key decided about it. */
+static bool run_next(struct db *db, struct db_iter *it, bool *settled)
+{
+    struct block_cursor *c = it->run;
+    uint64_t hidden = 0;
+    bool found = false;
+    *settled = true;
+    while (!found && c->index + 1 < it->run_end) {
+        if (!block_cursor_next_same(c)) {
+            *settled = false;
+        }
+        if (*settled || tag_seq(c->entry.tag) > it->seq) {
+            continue;
+        }
+        *settled = true;
+        found = tag_kind(c->entry.tag) != ENTRY_DELETE;
+        hidden += !found;
+    }
+    if (__builtin_expect(hidden != 0, 0)) {
+        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+    }
+    it->key_view = c->entry.key;
+    it->value_view = it->keys_only ? loam_bytes(NULL, 0) : c->entry.value;
+    it->tag = c->entry.tag;
+    return found;
+}
+
+/* ---- backward ---------------------------------------------------------------------------------- */
+
 /* Gathers the newest visible version of the key the merge stands on, leaving the merge before the
  * key. LOAM_NOTFOUND: the key is deleted or not visible. */
 static int gather_backward(struct db_iter *it)
@@ -316,6 +383,7 @@ static int place(struct db *db, struct db_iter *it)
 {
     bool fresh;
     it->on_entry = false;
+    it->run = NULL;
     stats_add(&db->stats, STAT_SEEKS, 1);
     int rc = attach(db, it, &fresh);
     return rc < 0 ? fail(it, rc) : LOAM_OK;
@@ -388,20 +456,33 @@ int db_iter_next(struct db *db, struct db_iter *it)
     if (!it->on_entry) {
         return LOAM_NOTFOUND;
     }
-    bool fresh;
-    int rc = attach(db, it, &fresh);
+    count_next(db, it);
+    bool fresh = db_view(db)->number != it->view_number, settled = true;
+    if (it->run != NULL && !fresh && run_next(db, it, &settled)) {
+        return LOAM_OK;
+    }
+    int rc = own_key(it);
+    if (rc == LOAM_OK) {
+        rc = attach(db, it, &fresh);
+    }
     if (rc < 0) {
         return fail(it, rc);
     }
-    count_next(db, it);
     it->on_entry = false;
+    it->run = NULL;
     if (fresh || !it->forward) {
         merge_seek(&it->merge, buf_slice(&it->key), 0);
     } else {
         merge_next(&it->merge);
-        pass_key(it);
+        if (settled) {
+            pass_key(it);
+        }
     }
-    return find_forward(db, it);
+    rc = find_forward(db, it);
+    if (rc == LOAM_OK) {
+        find_run(it);
+    }
+    return rc;
 }
 
 int db_iter_prev(struct db *db, struct db_iter *it)
@@ -410,12 +491,16 @@ int db_iter_prev(struct db *db, struct db_iter *it)
         return LOAM_NOTFOUND;
     }
     bool fresh;
-    int rc = attach(db, it, &fresh);
+    int rc = own_key(it);
+    if (rc == LOAM_OK) {
+        rc = attach(db, it, &fresh);
+    }
     if (rc < 0) {
         return fail(it, rc);
     }
     count_next(db, it);
     it->on_entry = false;
+    it->run = NULL;
     if (fresh || it->forward) {
         merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);
     }

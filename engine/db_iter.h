@@ -7,7 +7,10 @@
  * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
  * comes from a memtable is copied.
  *
- * Walking forward the merge stands on the present entry. Walking backward the versions of a key come
+ * Walking forward the merge stands on the present entry. Once a table has been the top source for some
+ * moves, the part of its block that lies before every other source is a run: it is walked without
+ * comparing keys, and its keys and values are lent from the block. During a run the merge stands on
+ * the run's first entry; the cursor of its top source has moved on. Walking backward the versions of a key come
  * oldest first, so the merge stands before the present key and the entry is a copy.
  */
 #ifndef LOAM_ENGINE_DB_ITER_H_
@@ -44,8 +47,13 @@ struct db_iter {
     struct source **sources; /* source_cap of them, buffers kept */
     struct source **heap;
     struct merge_iter merge;
-    struct buf key, value; /* copies; value only where it cannot be lent */
-    loam_slice value_view;
+    struct buf key, value;           /* copies, where a source's bytes cannot be lent */
+    loam_slice key_view, value_view; /* what is lent of the present entry */
+    /* A run: entries of the top source's block that come before all of the other sources */
+    struct block_cursor *run; /* NULL: none */
+    uint32_t run_end;         /* index of the first entry behind it */
+    const struct source *top; /* the top source of the last move, and how many moves it has been so */
+    uint32_t streak;
     uint64_t tag;
 };
 

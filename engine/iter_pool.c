@@ -33,6 +33,7 @@ static void free_sources(struct db_iter *it, const struct source *but)
         }
     }
     it->source_count = 0;
+    it->top = NULL;
     it->view_number = 0; /* the next call builds them anew */
 }
 

@@ -199,6 +199,25 @@ static inline bool block_cursor_next(struct block_cursor *c)
 {
     return block_cursor_move(c, c->index + 1);
 }
+/* Moves to the next entry; whether it has the key of the present one. REQUIRES: there is one; keys are
+ * in byte order. */
+static inline bool block_cursor_next_same(struct block_cursor *c)
+{
+    size_t n = c->entry.key.size - c->block.prefix_size;
+    const uint8_t *rest = (const uint8_t *)c->entry.value.data - n;
+    c->index++;
+    block_cursor_load_(c);
+    if (c->entry.key.size - c->block.prefix_size != n) {
+        return false;
+    }
+    /* The first 8 bytes, which the block's tail makes safe to load, tell most keys apart. */
+    const uint8_t *now = (const uint8_t *)c->entry.value.data - n;
+    uint64_t differ = get_fixed64(now) ^ get_fixed64(rest);
+    if (n < 8) {
+        return (differ & (((uint64_t)1 << (8 * n)) - 1)) == 0;
+    }
+    return differ == 0 && memcmp(now, rest, n) == 0;
+}
 /* REQUIRES: valid. */
 static inline bool block_cursor_prev(struct block_cursor *c)
 {
