@@ -27,6 +27,10 @@ int status_fail(struct fail_info info, const char *file, int line, const char *f
 #define FAIL_CORRUPT(id_, off_, ...)                                                               \
     status_fail((struct fail_info){.code = LOAM_E_CORRUPT, .file_id = (id_), .offset = (off_)},    \
                 __FILE__, __LINE__, __VA_ARGS__)
+/* Any other code about file number `id` at `off`. */
+#define FAIL_AT(code_, id_, off_, ...)                                                             \
+    status_fail((struct fail_info){.code = (code_), .file_id = (id_), .offset = (off_)}, __FILE__, \
+                __LINE__, __VA_ARGS__)
 /* A vfs call returned `neg` (-errno): maps it to a code (ENOSPC and EDQUOT: E_NOSPACE with RETRY;
  * ENOMEM: E_NOMEM; ENOENT: E_NOENT; EEXIST: E_EXISTS; else E_IO). */
 #define FAIL_IO(neg_, id_, off_, ...)                                                              \

@@ -308,6 +308,35 @@ LOAM_API int loam_health(loam_db *db, loam_error *why);
  * 100 ms without this call. LOAM_OK when writes are accepted. */
 LOAM_API LOAM_MUST int loam_resume(loam_db *db);
 
+/* ---- damage ---------------------------------------------------------------------------------- */
+
+/* One place where the files are not what was written. All is lent for the call, during which
+ * loam_last_error() says in words what is wrong. */
+typedef struct loam_damage {
+    size_t struct_size;
+    int32_t code;           /* LOAM_E_CORRUPT, LOAM_E_FORMAT, LOAM_E_IO; LOAM_E_NOENT: no file */
+    uint32_t recovered;     /* 0 while checking */
+    const char *file;       /* its name in the directory */
+    uint64_t offset, bytes; /* where; bytes 0: from there to the end, or not known */
+    uint64_t keys_lost_max; /* entries at risk are at most so many; UINT64_MAX: not known */
+    loam_slice ks_name;     /* data NULL: any keyspace */
+    loam_slice first_key, last_key; /* the entries at risk, both inclusive; data NULL: open ended */
+} loam_damage;
+/* Non-zero ends the call, which then returns LOAM_STOPPED. Must not call loam on the same database. */
+typedef int (*loam_damage_fn)(void *ctx, const loam_damage *d);
+/* Reads every table, the manifest and the live log of an open database from its files, not from
+ * memory, while it is in use: it rests as long as it works. Calls fn (NULL: none) for each finding.
+ * LOAM_OK: no damage; otherwise the code of the worst finding. LOAM_E_CANCELED when the database is
+ * closed meanwhile. */
+LOAM_API LOAM_MUST int loam_verify(loam_db *db, loam_damage_fn fn, void *ctx);
+/* The same of a whole directory without opening it: takes no lock and writes nothing, so a live
+ * writer is no obstacle. opts: vfs, allocator, and the comparator of default_ks; a keyspace whose
+ * comparator is not known is checked in all but its order. Returns as loam_verify; LOAM_E_NOENT: no
+ * database there; LOAM_E_FORMAT: not loam's or of a newer format, the rest was not looked at;
+ * LOAM_E_BUSY: the log changes faster than it can be read. */
+LOAM_API LOAM_MUST int loam_check(const char *dir, const loam_options *opts, loam_damage_fn fn,
+                                  void *ctx);
+
 /* ---- numbers --------------------------------------------------------------------------------- */
 
 /* X(name): all uint64_t. Bytes, counts since open, or microseconds (_us). */

@@ -316,7 +316,7 @@ static int decode_current(const uint8_t *c, size_t size, struct manifest_current
         return wrong_format(0, "CURRENT is not of a loam database");
     }
     if (size >= 12 && get_fixed32(c + 8) > MANIFEST_FORMAT) {
-        return wrong_format(0, "the database is of a newer format");
+        return wrong_format(0, "CURRENT is of a newer format");
     }
     if (size != MANIFEST_CURRENT_BYTES) {
         return FAIL_CORRUPT(0, size, "CURRENT has the wrong size");

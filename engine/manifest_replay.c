@@ -370,6 +370,11 @@ int manifest_replay_check_files(struct manifest_replay *r, const loam_vfs *vfs, 
     return LOAM_OK;
 }
 
+bool manifest_replay_names(struct manifest_replay *r, uint64_t table)
+{
+    return map_find(r, table) != NULL;
+}
+
 struct table **manifest_replay_take(struct manifest_replay *r)
 {
     struct table **all = alloc_get(r->alloc, MEM_VERSION, r->table_count * sizeof(struct table *));

@@ -36,6 +36,8 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
 /* Lists the directory: every table must have its file (LOAM_E_CORRUPT), and next_file is raised above
  * every number in use by any file of ours. */
 int manifest_replay_check_files(struct manifest_replay *r, const loam_vfs *vfs, const char *dir);
+/* Whether the state names the table; of tables that were not taken. */
+bool manifest_replay_names(struct manifest_replay *r, uint64_t table);
 /* The tables in one array of table_count, in no order; the caller frees it, and the tables are the
  * caller's. NULL: no memory, and nothing was taken. */
 struct table **manifest_replay_take(struct manifest_replay *r);

@@ -4,74 +4,22 @@
 #include "engine/recovery.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "engine/flush.h"
+#include "engine/log_chain.h"
 #include "engine/op.h"
-#include "wal/wal_reader.h"
 
 #include "arena/poison.h"
 
 #define LAST_SEQ_NEW 7u /* of a new database: its log begins at 8, and 0 is older than everything */
 
-/* ---- which logs there are -------------------------------------------------------------------- */
-
-struct log_list {
-    struct buf numbers; /* uint64_t each */
-    uint64_t oldest;    /* below it logs are not needed */
-};
-
-static int note_log(void *ctx, loam_slice name)
-{
-    struct log_list *l = ctx;
-    enum file_kind kind;
-    uint64_t number;
-    if (filename_parse(name, &kind, &number) && kind == FILE_LOG && number >= l->oldest) {
-        buf_append(&l->numbers, &number, sizeof number);
-    }
-    return 0;
-}
-
-static int compare_numbers(const void *a, const void *b)
-{
-    uint64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
-static int list_logs(struct db *db, struct log_list *l)
-{
-    buf_init(&l->numbers, &db->alloc, MEM_LOG);
-    l->oldest = version_set_log_number(&db->versions);
-    int neg = db->vfs->list(db->vfs->ctx, db->dir, note_log, l);
-    if (neg < 0) {
-        return FAIL_IO(neg, 0, 0, "cannot list the database directory");
-    }
-    if (l->numbers.oom) {
-        return buf_status(&l->numbers);
-    }
-    if (l->numbers.size != 0) {
-        qsort(l->numbers.data, l->numbers.size / 8, 8, compare_numbers);
-    }
-    return LOAM_OK;
-}
-
 /* ---- replay ------------------------------------------------------------------------------------ */
 
 struct replay {
     struct db *db;
-    const uint64_t *numbers;
-    size_t count;
-    uint64_t end;        /* position behind the last record replayed */
-    uint64_t sealed_end; /* where the manifest says the log ends; 0: it was not closed */
-    uint64_t first_needed; /* the manifest's oldest live segment */
-    bool based;          /* a record was met: `end` is exact, not only an upper limit */
-    bool cut;            /* segments from `used` on do not follow what was replayed */
-    size_t used;         /* segments replayed, whole or in part */
-    bool *holds;         /* by segment: it has records */
+    struct log_chain logs;
     struct memtable *m;  /* receives the entries */
     uint64_t first_log;  /* of m */
     uint32_t generation; /* of the next memtable pushed */
@@ -79,14 +27,14 @@ struct replay {
 
 /* Hands the memtable to the list as sealed and flushes, so that replay needs no more memory than
  * running does. */
-static int seal_replayed(struct replay *p)
+static int seal_replayed(struct replay *p, uint64_t end)
 {
     struct db *db = p->db;
     int rc = memtable_list_push(&db->memtables, p->m, p->first_log);
     if (rc < 0) {
         return rc;
     }
-    memtable_list_seal(&db->memtables, p->generation++, p->end);
+    memtable_list_seal(&db->memtables, p->generation++, end);
     p->m = NULL;
     return LOAM_OK;
 }
@@ -105,11 +53,11 @@ static int replay_ops(struct replay *p, uint64_t number, const struct wal_record
         rc = memtable_reserve(p->m, (size_t)count, data);
     }
     if (rc < 0) {
-        return rc == LOAM_E_CORRUPT
-                   ? FAIL_CORRUPT(number, record->position, "log record at position %llu holds no "
-                                                            "valid operations",
-                                  (unsigned long long)record->position)
-                   : rc;
+        return rc == LOAM_E_CORRUPT ? FAIL_CORRUPT(number, record->offset,
+                                                   "log record at position %llu holds no "
+                                                   "valid operations",
+                                                   (unsigned long long)record->position)
+                                    : rc;
     }
     r = reader_of(record->payload.data, record->payload.size);
     while (op_read(&r, &o) == LOAM_OK) {
@@ -122,175 +70,49 @@ static int replay_ops(struct replay *p, uint64_t number, const struct wal_record
     return LOAM_OK;
 }
 
-static int replay_records(struct replay *p, struct wal_reader *r, uint64_t number)
+static int replay_record(void *ctx, uint64_t number, const struct wal_record *record)
+{
+    struct replay *p = ctx;
+    struct db *db = p->db;
+    int rc = LOAM_OK;
+    if (p->m == NULL) {
+        rc = db_new_memtable(db, &p->m);
+        p->first_log = number;
+    }
+    if (rc == LOAM_OK) {
+        rc = replay_ops(p, number, record);
+    }
+    if (rc == LOAM_OK && memtable_bytes(p->m) >= db->options.limits.memtable_bytes &&
+        memtable_list_count(&db->memtables) + 2 < MEMTABLE_SLOTS) {
+        rc = seal_replayed(p, record->end);
+    }
+    return rc;
+}
+
+static int list_logs(struct replay *p)
 {
     struct db *db = p->db;
-    struct wal_record record;
-    int rc;
-    while ((rc = wal_read_next(r, &record)) == LOAM_OK) {
-        if (p->m == NULL) {
-            rc = db_new_memtable(db, &p->m);
-            if (rc < 0) {
-                return rc;
-            }
-            p->first_log = number;
-        }
-        rc = replay_ops(p, number, &record);
-        if (rc < 0) {
-            return rc;
-        }
-        p->end = record.end;
-        if (memtable_bytes(p->m) >= db->options.limits.memtable_bytes &&
-            memtable_list_count(&db->memtables) + 2 < MEMTABLE_SLOTS) {
-            rc = seal_replayed(p);
-            if (rc < 0) {
-                return rc;
-            }
-        }
-    }
-    return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
-}
-
-/* The base of the first segment after i that has a record; 0: none. */
-static int next_base(struct replay *p, size_t i, uint64_t *base)
-{
-    *base = 0;
-    for (size_t k = i + 1; k < p->count; k++) {
-        struct wal_reader r;
-        int rc = wal_reader_open(&r, p->db->vfs, p->db->dir, &p->db->alloc, p->numbers[k],
-                                 p->db->versions.db_id);
-        if (rc == LOAM_OK) {
-            rc = wal_reader_peek(&r, base);
-        }
-        wal_reader_close(&r);
-        if (rc != LOAM_NOTFOUND) {
-            return rc;
-        }
-    }
-    return LOAM_OK;
-}
-
-/* Nothing of segments i and later follows what was replayed. If they hold a promise that the log
- * goes beyond that, it is damage; else they were never promised and are given up. */
-static int cut_at(struct replay *p, size_t i)
-{
-    struct db *db = p->db;
-    uint64_t promised = p->sealed_end;
-    for (size_t k = i; k < p->count; k++) {
-        struct wal_reader r;
-        int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[k],
-                                 db->versions.db_id);
-        if (rc == LOAM_OK) {
-            rc = wal_reader_scan(&r);
-        }
-        if (rc == LOAM_OK) {
-            struct wal_reader_end end;
-            wal_reader_end(&r, &end);
-            promised = end.durable > promised ? end.durable : promised;
-        }
-        wal_reader_close(&r);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    p->cut = true;
-    return promised <= p->end
-               ? LOAM_OK
-               : FAIL_CORRUPT(p->numbers[i], WAL_HEADER_PAGE,
-                              "the log was durable up to position %llu, but ends at %llu",
-                              (unsigned long long)promised, (unsigned long long)p->end);
-}
-
-/* One segment. sealed_end: where the manifest says it ends, or 0. */
-static int replay_segment(struct replay *p, size_t i, struct wal_reader *r, uint64_t sealed_end)
-{
-    uint64_t next, base;
-    int rc = wal_reader_peek(r, &base);
-    if (rc < 0) {
-        return rc;
-    }
-    if (rc == LOAM_NOTFOUND) {
-        if (p->based || p->numbers[i] != p->first_needed) {
-            wal_reader_expect(r, p->end); /* else `end` is only an upper limit of its base */
-        }
-    } else if (!p->based && base <= p->end && p->numbers[i] == p->first_needed) {
-        p->end = base; /* its first records are in tables already */
-    } else if (!p->based && base > p->end && p->numbers[0] != p->first_needed) {
-        return FAIL_CORRUPT(p->first_needed, 0, "log segment %llu is missing",
-                            (unsigned long long)p->first_needed);
-    } else if (base != p->end) {
-        return cut_at(p, i);
-    }
-    p->based = p->based || rc == LOAM_OK;
-    rc = next_base(p, i, &next);
-    if (rc < 0) {
-        return rc;
-    }
-    if (next != 0) {
-        wal_reader_limit(r, next); /* what lies above was given up after a failed append */
-    }
-    rc = replay_records(p, r, p->numbers[i]);
-    if (rc < 0) {
-        return rc;
-    }
-    struct wal_reader_end end; /* behind the last record, which may be a void one */
-    wal_reader_end(r, &end);
-    p->end = end.empty ? p->end : end.end;
-    p->holds[i] = !end.empty;
-    p->used = i + 1;
-    rc = wal_reader_check(r, sealed_end);
-    return rc == WAL_TORN ? LOAM_OK : rc;
-}
-
-static int replay_all(struct replay *p)
-{
-    struct db *db = p->db;
-    uint64_t sealed_number = 0;
-    bool sealed = version_set_sealed(&db->versions, &sealed_number, &p->sealed_end);
-    bool met = !sealed || sealed_number == 0;
-    p->end = version_set_last_seq(&db->versions) + 1;
-    p->first_needed = version_set_log_number(&db->versions);
-    /* The manifest names a segment only when its name is durable. */
-    bool expected = p->first_needed != 0 && !version_set_log_none(&db->versions) &&
-                    (!sealed || sealed_number != 0);
-    if (expected && (p->count == 0 || p->numbers[0] != p->first_needed)) {
-        return FAIL_CORRUPT(p->first_needed, 0, "log segment %llu is missing",
-                            (unsigned long long)p->first_needed);
-    }
-    for (size_t i = 0; i < p->count && !p->cut; i++) {
-        struct wal_reader r;
-        int rc = wal_reader_open(&r, db->vfs, db->dir, &db->alloc, p->numbers[i],
-                                 db->versions.db_id);
-        bool last = sealed && p->numbers[i] == sealed_number;
-        met = met || last;
-        if (rc == LOAM_OK) {
-            rc = replay_segment(p, i, &r, last ? p->sealed_end : 0);
-        }
-        wal_reader_close(&r);
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    if (!met && !p->cut) {
-        return FAIL_CORRUPT(sealed_number, 0, "log segment %llu of the clean close is missing",
-                            (unsigned long long)sealed_number);
-    }
-    /* What tables hold from a live segment was durable there before they were installed. */
-    uint64_t last = version_set_last_seq(&db->versions);
-    if (p->end <= last) {
-        return FAIL_CORRUPT(p->first_needed, 0,
-                            "the log ends at position %llu, but tables hold up to %llu",
-                            (unsigned long long)p->end, (unsigned long long)last);
-    }
-    return LOAM_OK;
+    struct log_chain_options o = {
+        .vfs = db->vfs,
+        .dir = db->dir,
+        .alloc = &db->alloc,
+        .db_id = db->versions.db_id,
+        .first_needed = version_set_log_number(&db->versions),
+        .none = version_set_log_none(&db->versions),
+        .last_seq = version_set_last_seq(&db->versions),
+        .record = replay_record,
+        .ctx = p,
+    };
+    o.sealed = version_set_sealed(&db->versions, &o.sealed_number, &o.sealed_position);
+    return log_chain_init(&p->logs, &o);
 }
 
 /* What was replayed becomes as durable as what will follow it. */
 static int sync_logs(struct db *db, const struct replay *p)
 {
-    for (size_t i = 0; i < p->used; i++) {
+    for (size_t i = 0; i < p->logs.used; i++) {
         char path[FILENAME_CAP];
-        int rc = filename_make(db->dir, FILE_LOG, p->numbers[i], path);
+        int rc = filename_make(db->dir, FILE_LOG, p->logs.numbers[i], path);
         if (rc < 0) {
             return rc;
         }
@@ -302,7 +124,7 @@ static int sync_logs(struct db *db, const struct replay *p)
             neg = neg < 0 ? neg : neg_close;
         }
         if (neg < 0) {
-            return FAIL_IO(neg, p->numbers[i], 0, "cannot sync a log segment");
+            return FAIL_IO(neg, p->logs.numbers[i], 0, "cannot sync a log segment");
         }
     }
     return LOAM_OK;
@@ -369,7 +191,7 @@ static int make_database(struct db *db)
 
 static uint64_t newest_number(const struct replay *p)
 {
-    return p->count != 0 ? p->numbers[p->count - 1] : 0;
+    return p->logs.count != 0 ? p->logs.numbers[p->logs.count - 1] : 0;
 }
 
 /* The log continues in a new segment; the memtable that took the last entries is the active one. */
@@ -389,7 +211,7 @@ static int start_log(struct db *db, struct replay *p)
         .segment_bytes = db->options.limits.segment_bytes,
         .window_bytes = db->options.limits.window_bytes,
         .no_files = !db->logging,
-        .start_position = p->end,
+        .start_position = p->logs.end,
         .first_number = first,
         .first_generation = p->generation,
     };
@@ -399,11 +221,11 @@ static int start_log(struct db *db, struct replay *p)
     }
     db->log_open = true;
     buf_init(&db->replayed, &db->alloc, MEM_LOG);
-    buf_append(&db->replayed, p->numbers, p->used * sizeof *p->numbers);
-    for (size_t i = 0; i < p->used; i++) {
-        db->replayed_number = p->holds[i] ? p->numbers[i] : db->replayed_number;
+    buf_append(&db->replayed, p->logs.numbers, p->logs.used * sizeof *p->logs.numbers);
+    for (size_t i = 0; i < p->logs.used; i++) {
+        db->replayed_number = p->logs.holds[i] ? p->logs.numbers[i] : db->replayed_number;
     }
-    db->replayed_end = p->end;
+    db->replayed_end = p->logs.end;
     commit_init(&db->commit, wal_position(&db->wal));
     return LOAM_OK;
 }
@@ -432,17 +254,17 @@ static int first_edit(struct db *db, const struct replay *p)
     struct version_edit e;
     version_edit_init(&e, &db->alloc);
     size_t first = 0;
-    while (first < p->used && !p->holds[first]) {
+    while (first < p->logs.used && !p->logs.holds[first]) {
         first++;
     }
     if (!db->logging) {
         /* There is no new segment to name; those that were found stay. */
-    } else if (first < p->used) {
-        version_edit_set_log_number(&e, p->numbers[first], false);
+    } else if (first < p->logs.used) {
+        version_edit_set_log_number(&e, p->logs.numbers[first], false);
     } else {
         version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)),
                                     false);
-        version_edit_set_last_seq(&e, p->end - 1);
+        version_edit_set_last_seq(&e, p->logs.end - 1);
     }
     int rc = version_set_apply(&db->versions, &e);
     version_edit_free(&e);
@@ -460,9 +282,9 @@ static bool keep_log(void *ctx, uint64_t number)
     if (number >= k->first_new) {
         return true;
     }
-    for (size_t i = 0; i < k->p->used; i++) {
-        if (k->p->numbers[i] == number) {
-            return k->p->holds[i] || !k->p->db->logging;
+    for (size_t i = 0; i < k->p->logs.used; i++) {
+        if (k->p->logs.numbers[i] == number) {
+            return k->p->logs.holds[i] || !k->p->db->logging;
         }
     }
     return false;
@@ -471,18 +293,19 @@ static bool keep_log(void *ctx, uint64_t number)
 /* Segments behind a cut go before the first new record, so that no later recovery sees them. */
 static int drop_logs_behind(struct db *db, const struct replay *p)
 {
-    if (p->used == p->count) {
+    if (p->logs.used == p->logs.count) {
         return LOAM_OK;
     }
-    for (size_t i = p->used; i < p->count; i++) {
+    for (size_t i = p->logs.used; i < p->logs.count; i++) {
         char path[FILENAME_CAP];
-        int rc = filename_make(db->dir, FILE_LOG, p->numbers[i], path);
+        int rc = filename_make(db->dir, FILE_LOG, p->logs.numbers[i], path);
         if (rc < 0) {
             return rc;
         }
         int neg = db->vfs->remove(db->vfs->ctx, path);
         if (neg < 0) {
-            return FAIL_IO(neg, p->numbers[i], 0, "cannot remove a log segment behind the end");
+            return FAIL_IO(neg, p->logs.numbers[i], 0,
+                           "cannot remove a log segment behind the end");
         }
     }
     int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
@@ -525,31 +348,20 @@ int recovery_run(struct db *db, bool *created)
     if (rc < 0) {
         return rc;
     }
-    struct log_list logs = {0};
     struct replay p = {.db = db, .generation = 1};
-    rc = list_logs(db, &logs);
-    if (rc == LOAM_OK) {
-        p.numbers = (const uint64_t *)(const void *)logs.numbers.data;
-        p.count = logs.numbers.size / 8;
-        p.holds = alloc_zero(&db->alloc, MEM_LOG, (p.count + 1) * sizeof *p.holds);
-        rc = p.holds == NULL ? FAIL(LOAM_E_NOMEM, "no memory to replay %zu log segments", p.count)
-                             : LOAM_OK;
-    }
+    rc = list_logs(&p);
     if (rc == LOAM_OK) {
         /* Memtables that replay fills take the first generations; the log begins after them. */
         memtable_list_init(&db->memtables, &registry_get()->memtables, p.generation);
-        rc = replay_all(&p);
+        rc = log_chain_run(&p.logs);
     }
     if (rc == LOAM_OK) {
         rc = db->readonly ? adopt_memtables(db, &p) : open_for_writing(db, &p);
     }
     if (rc == LOAM_OK && db->readonly) {
-        commit_init(&db->commit, p.end);
+        commit_init(&db->commit, p.logs.end);
     }
     memtable_destroy(p.m);
-    if (p.holds != NULL) {
-        alloc_put(&db->alloc, MEM_LOG, p.holds, (p.count + 1) * sizeof *p.holds);
-    }
-    buf_free(&logs.numbers);
+    log_chain_free(&p.logs);
     return rc;
 }

@@ -45,12 +45,14 @@ int sst_header_decode(const uint8_t in[SST_HEADER_SIZE], uint64_t file, struct s
                             (unsigned long long)file);
     }
     if (get_fixed64(in) != HEADER_MAGIC) {
-        return FAIL(LOAM_E_FORMAT, "file %llu is not a table", (unsigned long long)file);
+        return FAIL_AT(LOAM_E_FORMAT, file, 0, "file %llu is not a table",
+                       (unsigned long long)file);
     }
     if (get_fixed32(in + 8) != SST_VERSION || get_fixed32(in + 12) != 0 ||
         get_fixed32(in + 36) != 0) {
-        return FAIL(LOAM_E_FORMAT, "table %llu has format version %u; this build knows %u",
-                    (unsigned long long)file, get_fixed32(in + 8), SST_VERSION);
+        return FAIL_AT(LOAM_E_FORMAT, file, 8,
+                       "table %llu has format version %u; this build knows %u",
+                       (unsigned long long)file, get_fixed32(in + 8), SST_VERSION);
     }
     h->db_id = get_fixed64(in + 16);
     h->file_number = get_fixed64(in + 24);
@@ -125,8 +127,9 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
     }
     if (get_fixed32(in + 116) != SST_VERSION || get_fixed32(in + 112) != SST_FOOTER_SIZE ||
         get_fixed32(in + 104) != 0) {
-        return FAIL(LOAM_E_FORMAT, "table %llu needs features this build does not know",
-                    (unsigned long long)h->file_number);
+        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 104,
+                       "table %llu needs features this build does not know",
+                       (unsigned long long)h->file_number);
     }
     struct sst_footer v = {
         .index = get_handle(in + 8),
@@ -144,8 +147,8 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
                             (unsigned long long)h->file_number);
     }
     if (v.range_deletes.size != 0) {
-        return FAIL(LOAM_E_FORMAT, "table %llu holds range deletes",
-                    (unsigned long long)h->file_number);
+        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 56,
+                       "table %llu holds range deletes", (unsigned long long)h->file_number);
     }
     *f = v;
     return LOAM_OK;
@@ -357,8 +360,9 @@ int sst_stored_check(struct sst_place at, enum sst_type type, const void *data, 
     uint64_t raw = get_fixed32(trailer + 4);
     unsigned codec = trailer[0];
     if (codec > SST_CODEC_ZSTD) {
-        return FAIL(LOAM_E_FORMAT, "a block of table %llu has the unknown codec %u",
-                    (unsigned long long)at.file, codec);
+        return FAIL_AT(LOAM_E_FORMAT, at.file, at.offset,
+                       "a block of table %llu has the unknown codec %u",
+                       (unsigned long long)at.file, codec);
     }
     bool sized = codec == SST_CODEC_NONE ? raw == n : n != 0 && raw / SST_RATIO_MAX <= n;
     if (trailer[1] != (unsigned)type || trailer[2] != 0 || trailer[3] != 0 || !sized ||

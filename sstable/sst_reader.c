@@ -132,9 +132,10 @@ static int check_comparator(struct sst_reader *r, const struct sst_open_options 
         r->cmp = name.size == 0 ? NULL : &unordered;
         return LOAM_OK;
     }
-    return FAIL(LOAM_E_FORMAT, "table %llu was built with the comparator \"%.*s\"",
-                (unsigned long long)r->props.file_number, (int)(name.size < 255 ? name.size : 255),
-                (const char *)name.data);
+    return FAIL_AT(LOAM_E_FORMAT, r->props.file_number, r->footer.props.offset,
+                   "table %llu was built with the comparator \"%.*s\"",
+                   (unsigned long long)r->props.file_number,
+                   (int)(name.size < 255 ? name.size : 255), (const char *)name.data);
 }
 
 /* Numbers that contradict each other or the file. */

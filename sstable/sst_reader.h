@@ -127,12 +127,22 @@ uint64_t sst_offset_of(const struct sst_reader *r, loam_slice key);
  * some block or one that sorts as if it were. Appends to out. */
 void sst_split_key(const struct sst_reader *r, uint64_t num, uint64_t den, struct buf *out);
 
-/* Told of each damage found; offset in the file; the error is loam_last_error(). Non-zero stops. */
-typedef int (*sst_damage_fn)(void *arg, uint64_t offset, int rc);
+/* A damaged place of a table. */
+struct sst_damage {
+    int rc; /* loam_last_error() describes it */
+    uint64_t offset, bytes;
+    uint64_t entries;       /* at most so many are at risk */
+    loam_slice first, last; /* within these keys, both inclusive; lent for the call */
+};
+struct sst_verify_options {
+    int (*damage)(void *arg, const struct sst_damage *d); /* NULL is allowed. Non-zero stops */
+    int (*pace)(void *arg, uint64_t bytes); /* after so many bytes read; < 0 ends with that error */
+    void *arg;
+};
 /* Reads the whole file from disk: all checksums, structure, order within and across blocks, index
  * bounds, filter, properties. *checksum (may be NULL) becomes the whole-file checksum, to compare
- * with the manifest's. Returns LOAM_OK, or the first damage's code; fn (may be NULL) sees each. */
-int sst_verify(struct sst_reader *r, sst_damage_fn fn, void *arg, uint64_t *checksum);
+ * with the manifest's. Returns LOAM_OK, or the first damage's code; o may be NULL. */
+int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum);
 
 /* ---- steps of loading a block, for the cursor and the verifier ---- */
 

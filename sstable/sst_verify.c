@@ -14,32 +14,69 @@
 struct verifier {
     const struct sst_reader *r;
     struct sst_get_scratch scratch;
-    sst_damage_fn fn;
-    void *arg;
-    int rc;       /* first damage */
-    bool stopped; /* the callback had enough */
+    struct sst_verify_options o;
+    int rc;       /* first damage, or the error that ended it */
+    bool stopped; /* a callback had enough */
     uint8_t *key; /* assembled keys, one entry */
     size_t key_cap;
     struct buf last_key;  /* last entry of the blocks so far */
     struct buf separator; /* of the block before, in full */
+    struct buf own;       /* of this block */
     uint64_t last_tag;
     bool any; /* there is a last entry */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
+    uint64_t before; /* entries of the blocks before this one */
 };
 
 /* Damage that loam_last_error() describes. */
-static void report(struct verifier *v, uint64_t offset, int rc)
+static void report(struct verifier *v, const struct sst_damage *d)
 {
-    v->rc = v->rc == LOAM_OK ? rc : v->rc;
-    if (v->fn != NULL && v->fn(v->arg, offset, rc) != 0) {
+    v->rc = v->rc == LOAM_OK ? d->rc : v->rc;
+    if (v->o.damage != NULL && v->o.damage(v->o.arg, d) != 0) {
         v->stopped = true;
     }
 }
 
-static void damage(struct verifier *v, uint64_t offset, const char *what)
+/* Of the whole table. */
+static void report_all(struct verifier *v, uint64_t offset, uint64_t bytes, int rc)
+{
+    const struct sst_props *p = &v->r->props;
+    report(v, &(struct sst_damage){.rc = rc,
+                                   .offset = offset,
+                                   .bytes = bytes,
+                                   .entries = p->entries,
+                                   .first = p->smallest,
+                                   .last = p->largest});
+}
+
+/* Of a block: between the separator of the one before and its own. What readable blocks held before
+ * it is no part of what it can hold. */
+static void report_block(struct verifier *v, uint32_t i, int rc)
+{
+    const struct sst_props *p = &v->r->props;
+    report(v, &(struct sst_damage){.rc = rc,
+                                   .offset = v->r->index.offsets[i],
+                                   .bytes = v->r->index.sizes[i],
+                                   .entries =
+                                       v->before < p->entries ? p->entries - v->before : p->entries,
+                                   .first = i == 0 ? p->smallest : buf_slice(&v->separator),
+                                   .last = buf_slice(&v->own)});
+}
+
+static bool pace(struct verifier *v, uint64_t bytes)
+{
+    int rc = v->o.pace != NULL ? v->o.pace(v->o.arg, bytes) : LOAM_OK;
+    if (rc < 0) {
+        v->rc = rc;
+        v->stopped = true;
+    }
+    return !v->stopped;
+}
+
+static int damaged(const struct verifier *v, uint64_t offset, const char *what)
 {
     uint64_t file = v->r->props.file_number;
-    report(v, offset, FAIL_CORRUPT(file, offset, "table %llu: %s", (unsigned long long)file, what));
+    return FAIL_CORRUPT(file, offset, "table %llu: %s", (unsigned long long)file, what);
 }
 
 static void verify_file_sum(struct verifier *v, uint64_t *checksum)
@@ -47,7 +84,7 @@ static void verify_file_sum(struct verifier *v, uint64_t *checksum)
     const struct sst_reader *r = v->r;
     struct checksum_stream sum;
     checksum_begin(&sum, 0);
-    for (uint64_t at = 0; at < r->props.file_size; at += CHUNK) {
+    for (uint64_t at = 0; at < r->props.file_size && !v->stopped; at += CHUNK) {
         uint64_t left = r->props.file_size - at;
         size_t n = left < CHUNK ? (size_t)left : CHUNK;
         int rc = sst_fit(v->scratch.alloc, MEM_ITER, &v->scratch.io, &v->scratch.io_cap, n);
@@ -55,23 +92,27 @@ static void verify_file_sum(struct verifier *v, uint64_t *checksum)
             rc = sst_read_full(r->vfs, r->file, r->props.file_number, v->scratch.io, n, at);
         }
         if (rc != LOAM_OK) {
-            report(v, at, rc);
+            report_all(v, at, n, rc);
             return;
         }
         checksum_add(&sum, v->scratch.io, n);
+        pace(v, n);
     }
     if (checksum != NULL) {
         *checksum = checksum_end(&sum);
     }
 }
 
-/* The separator of block i in full. */
-static void set_separator(struct verifier *v, uint32_t i)
+/* The separator of block i in full; the one before it is kept. */
+static void set_separators(struct verifier *v, uint32_t i)
 {
     loam_slice prefix = index_prefix(&v->r->index);
     loam_slice rest = index_rest(&v->r->index, i);
-    buf_set(&v->separator, prefix.data, prefix.size);
-    buf_append(&v->separator, rest.data, rest.size);
+    struct buf before = v->separator;
+    v->separator = v->own;
+    v->own = before;
+    buf_set(&v->own, prefix.data, prefix.size);
+    buf_append(&v->own, rest.data, rest.size);
 }
 
 /* The first entry of a block follows the last one of the block before, and lies beyond the
@@ -124,9 +165,7 @@ static const char *check_entries(struct verifier *v, uint32_t block, const uint8
             v->any = true;
         }
     }
-    set_separator(v, block);
-    if (what == NULL &&
-        key_compare(v->r->cmp, buf_slice(&v->last_key), buf_slice(&v->separator)) > 0) {
+    if (what == NULL && key_compare(v->r->cmp, buf_slice(&v->last_key), buf_slice(&v->own)) > 0) {
         what = "a key lies behind its block";
     }
     return what;
@@ -137,6 +176,8 @@ static void verify_block(struct verifier *v, uint32_t i)
     const struct sst_reader *r = v->r;
     const uint8_t *data = NULL;
     size_t size = 0;
+    v->before = v->entries;
+    set_separators(v, i);
     int rc = sst_read_block(r, i, &v->scratch, &data, &size);
     if (rc == LOAM_OK && !block_sum_matches(data, size, r->file_seed, i)) {
         rc = FAIL_CORRUPT(r->props.file_number, r->index.offsets[i],
@@ -144,13 +185,14 @@ static void verify_block(struct verifier *v, uint32_t i)
                           (unsigned long long)r->props.file_number);
     }
     if (rc != LOAM_OK) {
-        report(v, r->index.offsets[i], rc);
+        report_block(v, i, rc);
         return;
     }
     const char *what = check_entries(v, i, data);
     if (what != NULL) {
-        damage(v, r->index.offsets[i], what);
+        report_block(v, i, damaged(v, r->index.offsets[i], what));
     }
+    pace(v, size);
 }
 
 static void verify_totals(struct verifier *v)
@@ -158,16 +200,22 @@ static void verify_totals(struct verifier *v)
     const struct sst_props *p = &v->r->props;
     if (v->entries != p->entries || v->deletes != p->deletes || v->raw_bytes != p->raw_bytes ||
         v->min_seq != p->min_seq || v->max_seq != p->max_seq) {
-        damage(v, v->r->footer.props.offset, "the properties do not match the entries");
+        report_all(
+            v, v->r->footer.props.offset, p->props_size,
+            damaged(v, v->r->footer.props.offset, "the properties do not match the entries"));
     }
 }
 
-int sst_verify(struct sst_reader *r, sst_damage_fn fn, void *arg, uint64_t *checksum)
+int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum)
 {
-    struct verifier v = {.r = r, .fn = fn, .arg = arg, .min_seq = UINT64_MAX};
+    struct verifier v = {.r = r, .min_seq = UINT64_MAX};
+    if (o != NULL) {
+        v.o = *o;
+    }
     sst_get_scratch_init(&v.scratch, r->alloc);
     buf_init(&v.last_key, r->alloc, MEM_ITER);
     buf_init(&v.separator, r->alloc, MEM_ITER);
+    buf_init(&v.own, r->alloc, MEM_ITER);
     v.rc = sst_fit(r->alloc, MEM_ITER, &v.key, &v.key_cap, (size_t)r->props.max_key + 16);
     if (v.rc == LOAM_OK) {
         verify_file_sum(&v, checksum);
@@ -175,16 +223,17 @@ int sst_verify(struct sst_reader *r, sst_damage_fn fn, void *arg, uint64_t *chec
             verify_block(&v, i);
         }
     }
-    if (v.rc == LOAM_OK) {
+    if (v.rc == LOAM_OK && !v.stopped) {
         verify_totals(&v);
     }
-    if (v.last_key.oom || v.separator.oom) {
+    if (v.last_key.oom || v.separator.oom || v.own.oom) {
         v.rc = FAIL(LOAM_E_NOMEM, "no memory to verify table %llu",
                     (unsigned long long)r->props.file_number);
     }
     alloc_put(r->alloc, MEM_ITER, v.key, v.key_cap);
     buf_free(&v.last_key);
     buf_free(&v.separator);
+    buf_free(&v.own);
     sst_get_scratch_free(&v.scratch);
     return v.rc;
 }

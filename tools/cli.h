@@ -111,10 +111,11 @@ int cli_stat(struct cli *c);
 int cli_levels(struct cli *c);
 int cli_compact(struct cli *c);
 int cli_each_ks(loam_db *db, int (*fn)(void *arg, const char *name), void *arg);
-/* cli_dump.c, cli_dump_verify.c: these read the files themselves */
+/* cli_verify.c */
+int cli_verify(struct cli *c);
+/* cli_dump.c: these read the files themselves */
 int cli_sst(struct cli *c);
 int cli_wal(struct cli *c);
 int cli_manifest(struct cli *c);
-int cli_verify(struct cli *c);
 
 #endif

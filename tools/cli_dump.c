@@ -161,16 +161,16 @@ static int print_entries(const struct cli *c, struct sst_reader *r)
     return rc == LOAM_OK ? CLI_OK : cli_failed(rc, c->args[0]);
 }
 
-static int tell_damage(void *arg, uint64_t offset, int rc)
+static int tell_damage(void *arg, const struct sst_damage *d)
 {
     const struct cli *c = arg;
     if (c->json) {
         json_t *o = json_pack("{s:s}", "damaged", c->args[0]);
-        dump_json_error(o, rc);
-        dump_json_number(o, "offset", offset);
+        dump_json_error(o, d->rc);
+        dump_json_number(o, "offset", d->offset);
         cli_json_line(o);
     } else {
-        printf("damaged: %s offset %" PRIu64 ": %s\n", c->args[0], offset,
+        printf("damaged: %s offset %" PRIu64 ": %s\n", c->args[0], d->offset,
                loam_last_error()->message);
     }
     return 0;
@@ -192,7 +192,8 @@ int cli_sst(struct cli *c)
         print_props(c, sst_props(r));
     }
     if (status == CLI_OK && c->verify) {
-        rc = sst_verify(r, tell_damage, c, NULL);
+        const struct sst_verify_options v = {.damage = tell_damage, .arg = c};
+        rc = sst_verify(r, &v, NULL);
         status = rc == LOAM_OK ? CLI_OK : cli_failed(rc, c->args[0]);
     }
     sst_close(r);

@@ -52,7 +52,7 @@ static const struct command commands[] = {
      "  --file F, -f F  from a file instead of stdin\n",
      cli_load, 0, 0, true},
     {"verify", "", "read every file and check every checksum",
-     "Names file, offset, level, keyspace and key range of what is damaged; exit code 3 then.\n"
+     "Names file, offset, keyspace and key range of what is damaged (*: any); exit code 3 then.\n"
      "Works on a database that another process has open.\n",
      cli_verify, 0, 0, true},
     {"sst", "FILE", "print a table file",

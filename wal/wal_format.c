@@ -84,15 +84,17 @@ int wal_file_header_decode(const uint8_t page[WAL_HEADER_PAGE], uint64_t number,
     uint32_t version = get_fixed32(page + 8);
     if (ours && version > WAL_VERSION) {
         /* Another version may keep its checksum elsewhere, so it is not asked for. */
-        return FAIL(LOAM_E_FORMAT, "log segment %llu has format version %u, newer than %u",
-                    (unsigned long long)number, version, WAL_VERSION);
+        return FAIL_AT(LOAM_E_FORMAT, number, 8,
+                       "log segment %llu has format version %u, newer than %u",
+                       (unsigned long long)number, version, WAL_VERSION);
     }
     if (!sealed || (ours && version == 0)) {
         return FAIL_CORRUPT(number, 0, "log segment %llu: damaged header",
                             (unsigned long long)number);
     }
     if (!ours) {
-        return FAIL(LOAM_E_FORMAT, "file %llu is not a log segment", (unsigned long long)number);
+        return FAIL_AT(LOAM_E_FORMAT, number, 0, "file %llu is not a log segment",
+                       (unsigned long long)number);
     }
     struct wal_file_header got = {
         .flags = get_fixed32(page + 12),
@@ -102,8 +104,8 @@ int wal_file_header_decode(const uint8_t page[WAL_HEADER_PAGE], uint64_t number,
         .capacity = get_fixed64(page + 40),
     };
     if ((got.flags & ~WAL_FLAG_FULL_SIZE) != 0) {
-        return FAIL(LOAM_E_FORMAT, "log segment %llu uses unknown features %#x",
-                    (unsigned long long)number, got.flags);
+        return FAIL_AT(LOAM_E_FORMAT, number, 12, "log segment %llu uses unknown features %#x",
+                       (unsigned long long)number, got.flags);
     }
     if (got.salt == 0 || got.capacity == 0 || got.capacity > WAL_CAPACITY_MAX) {
         return FAIL_CORRUPT(number, 0, "log segment %llu: impossible header",

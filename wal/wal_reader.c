@@ -351,8 +351,9 @@ static int look_next(struct wal_reader *r, struct wal_record_header *h)
         return rc;
     }
     if (found == FOUND_RECORD && h->type > WAL_TYPE_VOID) {
-        return keep_error(r, FAIL(LOAM_E_FORMAT, "log segment %llu: record of unknown type %u",
-                                  (unsigned long long)r->number, h->type));
+        return keep_error(r, FAIL_AT(LOAM_E_FORMAT, r->number, r->next,
+                                     "log segment %llu: record of unknown type %u",
+                                     (unsigned long long)r->number, h->type));
     }
     if (found != FOUND_RECORD || h->position >= r->limit) {
         r->ended = true;
@@ -423,6 +424,7 @@ int wal_read_next(struct wal_reader *r, struct wal_record *record)
         step(r, &h);
         if (h.type == WAL_TYPE_OPS) {
             record->position = h.position;
+            record->offset = off;
             record->end = h.position + wal_record_size(h.length);
             return LOAM_OK;
         }

@@ -30,6 +30,7 @@
 struct wal_record {
     uint64_t position;
     uint64_t end;
+    uint64_t offset;    /* in the file */
     loam_slice payload; /* lent until the next call on the reader */
 };
 

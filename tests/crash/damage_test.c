@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * A small database with every kind of file is taken apart into its files; each case changes one of
- * them, puts all on a new memory disk, opens it and reads everything. After a clean close the data
+ * them or two, puts all on a new memory disk, checks it, opens it and reads everything. Whatever cannot
+ * be opened or read, loam_check must have found. After a clean close the data
  * must be complete. After a kill the last records of the log, which nothing behind them promises, may
  * be missing: damage there cannot be told from a torn write.
  *
@@ -37,7 +38,7 @@ struct files {
 };
 
 static struct {
-    uint64_t cases, right, errors, at_open;
+    uint64_t cases, right, errors, at_open, found;
 } totals;
 
 static struct oracle oracle;
@@ -114,33 +115,89 @@ static void check_error(const char *when, int rc)
     if (rc != LOAM_E_CORRUPT && rc != LOAM_E_FORMAT && rc != LOAM_E_NOENT && rc != LOAM_E_IO) {
         oracle_fail("%s gives %d: %s", when, rc, e->message);
     }
-    if (rc == LOAM_E_CORRUPT && e->file_id == 0 && strstr(e->message, "CURRENT") == NULL) {
+    if (e->file_id == 0 && strstr(e->message, "CURRENT") == NULL) {
         oracle_fail("%s names no file: %s", when, e->message);
     }
     totals.errors++;
 }
 
-/* The database that `fs` make, with file `changed` as given (bytes NULL: deleted). */
-static void try_case(const struct files *fs, const struct oracle_promise *p, unsigned changed,
-                     const uint8_t *bytes, size_t used, size_t size, const char *what, uint64_t at)
+/* One file of a case as it shall be instead; bytes NULL: gone. */
+struct change {
+    const char *name;
+    const uint8_t *bytes;
+    size_t used, size;
+};
+
+struct tried {
+    const char *what;
+    uint64_t at;
+    const struct change *changes;
+    unsigned count;
+};
+
+static int count_finding(void *ctx, const loam_damage *d)
+{
+    const loam_error *e = loam_last_error();
+    ++*(uint64_t *)ctx;
+    if (d->struct_size != sizeof *d || d->file == NULL || e->message[0] == '\0' ||
+        (d->code != LOAM_E_NOENT && d->code != e->code) ||
+        (d->first_key.data != NULL && d->last_key.data == NULL)) {
+        oracle_fail("a finding without sense: %d, %s", d->code, e->message);
+    }
+    return 0;
+}
+
+/* What loam_check says of the directory: true, there is damage. */
+static bool check_finds(const loam_options *options)
+{
+    uint64_t findings = 0;
+    int rc = loam_check(DIR, options, count_finding, &findings);
+    if (rc != LOAM_OK && rc != LOAM_E_CORRUPT && rc != LOAM_E_FORMAT && rc != LOAM_E_IO) {
+        oracle_fail("the check gives %d: %s", rc, loam_last_error()->message);
+    }
+    if ((rc != LOAM_OK) != (findings != 0)) {
+        oracle_fail("the check gives %d with %llu findings", rc, (unsigned long long)findings);
+    }
+    totals.found += rc != LOAM_OK;
+    return rc != LOAM_OK;
+}
+
+static loam_vfs *disk_of(const struct files *fs, const struct tried *t)
 {
     loam_vfs *disk;
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
     CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
     for (unsigned i = 0; i < fs->count; i++) {
         const struct file *f = &fs->f[i];
-        if (i != changed) {
+        bool changed = false;
+        for (unsigned k = 0; k < t->count; k++) {
+            changed = changed || strcmp(t->changes[k].name, f->name) == 0;
+        }
+        if (!changed) {
             put_file(disk, f->name, f->bytes, f->used, f->size);
-        } else if (bytes != NULL) {
-            put_file(disk, f->name, bytes, used, size);
         }
     }
+    for (unsigned k = 0; k < t->count; k++) {
+        const struct change *c = &t->changes[k];
+        if (c->bytes != NULL) {
+            put_file(disk, c->name, c->bytes, c->used, c->size);
+        }
+    }
+    return disk;
+}
+
+/* The database that `fs` make, with some files changed. What the check calls sound must be right and
+ * whole; what cannot be read, the check must have found. */
+static void try_case(const struct files *fs, const struct oracle_promise *p, const struct tried *t)
+{
+    loam_vfs *disk = disk_of(fs, t);
     oracle_context("seed %llu, %s: %s at %llu of %zu", (unsigned long long)seed_now,
-                   changed < fs->count ? fs->f[changed].name : "-", what, (unsigned long long)at,
-                   size);
+                   t->count != 0 ? t->changes[0].name : "-", t->what, (unsigned long long)t->at,
+                   t->count != 0 ? t->changes[0].size : 0);
     tap_dump_on_failure(disk);
     crash_alarm(HANG_AFTER);
     loam_options options = crash_options(disk);
+    bool found = check_finds(&options);
     /* Few read-only: those try again for a while, in case a writer is moving files. */
     options.flags = LOAM_OPEN_MUST_EXIST | (totals.cases % 16 == 1 ? LOAM_OPEN_READONLY : 0);
     loam_db *db;
@@ -159,9 +216,20 @@ static void try_case(const struct files *fs, const struct oracle_promise *p, uns
         }
         (void)loam_close(db); /* a merge may have met the damage */
     }
+    if (rc < 0 && !found) {
+        oracle_fail("the check finds nothing, but: %s", loam_last_error()->message);
+    }
     totals.cases++;
     tap_dump_on_failure(NULL);
     loam_vfs_free(disk);
+}
+
+/* With one file changed. */
+static void try_file(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                     const uint8_t *bytes, size_t used, size_t size, const char *what, uint64_t at)
+{
+    const struct change c = {fs->f[i].name, bytes, used, size};
+    try_case(fs, p, &(struct tried){what, at, &c, 1});
 }
 
 /* ---- kinds of damage --------------------------------------------------------------------------- */
@@ -182,7 +250,7 @@ static void flip_bytes(const struct files *fs, const struct oracle_promise *p, u
         uint8_t old = f->bytes[at];
         static const uint8_t kinds[] = {0x01, 0x80, 0xff, 0x10};
         f->bytes[at] ^= kinds[random_below(r, sizeof kinds)];
-        try_case(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte",
+        try_file(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte",
                  at);
         f->bytes[at] = old;
     }
@@ -194,34 +262,121 @@ static void cut_short(const struct files *fs, const struct oracle_promise *p, un
     const struct file *f = &fs->f[i];
     size_t step = f->used / 60 + 1;
     for (size_t n = 0; n < f->size; n += 1 + random_below(r, 2 * step)) {
-        try_case(fs, p, i, f->bytes, f->used, n, "cut short", n);
+        try_file(fs, p, i, f->bytes, f->used, n, "cut short", n);
         step = n > f->used ? f->size / 8 + 1 : step;
     }
-    try_case(fs, p, i, f->bytes, f->used, f->size - 1, "cut short", f->size - 1);
+    try_file(fs, p, i, f->bytes, f->used, f->size - 1, "cut short", f->size - 1);
 }
 
-static void zero_sectors(const struct files *fs, const struct oracle_promise *p, unsigned i)
+static void spoil_sectors(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                          struct random *r)
 {
     const struct file *f = &fs->f[i];
     uint8_t *copy = malloc(f->size + SECTOR);
     CHECK(copy != NULL);
     for (size_t at = 0; at < f->used; at += SECTOR) {
-        memcpy(copy, f->bytes, f->size);
         size_t n = f->size - at < SECTOR ? f->size - at : SECTOR;
+        memcpy(copy, f->bytes, f->size);
         memset(copy + at, 0, n);
-        try_case(fs, p, i, copy, f->used, f->size, "a zeroed sector", at);
+        try_file(fs, p, i, copy, f->used, f->size, "a zeroed sector", at);
+        memset(copy + at, 0xff, n);
+        try_file(fs, p, i, copy, f->used, f->size, "a sector of ones", at);
+        /* A write that went to the wrong place. */
+        size_t from = random_below(r, f->used / SECTOR + 1) * SECTOR;
+        memcpy(copy + at, f->bytes + at, n);
+        memcpy(copy + at, f->bytes + from, from + n <= f->size ? n : f->size - from);
+        if (memcmp(copy, f->bytes, f->size) != 0) {
+            try_file(fs, p, i, copy, f->used, f->size, "a sector of another place", at);
+        }
     }
     free(copy);
 }
 
-static void swap_and_delete(const struct files *fs, const struct oracle_promise *p, unsigned i)
+/* Bytes behind the end. */
+static void extend(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                   struct random *r)
 {
     const struct file *f = &fs->f[i];
-    try_case(fs, p, i, NULL, 0, 0, "deleted", 0);
+    static const size_t more[] = {1, 7, 16, 512, 4096, 70000};
+    uint8_t *copy = malloc(f->size + 70000);
+    CHECK(copy != NULL);
+    memcpy(copy, f->bytes, f->size);
+    for (unsigned k = 0; k < sizeof more / sizeof more[0]; k++) {
+        size_t size = f->size + more[k];
+        memset(copy + f->size, 0, more[k]);
+        try_file(fs, p, i, copy, f->used, size, "zeros behind it", more[k]);
+        for (size_t n = 0; n < more[k]; n++) {
+            copy[f->size + n] = (uint8_t)random_next(r);
+        }
+        try_file(fs, p, i, copy, size, size, "garbage behind it", more[k]);
+        for (size_t n = 0; n < more[k]; n++) {
+            copy[f->size + n] = f->bytes[n % (f->used + 1)];
+        }
+        try_file(fs, p, i, copy, size, size, "its own bytes behind it", more[k]);
+    }
+    free(copy);
+}
+
+static void replace_and_delete(const struct files *fs, const struct oracle_promise *p, unsigned i,
+                               const struct files *other)
+{
+    const struct file *f = &fs->f[i];
+    try_file(fs, p, i, NULL, 0, 0, "deleted", 0);
+    try_file(fs, p, i, f->bytes, 0, 0, "emptied", 0);
     for (unsigned k = 0; k < fs->count; k++) {
         const struct file *g = &fs->f[k];
-        if (k != i && g->kind == f->kind) {
-            try_case(fs, p, i, g->bytes, g->used, g->size, "the bytes of another file", k);
+        if (k == i) {
+            continue;
+        }
+        try_file(fs, p, i, g->bytes, g->used, g->size, "the bytes of another file", k);
+        if (k > i && g->kind == f->kind) {
+            const struct change both[] = {{f->name, g->bytes, g->used, g->size},
+                                          {g->name, f->bytes, f->used, f->size}};
+            try_case(fs, p, &(struct tried){"swapped with another", k, both, 2});
+        }
+    }
+    for (unsigned k = 0; k < other->count; k++) {
+        const struct file *g = &other->f[k];
+        if (g->kind == f->kind) {
+            try_file(fs, p, i, g->bytes, g->used, g->size, "another database's file", k);
+        }
+    }
+}
+
+/* Files that are not the database's, or that nothing is read from: without effect. */
+static void add_files(const struct files *fs, const struct oracle_promise *p)
+{
+    static const uint8_t junk[5000] = "LOAMSST\nloamlog\nloamMANIloamCURR";
+    static const char *const names[] = {
+        "LOCK",
+        "000000000099.tmp",
+        "000000000099.log.new",
+        "CURRENT.old",
+        "1.sst",
+        "notes",
+        "MANIFEST-000000000099",
+        "000000000099.sst",
+        "MANIFEST-9",
+        "000000000003.sst.damaged",
+    };
+    for (unsigned k = 0; k < sizeof names / sizeof names[0]; k++) {
+        for (size_t size = 0; size <= sizeof junk; size += sizeof junk / 2) {
+            const struct change c = {names[k], junk, size, size};
+            uint64_t found = totals.found, right = totals.right;
+            try_case(fs, p, &(struct tried){"junk", size, &c, 1});
+            CHECK_EQ(totals.found, found);
+            CHECK_EQ(totals.right, right + 1);
+        }
+    }
+    for (unsigned k = 0; k < fs->count; k++) { /* a second copy under a number of its own */
+        const struct file *f = &fs->f[k];
+        if (f->kind == FILE_TABLE || f->kind == FILE_MANIFEST) {
+            char name[FILENAME_BASE_CAP];
+            filename_base(f->kind, 77, name);
+            const struct change c = {name, f->bytes, f->used, f->size};
+            uint64_t right = totals.right;
+            try_case(fs, p, &(struct tried){"a copy beside", k, &c, 1});
+            CHECK_EQ(totals.right, right + 1);
         }
     }
 }
@@ -235,7 +390,7 @@ static void older_copy(const struct files *fs, const struct oracle_promise *p, u
         const struct file *g = &old->f[k];
         if (strcmp(g->name, f->name) == 0 && (closed || f->kind != FILE_LOG) &&
             (g->size != f->size || memcmp(g->bytes, f->bytes, f->size) != 0)) {
-            try_case(fs, p, i, g->bytes, g->used, g->size, "an older copy", k);
+            try_file(fs, p, i, g->bytes, g->used, g->size, "an older copy", k);
         }
     }
 }
@@ -305,31 +460,40 @@ static void build(struct reference *ref, bool closed)
 
 static void damage_everything(bool closed)
 {
-    static struct reference ref;
+    static struct reference ref, other;
     seed_now = oracle_seed();
     struct random r;
     random_init(&r, seed_now);
     const char *s = getenv("LOAM_SCALE");
-    unsigned stride = s != NULL ? 1 : 13;
-    build(&ref, closed);
-    try_case(&ref.now, &ref.promise, FILES_MAX, NULL, 0, 0, "no damage", 0);
+    unsigned stride = s != NULL ? 1 : 17;
+    seed_now++;
+    build(&other, closed);
+    seed_now--;
+    build(&ref, closed); /* last: the oracle is of this one */
+    try_case(&ref.now, &ref.promise, &(struct tried){.what = "no damage"});
     CHECK_EQ(totals.right, 1);
+    CHECK_EQ(totals.found, 0);
     for (unsigned i = 0; i < ref.now.count; i++) {
         flip_bytes(&ref.now, &ref.promise, i, stride, &r);
         cut_short(&ref.now, &ref.promise, i, &r);
-        zero_sectors(&ref.now, &ref.promise, i);
-        swap_and_delete(&ref.now, &ref.promise, i);
+        spoil_sectors(&ref.now, &ref.promise, i, &r);
+        extend(&ref.now, &ref.promise, i, &r);
+        replace_and_delete(&ref.now, &ref.promise, i, &other.now);
         for (unsigned k = 0; k < OLD_COPIES; k++) {
             older_copy(&ref.now, &ref.promise, i, &ref.old[k], closed);
         }
     }
-    fprintf(stderr, "damage, %s: %llu cases: %llu right, %llu errors (%llu at open)\n",
+    add_files(&ref.now, &ref.promise);
+    fprintf(stderr,
+            "damage, %s: %llu cases: %llu right, %llu errors (%llu at open); %llu found by check\n",
             closed ? "closed" : "killed", (unsigned long long)totals.cases,
             (unsigned long long)totals.right, (unsigned long long)totals.errors,
-            (unsigned long long)totals.at_open);
+            (unsigned long long)totals.at_open, (unsigned long long)totals.found);
     free_files(&ref.now);
+    free_files(&other.now);
     for (unsigned k = 0; k < OLD_COPIES; k++) {
         free_files(&ref.old[k]);
+        free_files(&other.old[k]);
     }
     crash_alarm(0);
 }

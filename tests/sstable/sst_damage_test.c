@@ -138,7 +138,7 @@ Test(sst_damage, random_damage_with_mended_checksums_is_survived)
             for (size_t i = 0; i < m.n; i++) {
                 sst_cursor_seek(&c, m.e[i].key, UINT64_MAX);
             }
-            sst_verify(r, NULL, NULL, NULL);
+            sst_verify(r, NULL, NULL);
             sst_cursor_free(&c);
             sst_get_scratch_free(&s);
             sst_close(r);

@@ -252,7 +252,7 @@ void sst_check_table(struct sst_world *w, const struct model *m, struct random *
     o.warm = warm;
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     check_info(w, r, m);
-    CHECK_EQ(sst_verify(r, NULL, NULL, &checksum), LOAM_OK);
+    CHECK_EQ(sst_verify(r, NULL, &checksum), LOAM_OK);
     CHECK_EQ(checksum, w->info.checksum);
     check_gets(r, m, rnd, 400);
     sst_check_walks(r, m, 0);
@@ -301,7 +301,7 @@ int sst_world_right_or_error(struct sst_world *w, const struct model *m)
         errors++;
     }
     sst_cursor_free(&c);
-    errors += sst_verify(r, NULL, NULL, NULL) != LOAM_OK;
+    errors += sst_verify(r, NULL, NULL) != LOAM_OK;
     sst_close(r);
     return errors;
 }

@@ -125,7 +125,7 @@ Test(sst, refuses_another_comparator_but_lets_tools_look)
     o.file_number = 2;
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     CHECK_EQ(sst_props(r)->file_number, SST_NUMBER);
-    CHECK_EQ(sst_verify(r, NULL, NULL, NULL), LOAM_OK);
+    CHECK_EQ(sst_verify(r, NULL, NULL), LOAM_OK);
     sst_check_walks(r, &(struct model){.e = m.e, .n = m.n, .cmp = &reverse}, 0);
     sst_close(r);
     model_free(&m);
