@@ -46,6 +46,13 @@ struct bench_counters {
     bool log_included;      /* false: the log costs what the user wrote, once more */
 };
 
+/* Of the block cache: gets by whether their block was in it, since open. */
+struct bench_cache_counters {
+    uint64_t hits, misses;
+    uint64_t bytes;       /* held at the moment */
+    uint64_t table_bytes; /* of all tables on disk */
+};
+
 struct bench_engine {
     const char *name;
     const char *note; /* what a reader of its figures must know of its settings */
@@ -90,6 +97,7 @@ struct bench_engine {
     int (*print_levels)(void *db, FILE *out);
     int (*print_memory)(void *db, FILE *out);
     int (*counters)(void *db, struct bench_counters *c);
+    int (*cache_counters)(void *db, struct bench_cache_counters *c);
 };
 
 extern const struct bench_engine bench_engine_loam;

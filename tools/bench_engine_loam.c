@@ -323,6 +323,17 @@ static int loam_bench_counters(void *db, struct bench_counters *c)
     return from_rc(rc);
 }
 
+static int loam_bench_cache_counters(void *db, struct bench_cache_counters *c)
+{
+    loam_stats st;
+    int rc = get_stats(db, &st);
+    if (rc == LOAM_OK) {
+        *c = (struct bench_cache_counters){st.cache_hits, st.cache_misses, st.cache_bytes,
+                                           st.live_bytes};
+    }
+    return from_rc(rc);
+}
+
 const struct bench_engine bench_engine_loam = {
     .name = "loam",
     .note = "one budget: two memtables and the cache; log not synced, as the peers'",
@@ -355,4 +366,5 @@ const struct bench_engine bench_engine_loam = {
     .print_levels = loam_bench_print_levels,
     .print_memory = loam_bench_print_memory,
     .counters = loam_bench_counters,
+    .cache_counters = loam_bench_cache_counters,
 };

@@ -429,6 +429,8 @@ static const char help_head[] =
     "  both at once                readwhilewriting readwhilescanning seekrandomwhilewriting\n"
     "                              readrandomwriterandom\n"
     "  YCSB, Zipf 0.99             ycsba ycsbb ycsbc ycsbd ycsbe ycsbf\n"
+    "  block cache, beside an LRU  cachezipf cacheuniform cachescan cacheshift, after\n"
+    "                              filluniquerandom,compact\n"
     "  keeping house               flush compact compactall waitforcompaction open recover\n"
     "                              verifychecksum stats levelstats memstats resetstats sstables\n"
     "  parts                       memtable xxh3 lz4comp lz4uncomp\n";

@@ -122,6 +122,9 @@ void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s)
     row->put_bytes = s->put_bytes;
     row->tried = s->tried;
     row->found = s->found;
+    row->hit_ratio = s->hit_ratio;
+    row->lru_ratio = s->lru_ratio;
+    row->cached_share = s->cached_share;
     row->timed = s->timed;
     struct histogram *all = s->timed ? malloc(sizeof(*all)) : NULL;
     if (all == NULL) {

@@ -31,6 +31,7 @@ struct bench_row {
     uint64_t bytes;        /* of keys and values */
     uint64_t put_bytes;    /* of those, written */
     uint64_t tried, found;
+    double hit_ratio, lru_ratio, cached_share; /* as in the stats; all 0: not of the cache */
     double background_ops; /* per second, of the extra thread; < 0 = there was none */
     double write_amp;      /* bytes written per byte of user; < 0 = unknown */
     uint64_t peak_rss;     /* bytes */

@@ -36,6 +36,11 @@ json_t *bench_row_json(const struct bench_row *row)
         json_object_set_new(o, "reads", json_integer((json_int_t)row->tried));
         json_object_set_new(o, "found", json_integer((json_int_t)row->found));
     }
+    if (row->cached_share > 0) {
+        json_object_set_new(o, "cache_hit_ratio", json_real(row->hit_ratio));
+        json_object_set_new(o, "lru_hit_ratio", json_real(row->lru_ratio));
+        json_object_set_new(o, "cached_share", json_real(row->cached_share));
+    }
     if (row->background_ops >= 0) {
         json_object_set_new(o, "background_ops_per_sec", json_real(row->background_ops));
     }

@@ -77,6 +77,9 @@ void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from)
     into->put_bytes += from->put_bytes;
     into->tried += from->tried;
     into->found += from->found;
+    into->hit_ratio = from->hit_ratio; /* those run on one thread */
+    into->lru_ratio = from->lru_ratio;
+    into->cached_share = from->cached_share;
     into->seconds += from->seconds;
     into->start_ns = from->start_ns < into->start_ns ? from->start_ns : into->start_ns;
     into->finish_ns = from->finish_ns > into->finish_ns ? from->finish_ns : into->finish_ns;

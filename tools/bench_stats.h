@@ -43,6 +43,9 @@ struct bench_stats {
     uint64_t put_bytes;         /* of keys and values written by the user */
     uint64_t tried, found;      /* lookups */
     uint64_t count[OP_COUNT];   /* operations by kind */
+    /* Of the benchmarks of the cache, 0 to 1: gets that hit, those an LRU cache would have had,
+     * data that was cached. */
+    double hit_ratio, lru_ratio, cached_share;
     uint64_t start_ns, finish_ns;
     double seconds; /* of all threads merged here */
     struct histogram *hist[OP_COUNT]; /* NULL until the first operation of the kind; owned */

@@ -73,6 +73,25 @@ static const struct bench_suite_group peers_groups[] = {
      .cache_size = 256 * MIB, ROWS(kib_rows)},
 };
 
+/* ---- cache: shares of hits ------------------------------------------------------------------- */
+
+static const struct bench_suite_row cache_rows[] = {
+    {"filluniquerandom", .percent = 100, .untimed = true},
+    {"compact", .untimed = true},
+    {"cachezipf", .percent = 400, .untimed = true},
+    {"cacheuniform", .percent = 400, .untimed = true},
+    {"cachescan", .percent = 400, .untimed = true},
+    {"cacheshift", .percent = 400, .untimed = true},
+};
+/* Values large enough for the indexes and filters of all tables to fit their share of so small a
+ * budget: a table that is closed to make room loses its cached blocks. */
+static const struct bench_suite_group cache_groups[] = {
+    {"15 %", .num = 200000, .value_size = 400, .write_buffer_size = 4 * MIB,
+     .cache_size = 17 * MIB, ROWS(cache_rows)},
+    {"30 %", .num = 200000, .value_size = 400, .write_buffer_size = 8 * MIB,
+     .cache_size = 36 * MIB, ROWS(cache_rows)},
+};
+
 /* clang-format on */
 
 static const struct bench_suite suites[] = {
@@ -82,6 +101,8 @@ static const struct bench_suite suites[] = {
      "M: 5 M keys, cache of half of them; S: 1 M keys, all cached; 1K: values of 1 KiB; in half "
      "an hour",
      ALL, 5, 28, peers_groups, 3},
+    {"cache", "loam's share of cache hits beside an LRU cache of as many bytes", "loam", 1, 0,
+     cache_groups, 2},
 };
 
 const struct bench_suite *bench_suite_find(const char *name)

@@ -70,6 +70,21 @@ static double background(const struct bench_row *row)
     return row->background_ops;
 }
 
+static double hit_ratio(const struct bench_row *row)
+{
+    return row->hit_ratio;
+}
+
+static double lru_ratio(const struct bench_row *row)
+{
+    return row->lru_ratio;
+}
+
+static double cached_share(const struct bench_row *row)
+{
+    return row->cached_share;
+}
+
 /* Values of all runs, sorted, into `room`. */
 static double median_of(const struct runs *r, number_fn *number, double *room)
 {
@@ -103,6 +118,9 @@ static void fill_entry(struct bench_entry *e, const struct runs *r, double *room
     e->disk_bytes = median_of(r, disk, room);
     e->peak_rss = worst_of(r, rss);
     e->cpu_micros = median_of(r, bench_row_cpu_micros, room);
+    e->hit_ratio = median_of(r, hit_ratio, room);
+    e->lru_ratio = median_of(r, lru_ratio, room);
+    e->cached_share = median_of(r, cached_share, room);
     e->background = median_of(r, background, room);
 }
 
@@ -283,6 +301,10 @@ static void print_entry(const struct bench_entry *e, bool first, FILE *out)
     print_ratio(e, first, out);
     if (e->background >= 0) {
         fprintf(out, "  beside %.1f kops/s of writes", e->background * 1e-3);
+    }
+    if (e->cached_share > 0) {
+        fprintf(out, "  hits %.4f, LRU %.4f; %.1f %% cached", e->hit_ratio, e->lru_ratio,
+                e->cached_share * 100);
     }
     fputc('\n', out);
 }

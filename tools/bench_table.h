@@ -21,6 +21,7 @@ struct bench_entry {
     double disk_bytes, peak_rss;
     double cpu_micros;  /* for one operation */
     double background;  /* operations a second of the writers beside; < 0 = none */
+    double hit_ratio, lru_ratio, cached_share; /* as in struct bench_row */
     /* How many times faster the first engine is; for the first itself: than the best peer. */
     struct bench_ratio ratio;
     const struct bench_engine *than; /* NULL: nothing to compare with */

@@ -37,11 +37,16 @@ static void entry_csv(const struct bench_entry *e, FILE *out)
         fprintf(out, "%.0f", e->background);
     }
     if (e->than == NULL) {
-        fputs(",,,,\n", out);
+        fputs(",,,,", out);
     } else if (e->ratio.bounded) {
-        fprintf(out, ",%.4f,%.4f,%.4f,%s\n", e->ratio.mid, e->ratio.lo, e->ratio.hi, e->than->name);
+        fprintf(out, ",%.4f,%.4f,%.4f,%s", e->ratio.mid, e->ratio.lo, e->ratio.hi, e->than->name);
     } else {
-        fprintf(out, ",%.4f,,,%s\n", e->ratio.mid, e->than->name);
+        fprintf(out, ",%.4f,,,%s", e->ratio.mid, e->than->name);
+    }
+    if (e->cached_share > 0) {
+        fprintf(out, ",%.5f,%.5f\n", e->hit_ratio, e->lru_ratio);
+    } else {
+        fputs(",,\n", out);
     }
 }
 
@@ -53,7 +58,7 @@ int bench_table_write_csv(const struct bench_table *t, const char *path)
     }
     fputs("group,row,engine,runs,ops_per_sec,spread,p50_us,p99_us,p99.9_us,longest_us,"
           "bytes_written_per_user_byte,disk_bytes,peak_rss_bytes,cpu_micros_per_op,"
-          "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to\n",
+          "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to,cache_hit_ratio,lru_hit_ratio\n",
           out);
     for (size_t i = 0; i < t->count; i++) {
         entry_csv(&t->entries[i], out);
@@ -88,6 +93,11 @@ static json_t *entry_json(const struct bench_entry *e)
     }
     if (e->background >= 0) {
         json_object_set_new(o, "background_ops_per_sec", json_real(e->background));
+    }
+    if (e->cached_share > 0) {
+        json_object_set_new(o, "cache_hit_ratio", json_real(e->hit_ratio));
+        json_object_set_new(o, "lru_hit_ratio", json_real(e->lru_ratio));
+        json_object_set_new(o, "cached_share", json_real(e->cached_share));
     }
     if (e->than != NULL) {
         json_object_set_new(o, "ratio", ratio_json(e));

@@ -20,6 +20,11 @@ static bool has_checksums(const struct bench_engine *e)
     return e->has_checksums;
 }
 
+static bool counts_hits(const struct bench_engine *e)
+{
+    return e->cache_counters != NULL;
+}
+
 static bool is_loam(const struct bench_engine *e)
 {
     return e == &bench_engine_loam;
@@ -31,6 +36,8 @@ static bool is_loam(const struct bench_engine *e)
 #define READ .role = ROLE_READ, .timed_stop = true
 #define MIXED .role = ROLE_MIXED, .timed_stop = true
 #define HOUSE .role = ROLE_MIXED, .alone = true, .no_session = true
+#define CACHE .role = ROLE_READ, .alone = true, .no_session = true, .offered = counts_hits, \
+    .message = bench_cache_message
 #define MICRO .role = ROLE_MIXED, .no_session = true
 
 static const struct bench_workload workloads[] = {
@@ -70,6 +77,11 @@ static const struct bench_workload workloads[] = {
     {"ycsbd", .run = bench_ycsb_d, MIXED},
     {"ycsbe", .run = bench_ycsb_e, MIXED},
     {"ycsbf", .run = bench_ycsb_f, MIXED},
+
+    {"cachezipf", .run = bench_cache_zipf, CACHE},
+    {"cacheuniform", .run = bench_cache_uniform, CACHE},
+    {"cachescan", .run = bench_cache_scan, CACHE},
+    {"cacheshift", .run = bench_cache_shift, CACHE},
 
     {"open", .run = bench_open_close, HOUSE, .divide = 10000},
     {"flush", .run = bench_flush, HOUSE, .offered = has_flush},

@@ -46,6 +46,13 @@ void bench_ycsb_d(struct bench_thread *t);
 void bench_ycsb_e(struct bench_thread *t);
 void bench_ycsb_f(struct bench_thread *t);
 
+/* bench_cache.c: the block cache against a simulated one */
+void bench_cache_zipf(struct bench_thread *t);
+void bench_cache_uniform(struct bench_thread *t);
+void bench_cache_scan(struct bench_thread *t);
+void bench_cache_shift(struct bench_thread *t);
+void bench_cache_message(const struct bench_stats *s, char *out, size_t cap);
+
 /* bench_micro.c: parts measured alone, without a database */
 void bench_micro_xxh3(struct bench_thread *t);
 void bench_micro_lz4_pack(struct bench_thread *t);
