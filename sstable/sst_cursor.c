@@ -175,7 +175,7 @@ static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const 
     }
     if (rc == LOAM_OK && (c->flags & SST_CURSOR_BACKGROUND) == 0 && c->r->cached != NULL) {
         epoch_enter();
-        sst_offer_block(c->r, i, *data, s.raw_size, false);
+        sst_offer_block(c->r, i, *data, s.raw_size);
         epoch_exit();
     }
     return rc;

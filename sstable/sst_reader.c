@@ -385,8 +385,7 @@ int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *dat
     return LOAM_OK;
 }
 
-void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size,
-                     bool hot)
+void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size)
 {
     uint64_t addr = 0;
     if (r->cached == NULL) {
@@ -395,7 +394,8 @@ void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *dat
     void *room = block_cache_fill_begin(r->cache, size, &addr);
     if (room != NULL) {
         memcpy(room, data, size);
-        block_cache_fill_end(r->cache, &r->cached->blocks, block, addr, true, hot);
+        /* Not hot yet, whoever reads it: the second use shows what is worth a second chance. */
+        block_cache_fill_end(r->cache, &r->cached->blocks, block, addr, true, false);
     }
 }
 
@@ -452,7 +452,7 @@ static int get_block(const struct sst_reader *r, uint32_t block, struct sst_get_
     s->cache_misses++;
     int rc = sst_read_block(r, block, s, data, &size);
     if (rc == LOAM_OK && !s->no_fill) {
-        sst_offer_block(r, block, *data, size, true);
+        sst_offer_block(r, block, *data, size);
     }
     return rc;
 }

@@ -160,7 +160,6 @@ int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *dat
 int sst_read_block(const struct sst_reader *r, uint32_t block, struct sst_get_scratch *s,
                    const uint8_t **data, size_t *size);
 /* Copies a block into the cache if there is room at once. REQUIRES: inside an epoch section. */
-void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size,
-                     bool hot);
+void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size);
 
 #endif

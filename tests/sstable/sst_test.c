@@ -197,3 +197,51 @@ Test(sst, gets_and_steps_allocate_nothing_once_warm)
     model_free(&m);
     sst_world_end(&w);
 }
+
+/* Gets a key of block b; true when the block was cached. */
+static bool get_hits(struct sst_reader *r, const struct model *m, const size_t *key_of, uint32_t b,
+                     struct sst_get_scratch *s)
+{
+    struct entry e;
+    loam_slice k = m->e[key_of[b]].key;
+    uint64_t before = s->cache_hits;
+    epoch_enter();
+    sst_get(r, k, hash_key(k.data, k.size), SEQ_MAX, s, &e); /* deleted keys are in blocks too */
+    epoch_exit();
+    return s->cache_hits != before;
+}
+
+Test(sst, blocks_got_again_and_again_outlive_those_got_once)
+{
+    enum { BLOCKS_MAX = 4096, CACHE_BLOCKS = 64, HOT = CACHE_BLOCKS / 4 };
+    static size_t key_of[BLOCKS_MAX];
+    struct random rnd;
+    struct sst_world w;
+    struct model m;
+    struct sst_reader *r = NULL;
+    struct sst_get_scratch s;
+    random_init(&rnd, model_seed());
+    model_generate(&m, &rnd, SHAPE_DECIMAL, 8000, NULL);
+    sst_world_init(&w, CACHE_BLOCKS << 10, NULL); /* a block takes a unit of 1 KiB */
+    CHECK_EQ(sst_world_build(&w, &m, NULL), LOAM_OK);
+    struct sst_open_options o = sst_world_open_options(&w);
+    CHECK_EQ(sst_open(&o, &r), LOAM_OK);
+    sst_get_scratch_init(&s, &w.alloc);
+    for (size_t i = m.n; i > 0; i--) {
+        key_of[index_find(&r->index, m.e[i - 1].key)] = i - 1;
+    }
+    uint32_t blocks = r->index.count, hits = 0;
+    CHECK(blocks > 4 * CACHE_BLOCKS && blocks <= BLOCKS_MAX);
+    /* A hot block's turn comes every HOT gets of others: within one time round the cache. */
+    const uint32_t turns = 50 * HOT;
+    for (uint32_t i = 0; i < 2 * turns; i++) {
+        bool hit = get_hits(r, &m, key_of, i % HOT, &s);
+        hits += i >= turns && hit;
+        get_hits(r, &m, key_of, HOT + i % (blocks - HOT), &s);
+    }
+    CHECK(hits >= turns - turns / 50);
+    sst_get_scratch_free(&s);
+    sst_close(r);
+    model_free(&m);
+    sst_world_end(&w);
+}
