@@ -165,12 +165,85 @@ LOAM_API uint64_t loam_vfs_calls_of(const loam_vfs *fault_vfs, uint32_t kinds);
 LOAM_API uint64_t loam_vfs_faults(const loam_vfs *fault_vfs);
 /* Replaces the plan; the call counters go on. Any thread. */
 LOAM_API LOAM_MUST int loam_vfs_set_plan(loam_vfs *fault_vfs, const loam_fault_plan *plan);
-/* A new memory disk holding what may be left if power is cut now. Variants: 0 everything written
- * (the process was killed), 1 only what was synced, 2 all names but only synced data, 3 only synced
- * names but all data, 4 sizes without data (zeros), 5 and more: a random choice of unsynced 4 KiB
- * blocks, 512-byte sectors (kept, dropped, torn or garbage) and names, seeded by plan.seed and the
- * variant. The names of a directory are durable after sync_dir, and of a file only then. */
+/* A new memory disk holding what may be left if power is cut now. Variants: 0 to 4 as LOAM_CUT_*
+ * below, 5 and more: for each file a way of its own, and any names, seeded by plan.seed and the
+ * variant. */
 LOAM_API LOAM_MUST int loam_vfs_power_cut(loam_vfs *fault_vfs, uint64_t variant, loam_vfs **after);
+
+/* ---- crashes -----------------------------------------------------------------------------------
+ *
+ * A recording remembers every change of a memory disk in order, and makes from it the disk as a
+ * crash at any moment may have left it: as often as wanted, without running the program again.
+ *
+ *     loam_vfs *disk, *after;
+ *     loam_recording *rec;
+ *     loam_vfs_memory(&disk);
+ *     loam_vfs_record(disk, &rec);
+ *     loam_open("/db", &options, &db);                       ... with options.vfs = disk
+ *     loam_put(db, NULL, key, value, &durable);
+ *     uint64_t acked = loam_recording_mark(rec);             ... promised from here on
+ *     loam_close(db);
+ *     for (uint64_t at = 0; at <= loam_recording_length(rec); at++) {
+ *         for (uint32_t variant = LOAM_CUT_ALL; variant <= LOAM_CUT_STALE; variant++) {
+ *             loam_crash crash = { .struct_size = sizeof crash, .at = at, .variant = variant };
+ *             loam_recording_crash(rec, &crash, &after);
+ *             expect(after, at >= acked ? "the key is there" : "the key may be there");
+ *             loam_vfs_free(after);
+ *         }
+ *     }
+ *     loam_recording_free(rec);
+ *     loam_vfs_free(disk);
+ *
+ * Stores through a map count as pending blocks, like writes. What a disk keeps apart from pending
+ * blocks and names is exactly what was synced: a torn or garbled block leaves the bytes of it that
+ * were durable and were not written again.
+ */
+
+/* What a crash leaves. Names, by LOAM_NAMES_*: of the random ones, with ORDERED the oldest so many
+ * changes since they were last durable, with POSIX any of them too. */
+enum {
+    LOAM_CUT_ALL = 0,     /* everything: the process was killed, the machine went on */
+    LOAM_CUT_SYNCED = 1,  /* only what was synced */
+    LOAM_CUT_NAMES = 2,   /* all names, synced data */
+    LOAM_CUT_DATA = 3,    /* synced names, all data */
+    LOAM_CUT_SIZES = 4,   /* all names and sizes, synced data, zeros where there is none */
+    LOAM_CUT_BLOCKS = 5,  /* random: 4 KiB blocks, arrived or not */
+    LOAM_CUT_SECTORS = 6, /* random: 512-byte sectors arrived, dropped, torn left or right, garbage */
+    LOAM_CUT_PREFIX = 7,  /* random: a file up to a byte, and a part of the write under way */
+    LOAM_CUT_STALE = 8,   /* random: new blocks hold what other files, removed ones too, had there */
+    LOAM_CUT_SUBSET = 9   /* bit i of `seed`: whether pending item i arrived */
+};
+
+typedef struct loam_recording loam_recording;
+
+typedef struct loam_crash {
+    size_t struct_size;
+    uint64_t at;      /* changes made before it; the next one is under way */
+    uint32_t variant; /* LOAM_CUT_* */
+    uint32_t names;   /* LOAM_NAMES_* */
+    uint64_t seed;
+} loam_crash;
+
+/* Begins to record a memory disk; what it holds now counts as durable. A disk has one recording. */
+LOAM_API LOAM_MUST int loam_vfs_record(loam_vfs *disk, loam_recording **rec);
+/* Before or after its disk is freed; NULL is allowed. */
+LOAM_API void loam_recording_free(loam_recording *rec);
+/* The number of changes so far, stores through maps included. Any thread; while the disk lives. */
+LOAM_API uint64_t loam_recording_mark(loam_recording *rec);
+LOAM_API uint64_t loam_recording_length(const loam_recording *rec);
+
+/* For the following two nothing may use the disk meanwhile, and one thread at a time may call them;
+ * going forward in `at` is fast, going back begins anew.
+ * A new memory disk as the crash left it. LOAM_E_INVAL: no such moment, variant or names. */
+LOAM_API LOAM_MUST int loam_recording_crash(loam_recording *rec, const loam_crash *crash,
+                                            loam_vfs **after);
+/* How many blocks, sizes and names are pending: 1 << *items values of `seed` give every state that
+ * LOAM_CUT_SUBSET can leave. At most 64 items are told apart. */
+LOAM_API LOAM_MUST int loam_recording_pending(loam_recording *rec, uint64_t at, uint32_t names,
+                                              uint32_t *items);
+/* A hash of all names, sizes and bytes of a memory disk, for telling states apart; 0 for another
+ * vfs. */
+LOAM_API uint64_t loam_vfs_hash(const loam_vfs *memory_disk);
 /* Frees a vfs made by the functions above; NULL is allowed. */
 LOAM_API void loam_vfs_free(loam_vfs *vfs);
 

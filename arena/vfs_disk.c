@@ -58,6 +58,7 @@ struct disk_page *disk_page_new(const uint8_t *data)
     struct disk_page *p = alloc_get(alloc_global(), MEM_VFS, sizeof *p);
     if (p != NULL) {
         atom_store(&p->refs, 1, relaxed); /* relaxed: not shared yet */
+        atom_store(&p->hash, 0, relaxed); /* relaxed: as above */
         memcpy(p->data, data != NULL ? data : zero_bytes, DISK_PAGE);
     }
     return p;
@@ -158,6 +159,7 @@ static int page_own(struct disk *d, struct disk_image *m, uint64_t i)
     assert(i < m->capacity);
     struct disk_page *old = m->pages[i];
     if (old != NULL && page_is_ours(old)) {
+        atom_store(&old->hash, 0, relaxed); /* relaxed: nobody else knows the page */
         return 0;
     }
     if (old == NULL && room(d) < DISK_PAGE) {
@@ -199,6 +201,7 @@ struct disk_node *disk_node_new_locked(struct disk *d, bool is_dir)
     if (n == NULL) {
         return NULL;
     }
+    n->id = d->next_id++;
     n->is_dir = is_dir;
     n->refs = 1;
     n->next = d->nodes;
@@ -314,7 +317,8 @@ int64_t disk_write_locked(struct disk *d, struct disk_node *n, const void *buf, 
     if (beyond_max(off, size)) {
         return -EFBIG;
     }
-    int rc = size != 0 ? disk_image_grow(&n->now, off + size) : 0;
+    int rc = disk_record_stores_locked(d);
+    rc = rc == 0 && size != 0 ? disk_image_grow(&n->now, off + size) : rc;
     size_t done = 0;
     while (rc == 0 && done < size) {
         uint64_t i = (off + done) / DISK_PAGE;
@@ -335,6 +339,13 @@ int64_t disk_write_locked(struct disk *d, struct disk_node *n, const void *buf, 
     if (done > 0 && off + done > n->now.size) {
         n->now.size = off + done;
     }
+    if (done > 0) {
+        disk_record_locked(d, &(struct disk_change){.kind = CHANGE_WRITE,
+                                                    .node = n->id,
+                                                    .off = off,
+                                                    .len = done,
+                                                    .data = buf});
+    }
     return done > 0 ? (int64_t)done : rc;
 }
 
@@ -342,6 +353,10 @@ int disk_truncate_locked(struct disk *d, struct disk_node *n, uint64_t size)
 {
     if (size > DISK_FILE_MAX) {
         return -EFBIG;
+    }
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0) {
+        return stores;
     }
     uint64_t kept = pages_of(size);
     size_t in = (size_t)(size % DISK_PAGE);
@@ -365,6 +380,7 @@ int disk_truncate_locked(struct disk *d, struct disk_node *n, uint64_t size)
         }
     }
     n->now.size = size;
+    disk_record_locked(d, &(struct disk_change){.kind = CHANGE_TRUNCATE, .node = n->id, .len = size});
     return 0;
 }
 
@@ -376,7 +392,8 @@ int disk_reserve_locked(struct disk *d, struct disk_node *n, uint64_t off, uint6
     if (len == 0) {
         return 0;
     }
-    int rc = disk_image_grow(&n->now, off + len);
+    int rc = disk_record_stores_locked(d);
+    rc = rc == 0 ? disk_image_grow(&n->now, off + len) : rc;
     if (rc != 0) {
         return rc;
     }
@@ -396,10 +413,31 @@ int disk_reserve_locked(struct disk *d, struct disk_node *n, uint64_t off, uint6
     if (off + len > n->now.size) {
         n->now.size = off + len;
     }
+    disk_record_locked(
+        d, &(struct disk_change){.kind = CHANGE_RESERVE, .node = n->id, .off = off, .len = len});
     return 0;
 }
 
 /* ---- maps ------------------------------------------------------------------------------------ */
+
+/* Tells the recording which bytes of page i were stored through a map. */
+static void record_store(struct disk *d, const struct disk_node *n, uint64_t i, const uint8_t *bytes)
+{
+    const uint8_t *old = disk_image_page(&n->now, i);
+    uint64_t left = n->now.size - i * DISK_PAGE;
+    size_t from = 0, to = left < DISK_PAGE ? (size_t)left : DISK_PAGE;
+    while (from < to && bytes[from] == old[from]) {
+        from++;
+    }
+    while (to > from && bytes[to - 1] == old[to - 1]) {
+        to--;
+    }
+    disk_record_locked(d, &(struct disk_change){.kind = CHANGE_WRITE,
+                                                .node = n->id,
+                                                .off = i * DISK_PAGE + from,
+                                                .len = to - from,
+                                                .data = bytes + from});
+}
 
 int disk_settle_locked(struct disk *d, struct disk_node *n)
 {
@@ -417,6 +455,9 @@ int disk_settle_locked(struct disk *d, struct disk_node *n)
                 continue;
             }
             int rc = disk_image_grow(&n->now, (i + 1) * DISK_PAGE);
+            if (rc == 0 && d->recorder != NULL) {
+                record_store(d, n, i, bytes);
+            }
             rc = rc == 0 ? page_own(d, &n->now, i) : rc;
             if (rc != 0) {
                 return rc;
@@ -516,6 +557,11 @@ bool disk_page_lost(const struct disk_node *n, uint64_t i)
 
 int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
 {
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0) {
+        return stores;
+    }
+    disk_record_locked(d, &(struct disk_change){.kind = CHANGE_DROP, .node = n->id});
     if (!d->recording) {
         return 0;
     }
@@ -536,6 +582,11 @@ int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
 
 int disk_sync_locked(struct disk *d, struct disk_node *n)
 {
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0) {
+        return stores;
+    }
+    disk_record_locked(d, &(struct disk_change){.kind = CHANGE_SYNC, .node = n->id});
     if (!d->recording) {
         return 0;
     }
@@ -581,6 +632,7 @@ int disk_create(struct disk **out)
 
 void disk_free(struct disk *d)
 {
+    disk_record_end_locked(d);
     disk_log_clear_locked(d);
     /* The rest goes without counting references: nobody is left to use them. */
     while (d->nodes != NULL) {

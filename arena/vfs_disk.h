@@ -2,8 +2,9 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Shared by vfs_disk.c (files), vfs_names.c (directories), vfs_memory.c (the vfs on a disk),
- * vfs_fault.c (faults before it) and vfs_cut.c (a new disk as it may be found after a power cut);
- * nobody else includes it.
+ * vfs_fault.c (faults before it), vfs_cut.c (a new disk as it may be found after a power cut),
+ * vfs_record.c (every change remembered), vfs_replay.c (cuts at any of them) and vfs_hash.c; nobody
+ * else includes it.
  *
  *   node ---- now:    what reads see       image = size + 4 KiB pages, counted and copied on write
  *      \----- synced: what the last sync   an equal page pointer means equal bytes
@@ -11,8 +12,8 @@
  *   dir  ---- now / synced name tables, and in the disk one log of name changes since, in order:
  *             sync_dir moves the log's entries of that directory into the synced tables
  *
- * Recording (synced images, synced names, the log) costs memory and copies, so it is off until the
- * disk is wrapped by a fault vfs; what the disk holds then counts as durable.
+ * Keeping what is durable (synced images, synced names, the log) costs memory and copies, so it is
+ * off until the disk is wrapped by a fault vfs; what the disk holds then counts as durable.
  *
  * A mapped range has memory of its own, which is the file's content while it is mapped: reads and
  * writes go to it. Stores through it are found by comparing (disk_settle).
@@ -37,6 +38,7 @@
 
 struct disk_page {
     _Atomic uint32_t refs;
+    _Atomic uint64_t hash; /* of the bytes; 0: not known */
     uint8_t data[DISK_PAGE] __attribute__((aligned(16)));
 };
 
@@ -71,9 +73,10 @@ struct disk_map {
 
 struct disk_node {
     struct disk_node *prev, *next; /* all nodes of the disk */
+    uint64_t id; /* in this disk, and in the disks that a recording makes of it */
     bool is_dir;
     bool locked;
-    bool marked; /* while a sync of directories gathers them */
+    bool marked; /* while a sync of directories or a cut gathers them */
     uint32_t refs;
     uint32_t live; /* names now, handles and maps: at 0 only durable tables and the log know it */
     /* files */
@@ -88,6 +91,7 @@ struct disk_node {
     /* while a cut is made */
     struct disk_names cut_names;
     struct disk_node *twin;
+    uint32_t cut_item; /* the first of its pending items */
 };
 
 /* One change of names that no sync_dir has covered: `from` goes (if any) and `to` comes (if any),
@@ -100,6 +104,8 @@ struct disk_name_op {
     bool marked; /* chosen by the sync or cut at work */
 };
 
+struct loam_recording;
+
 struct disk {
     struct mutex mutex; /* protects everything below; a leaf but for the allocator */
     struct disk_node *nodes;
@@ -111,6 +117,8 @@ struct disk {
     struct disk_page *zeros; /* stands in every reserved and not yet written place */
     uint64_t used;  /* bytes of pages held by files */
     uint64_t space; /* bytes they may hold */
+    uint64_t next_id;
+    struct loam_recording *recorder; /* NULL, or is told of every change */
 };
 
 /* A vfs that loam_vfs_free() frees: what both kinds begin with. */
@@ -194,7 +202,53 @@ int disk_apply_locked(struct disk *d, const struct disk_name_op *op, disk_names_
 int disk_vfs_new(struct disk *d, loam_vfs **vfs);
 struct disk *disk_of_vfs(const loam_vfs *vfs); /* NULL unless a memory disk */
 struct disk_node *disk_node_of_file(loam_file *f);
-/* vfs_cut.c: a new disk as after a power cut now. 0, -ENOMEM, -ENOSPC. */
-int disk_cut(struct disk *d, uint64_t seed, uint64_t variant, struct disk **after);
+
+/* How the power is cut (vfs_cut.c). */
+struct disk_cut_spec {
+    uint64_t seed;
+    uint64_t variant; /* CUT_MIXED or LOAM_CUT_* */
+    const struct disk_change *next; /* NULL, or the change that was being made */
+};
+#define CUT_MIXED UINT64_MAX /* each file in a way of its own */
+
+/* A new disk as after a power cut now. 0, -ENOMEM, -ENOSPC. */
+int disk_cut(struct disk *d, const struct disk_cut_spec *spec, struct disk **after);
+/* What may or may not have reached the disk: names, blocks and sizes; LOAM_CUT_SUBSET takes a bit
+ * of its seed for each. */
+int disk_pending(struct disk *d, uint32_t *items);
+
+/* vfs_hash.c: of all names, sizes and bytes. */
+uint64_t disk_hash(struct disk *d);
+
+/* ---- recordings (vfs_record.c, vfs_replay.c) --------------------------------------------------- */
+
+enum disk_change_kind {
+    CHANGE_WRITE, /* also what was stored through a map */
+    CHANGE_TRUNCATE,
+    CHANGE_RESERVE,
+    CHANGE_SYNC,
+    CHANGE_DROP, /* a failed sync gave dirty pages up */
+    CHANGE_SYNC_DIR,
+    CHANGE_NAMES, /* `from` goes, `to` comes: as struct disk_name_op */
+};
+
+#define DISK_NO_ID UINT64_MAX
+
+/* One change of a disk. Nodes are named by their ids. */
+struct disk_change {
+    enum disk_change_kind kind;
+    bool is_dir; /* the node, where it may be new */
+    uint64_t node;
+    uint64_t from_dir, to_dir; /* DISK_NO_ID: that half is absent */
+    uint64_t off, len;
+    const void *data; /* WRITE: len bytes; NAMES: both texts, each with its NUL, `from` first */
+};
+
+/* Before a change: brings stores through maps into the recording, if there is one. */
+int disk_record_stores_locked(struct disk *d);
+/* After a change of `d`: appends it to the recording, if there is one. */
+void disk_record_locked(struct disk *d, const struct disk_change *c);
+/* The recording outlives the disk. */
+void disk_record_end_locked(struct disk *d);
 
 #endif

@@ -455,7 +455,11 @@ LOAM_API int loam_vfs_power_cut(loam_vfs *fault_vfs, uint64_t variant, loam_vfs 
     uint64_t seed = v->plan.seed;
     mutex_unlock(&v->mutex);
     struct disk *d;
-    int rc = disk_cut(v->disk, seed, variant, &d);
+    const struct disk_cut_spec spec = {
+        .seed = seed ^ (variant * 0x9e3779b97f4a7c15u),
+        .variant = variant <= LOAM_CUT_SIZES ? variant : CUT_MIXED,
+    };
+    int rc = disk_cut(v->disk, &spec, &d);
     if (rc == 0) {
         rc = disk_vfs_new(d, after);
         if (rc != 0) {

@@ -268,7 +268,7 @@ static int mem_sync_dir(void *ctx, const char *dir)
         rc = -ENOENT;
     } else if (rc == 0 && !at.node->is_dir) {
         rc = -ENOTDIR;
-    } else if (rc == 0 && d->recording) {
+    } else if (rc == 0) {
         rc = disk_sync_dir_locked(d, at.node);
     }
     mutex_unlock(&d->mutex);

@@ -221,6 +221,30 @@ static void names_changed(struct disk *d, const struct disk_name_op *op, struct 
     }
 }
 
+static void record_names(struct disk *d, const struct disk_name_op *op)
+{
+    if (d->recorder == NULL) {
+        return;
+    }
+    char texts[2 * (DISK_NAME_MAX + 1)];
+    size_t from_size = op->from != NULL ? strlen(op->from) + 1 : 0;
+    size_t to_size = op->to != NULL ? strlen(op->to) + 1 : 0;
+    if (from_size != 0) {
+        memcpy(texts, op->from, from_size);
+    }
+    if (to_size != 0) {
+        memcpy(texts + from_size, op->to, to_size);
+    }
+    disk_record_locked(
+        d, &(struct disk_change){.kind = CHANGE_NAMES,
+                                 .is_dir = op->node->is_dir,
+                                 .node = op->node->id,
+                                 .from_dir = op->from_dir != NULL ? op->from_dir->id : DISK_NO_ID,
+                                 .to_dir = op->to_dir != NULL ? op->to_dir->id : DISK_NO_ID,
+                                 .len = from_size + to_size,
+                                 .data = texts});
+}
+
 int disk_rename_locked(struct disk *d, struct disk_node *from_dir, const char *from,
                        struct disk_node *to_dir, const char *to, struct disk_node *node)
 {
@@ -231,6 +255,10 @@ int disk_rename_locked(struct disk *d, struct disk_node *from_dir, const char *f
                               .to = (char *)to,
                               .node = node};
     struct disk_name_op *logged = NULL;
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0) {
+        return stores;
+    }
     if (d->recording) {
         logged = op_copy(d, &op);
         if (logged == NULL) {
@@ -245,6 +273,7 @@ int disk_rename_locked(struct disk *d, struct disk_node *from_dir, const char *f
     int rc = disk_apply_locked(d, &op, names_now);
     if (rc == 0) {
         names_changed(d, &op, replaced);
+        record_names(d, &op);
     }
     if (logged != NULL && rc == 0) {
         *d->log_end = logged;
@@ -288,6 +317,14 @@ static int log_apply_marked(struct disk *d)
  * what the other had before. */
 int disk_sync_dir_locked(struct disk *d, struct disk_node *dir)
 {
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0) {
+        return stores;
+    }
+    disk_record_locked(d, &(struct disk_change){.kind = CHANGE_SYNC_DIR, .node = dir->id});
+    if (!d->recording) {
+        return 0;
+    }
     dir->marked = true;
     bool more = true;
     while (more) {

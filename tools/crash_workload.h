@@ -1,0 +1,28 @@
+/* crash_workload.h - A random workload on a recorded disk, by one thread, noted in the model as it goes.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef LOAM_TOOLS_CRASH_WORKLOAD_H_
+#define LOAM_TOOLS_CRASH_WORKLOAD_H_
+
+#include "tools/crash_model.h"
+
+#define CRASH_DIR "/db"
+
+struct crash_workload {
+    struct model *model;
+    loam_recording *rec;
+    const loam_vfs *vfs;
+    uint64_t seed; /* moves on */
+    loam_db *db;
+    loam_ks *ks[MODEL_SPACES];
+    char why[MODEL_WHY]; /* of the call that failed */
+};
+
+/* Options of every open: the smallest budget, one worker, no syncs but those asked for. */
+loam_options crash_options(const loam_vfs *vfs);
+
+/* Several sessions from the first open on: writes alone and in batches, over keyspaces that come, go
+ * and change names, flushes, merges, and closes that flush nothing. False when a call failed. */
+bool crash_workload_run(struct crash_workload *w);
+
+#endif
