@@ -139,6 +139,8 @@ void alloc_put(struct alloc *a, enum mem_owner o, void *p, size_t size)
     alloc_put_aligned(a, o, p, size, 0);
 }
 
+#define HUGE_PAGE ((size_t)2 << 20)
+
 static size_t whole_pages(size_t size)
 {
     return (size + 4095) & ~(size_t)4095;
@@ -174,7 +176,7 @@ void *alloc_map(struct alloc *a, enum mem_owner o, size_t size, size_t align, bo
         }
         p = start;
     }
-    if (huge) {
+    if (huge && size >= HUGE_PAGE) {
         madvise(p, size, MADV_HUGEPAGE); /* a wish: without it the memory is only slower */
     }
     return p;

@@ -214,7 +214,7 @@ struct disk_node *disk_node_new_locked(struct disk *d, bool is_dir)
 
 static void map_free(struct disk_map *m)
 {
-    alloc_unmap(alloc_global(), MEM_VFS, m->memory, m->len, false);
+    alloc_put_aligned(alloc_global(), MEM_VFS, m->memory, m->len, DISK_PAGE);
     alloc_put(alloc_global(), MEM_VFS, m, sizeof *m);
 }
 
@@ -502,12 +502,11 @@ int disk_map_locked(struct disk *d, struct disk_node *n, uint64_t off, size_t le
         return rc;
     }
     m = alloc_zero(alloc_global(), MEM_VFS, sizeof *m);
-    void *memory = alloc_map(alloc_global(), MEM_VFS, len, DISK_PAGE, false, false);
+    /* Of the heap, which keeps what it gets back: a crash test maps and unmaps at each open. */
+    void *memory = alloc_get_aligned(alloc_global(), MEM_VFS, len, DISK_PAGE);
     if (m == NULL || memory == NULL) {
         alloc_put(alloc_global(), MEM_VFS, m, sizeof *m);
-        if (memory != NULL) {
-            alloc_unmap(alloc_global(), MEM_VFS, memory, len, false);
-        }
+        alloc_put_aligned(alloc_global(), MEM_VFS, memory, len, DISK_PAGE);
         return -ENOMEM;
     }
     disk_read_locked(n, memory, len, off);

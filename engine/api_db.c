@@ -443,12 +443,13 @@ int loam_compact(loam_db *handle, loam_ks *ks, loam_slice lo, loam_slice hi, uin
     if (rc == LOAM_OK) {
         mutex_lock(&c.db->mu);
         c.db->manual++; /* automatic merges stand back, so that this one finds its tables free */
+        background_wake_locked(c.db); /* to help with its parts */
         mutex_unlock(&c.db->mu);
         const struct key_range range = {lo, hi};
         rc = compact_levels(c.db, id, range, deadline);
         mutex_lock(&c.db->mu);
         c.db->manual--;
-        cond_broadcast(&c.db->work_cv);
+        background_wake_locked(c.db);
         mutex_unlock(&c.db->mu);
     }
     call_end(&c);
@@ -471,7 +472,7 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
             rc = LOAM_STOPPED;
             break;
         }
-        cond_broadcast(&db->work_cv);
+        background_wake_locked(db);
         cond_wait_for(&db->idle_cv, &db->mu, left < 10000 ? left : 10000);
     }
     if (rc == LOAM_OK && db->error.code != LOAM_OK) {
@@ -495,7 +496,9 @@ int loam_pause(loam_db *handle, int on)
     while (on != 0 && db->compacting != 0) {
         cond_wait_for(&db->idle_cv, &db->mu, 10000);
     }
-    cond_broadcast(&db->work_cv);
+    if (on == 0) {
+        background_wake_locked(db);
+    }
     mutex_unlock(&db->mu);
     call_end(&c);
     return LOAM_OK;

@@ -12,6 +12,7 @@
 #define RETRY_US 100000u      /* after an error: a full disk is looked at this often */
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
+#define KEEPER_FIRST_US 1000u /* before its first round: many databases are closed sooner */
 #define PACED_KEEPER_US 2000u /* while writers are paced */
 #define DRAIN_DEFAULT ((uint64_t)100 << 20) /* bytes per second before anything is measured */
 #define DRAIN_MIN ((uint64_t)1 << 20)
@@ -58,7 +59,7 @@ void background_kick_locked(struct db *db)
     mutex_assert_held(&db->mu);
     db->idle_since = clock_micros();
     update_pace_locked(db);
-    cond_broadcast(&db->work_cv);
+    background_wake_locked(db);
 }
 
 /* ---- errors ------------------------------------------------------------------------------------ */
@@ -175,7 +176,7 @@ static int compact_locked(struct db *db, struct compaction *c)
         job_succeeded_locked(db);
         measure_debt_locked(db);
         update_pace_locked(db);
-        cond_broadcast(&db->work_cv);
+        background_wake_locked(db);
     }
     cond_broadcast(&db->idle_cv);
     return rc;
@@ -199,6 +200,34 @@ static void *merger_main(void *arg)
     }
     mutex_unlock(&db->mu);
     return NULL;
+}
+
+/* One flusher and one merger do the work of all, if need be; with less nothing would end. */
+static void start_workers_locked(struct db *db)
+{
+    while (db->workers <= db->options.user.threads) {
+        int neg = thread_start(&db->worker[db->workers],
+                               db->workers == 0 ? flusher_main : merger_main, db);
+        if (neg < 0 && db->workers < 2) {
+            int rc = FAIL(LOAM_E_NOMEM, "cannot start a background thread: error %d", -neg);
+            stats_add(&db->stats, STAT_ERRORS, 1);
+            db_refuse_writes_locked(db, rc); /* the keeper tries again */
+            db->retry_at = clock_micros() + RETRY_US;
+        }
+        if (neg < 0) {
+            return;
+        }
+        db->workers++;
+    }
+}
+
+void background_wake_locked(struct db *db)
+{
+    mutex_assert_held(&db->mu);
+    if (!db->readonly && !db->workers_stop) {
+        start_workers_locked(db);
+    }
+    cond_broadcast(&db->work_cv);
 }
 
 int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level)
@@ -287,7 +316,17 @@ static void retry_errors(struct db *db)
     }
     update_pace_locked(db);
     if (flush_due_locked(db)) {
-        cond_broadcast(&db->work_cv);
+        background_wake_locked(db);
+    }
+    mutex_unlock(&db->mu);
+}
+
+/* Idle merges want their threads, and so does a flush whose threads could not be started. */
+static void start_when_idle(struct db *db)
+{
+    mutex_lock(&db->mu);
+    if (db->workers < 2 && clock_micros() - db->idle_since > IDLE_MERGE_US && may_work_locked(db)) {
+        background_wake_locked(db);
     }
     mutex_unlock(&db->mu);
 }
@@ -296,6 +335,10 @@ static void *keeper_main(void *arg)
 {
     struct db *db = arg;
     uint64_t last_sync = clock_micros(), last_tick = last_sync;
+    uint32_t first = wal_work_ticket(&db->wal);
+    if (!atom_load(&db->keeper_stop, acquire)) { /* acquire: pairs with background_stop() */
+        wal_wait_work(&db->wal, first, KEEPER_FIRST_US);
+    }
     while (!atom_load(&db->keeper_stop, acquire)) { /* acquire: pairs with background_stop() */
         uint32_t ticket = wal_work_ticket(&db->wal);
         bool more = false;
@@ -310,6 +353,7 @@ static void *keeper_main(void *arg)
         if (paced || now - last_tick >= KEEPER_US) {
             last_tick = now;
             retry_errors(db);
+            start_when_idle(db);
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);
@@ -326,20 +370,17 @@ static void *keeper_main(void *arg)
 
 int background_start(struct db *db)
 {
-    for (uint32_t i = 0; i < db->options.user.threads + 1; i++) {
-        int neg = thread_start(&db->worker[i], i == 0 ? flusher_main : merger_main, db);
-        if (neg < 0) {
-            background_stop(db);
-            return FAIL_IO(neg, 0, 0, "cannot start a background thread");
-        }
-        db->workers++;
-    }
     int neg = thread_start(&db->keeper, keeper_main, db);
     if (neg < 0) {
-        background_stop(db);
         return FAIL_IO(neg, 0, 0, "cannot start a background thread");
     }
     db->keeper_running = true;
+    mutex_lock(&db->mu);
+    db->idle_since = clock_micros();
+    if (!background_idle_locked(db)) {
+        background_wake_locked(db);
+    }
+    mutex_unlock(&db->mu);
     return LOAM_OK;
 }
 

@@ -5,17 +5,21 @@
  *   mergers   `threads` of them: what the picker finds, parts of a big merge, idle merges
  *   keeper    log windows ahead of the tail, background sync, reclamation, pacing, retries
  *
- * Workers sleep on db->work_cv; the keeper on the log's work word with a time limit.
+ * The keeper begins with the database, the others when there is something for them to do. Workers
+ * sleep on db->work_cv; the keeper on the log's work word with a time limit.
  */
 #ifndef LOAM_ENGINE_BACKGROUND_H_
 #define LOAM_ENGINE_BACKGROUND_H_
 
 #include "engine/db.h"
 
-/* LOAM_OK, or the error of starting a thread; then none is left running. */
+/* LOAM_OK, or the error of starting a thread. REQUIRES: mu not held. */
 int background_start(struct db *db);
 /* Ends every thread; running merges are canceled, a running flush ends. */
 void background_stop(struct db *db);
+/* Wakes the workers, which the first call starts; when that fails writes are refused until a later
+ * call can. REQUIRES: mu held. */
+void background_wake_locked(struct db *db);
 /* Something may be due: wakes workers, updates pacing. REQUIRES: mu held. */
 void background_kick_locked(struct db *db);
 /* No flush or merge is running or due. REQUIRES: mu held. */

@@ -61,20 +61,26 @@ void db_unref(struct db *db)
     }
 }
 
-void db_refuse_writes(struct db *db, int rc)
+void db_refuse_writes_locked(struct db *db, int rc)
 {
+    mutex_assert_held(&db->mu);
     loam_error e = *loam_last_error();
     e.code = rc;
     if (rc != LOAM_E_NOSPACE && rc != LOAM_E_NOMEM && rc != LOAM_E_BUDGET) {
         e.flags |= LOAM_ERR_STICKY;
     }
     e.flags &= ~LOAM_ERR_UNKNOWN; /* writes refused from now on write nothing */
-    mutex_lock(&db->mu);
     if (db->error.code == LOAM_OK || (db->error.flags & LOAM_ERR_STICKY) == 0) {
         db->error = e;
     }
     write_controller_refuse(&db->control, true);
     cond_broadcast(&db->idle_cv);
+}
+
+void db_refuse_writes(struct db *db, int rc)
+{
+    mutex_lock(&db->mu);
+    db_refuse_writes_locked(db, rc);
     mutex_unlock(&db->mu);
 }
 

@@ -90,7 +90,7 @@ struct db {
     uint64_t retry_at;    /* after an error: no flush or merge before this time (micros) */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
-    uint32_t workers;     /* threads started */
+    uint32_t workers;     /* threads started; none until there is work */
     pthread_t worker[DB_WORKERS_MAX];
     pthread_t keeper;
     bool keeper_running;
@@ -116,6 +116,7 @@ int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint);
 int db_new_memtable(struct db *db, struct memtable **m);
 /* Refuses writes from now on because of the thread's error of the moment. */
 void db_refuse_writes(struct db *db, int rc);
+void db_refuse_writes_locked(struct db *db, int rc); /* REQUIRES: mu held */
 /* A line to the user's logger, when its level asks for it. */
 void db_log(struct db *db, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The comparator of a keyspace; NULL: byte order. */

@@ -31,7 +31,7 @@ static int wait_flushed(struct db *db, uint32_t end)
         if (db->error.code != LOAM_OK) {
             rc = status_raise(&db->error);
         } else {
-            cond_broadcast(&db->work_cv);
+            background_wake_locked(db);
             cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
         }
     }
@@ -50,7 +50,7 @@ static int seal_and_wait(struct db *db, uint32_t generation)
         if (db->error.code != LOAM_OK) {
             failed = status_raise(&db->error);
         } else if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max) {
-            cond_broadcast(&db->work_cv);
+            background_wake_locked(db);
             cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
         }
         mutex_unlock(&db->mu);
@@ -112,7 +112,7 @@ int lifecycle_resume(struct db *db)
     loam_error old = db->error;
     db->error.code = LOAM_OK;
     db->retry_at = 0;
-    cond_broadcast(&db->work_cv);
+    background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
         return LOAM_OK;

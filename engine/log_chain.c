@@ -197,6 +197,9 @@ static int walk_segment(struct log_chain *c, size_t i, struct wal_reader *r, uin
                             (unsigned long long)c->numbers[i], (unsigned long long)c->o.upto,
                             (unsigned long long)c->end);
     }
+    if (end.empty && c->o.sealed && c->o.sealed_number == 0) {
+        return LOAM_OK; /* nothing was logged, says the manifest: no need to search it to its end */
+    }
     rc = wal_reader_check(r, sealed_end);
     return rc == WAL_TORN ? LOAM_OK : rc;
 }

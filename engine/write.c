@@ -7,6 +7,7 @@
 
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "engine/background.h"
 
 #include "arena/poison.h"
 
@@ -93,7 +94,7 @@ static int wait_for_room(struct call *c, uint64_t deadline, const loam_write_opt
     if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max &&
         db->error.code == LOAM_OK && !atom_load(&db->stopping, relaxed)) {
         uint64_t limit = deadline - start;
-        cond_broadcast(&db->work_cv);
+        background_wake_locked(db);
         cond_wait_for(&db->idle_cv, &db->mu, limit < ROOM_POLL_US ? limit : ROOM_POLL_US);
     }
     mutex_unlock(&db->mu);

@@ -536,9 +536,22 @@ int wal_reader_scan(struct wal_reader *r)
     return rc;
 }
 
+/* The segment ends where the clean close said, and no record that was read promises more. What lies
+ * behind that end was given up before the close, so there is nothing to look for. */
+static bool ends_as_sealed(const struct wal_reader *r, uint64_t sealed_end)
+{
+    return sealed_end != 0 && r->based &&
+           r->base + (r->next - WAL_HEADER_PAGE) == sealed_end &&
+           (r->durable <= sealed_end || r->limit <= sealed_end);
+}
+
 int wal_reader_check(struct wal_reader *r, uint64_t sealed_end)
 {
-    int rc = wal_reader_scan(r);
+    int rc = read_to_the_end(r);
+    if (rc == LOAM_OK && ends_as_sealed(r, sealed_end)) {
+        return LOAM_OK;
+    }
+    rc = rc == LOAM_OK ? wal_reader_scan(r) : rc;
     if (rc < 0) {
         return rc;
     }
