@@ -12,7 +12,7 @@
 #include "tools/crash_workload.h"
 
 #define PATH_CAP 4096
-#define HEAD "loam-crash case, version 1\n"
+#define HEAD     "loam-crash case, version 1\n"
 
 /* ---- files ------------------------------------------------------------------------------------- */
 
@@ -29,8 +29,8 @@ static int64_t copy_bytes(struct copying *c, loam_file *in, loam_file *out)
     uint64_t at = 0;
     while ((n = c->from->read(c->from->ctx, in, page, sizeof page, at)) > 0) {
         for (int64_t done = 0; done < n;) {
-            int64_t put = c->to->write(c->to->ctx, out, page + done, (size_t)(n - done),
-                                       at + (uint64_t)done);
+            int64_t put =
+                c->to->write(c->to->ctx, out, page + done, (size_t)(n - done), at + (uint64_t)done);
             if (put <= 0) {
                 return put < 0 ? put : -EIO;
             }
@@ -163,8 +163,8 @@ static bool load_line(struct loading *l, const char *line)
     if (strncmp(line, "how ", 4) == 0 || strncmp(line, "why ", 4) == 0) {
         return true;
     }
-    if (sscanf(line, "promise %u %u %u %u %u %u", &opened, &l->p.low, &l->p.high,
-               &l->p.control_low, &l->p.control_high, &m->next_value) == 6) {
+    if (sscanf(line, "promise %u %u %u %u %u %u", &opened, &l->p.low, &l->p.high, &l->p.control_low,
+               &l->p.control_high, &m->next_value) == 6) {
         l->p.opened = opened != 0;
         l->promised = in_range(l->p.low, l->p.low, l->p.high) &&
                       in_range(l->p.control_low, l->p.control_low, l->p.control_high);
@@ -172,7 +172,8 @@ static bool load_line(struct loading *l, const char *line)
     }
     if (sscanf(line, "control %u", &v) == 1 && l->promised) {
         l->control = v - l->p.control_low;
-        if (!in_range(v, l->p.control_low, l->p.control_high) || l->control > m->controls_last + 1) {
+        if (!in_range(v, l->p.control_low, l->p.control_high) ||
+            l->control > m->controls_last + 1) {
             return false;
         }
         if (l->control != 0) {

@@ -84,8 +84,8 @@ static bool note_entry(struct reading *r, unsigned space, loam_iter *it, struct 
         return complain(r->why, "keyspace %u: key %u twice in one scan", space, k);
     }
     *at = value_of(r, loam_iter_value(it));
-    return *at != 0 || complain(r->why, "wrong: keyspace %u, key %u: %zu bytes never written", space,
-                                k, loam_iter_value(it).size);
+    return *at != 0 || complain(r->why, "wrong: keyspace %u, key %u: %zu bytes never written",
+                                space, k, loam_iter_value(it).size);
 }
 
 static bool scan(struct reading *r, loam_ks *ks, unsigned space, bool back, struct model_seen *seen)
@@ -117,8 +117,9 @@ static bool get_all(struct reading *r, loam_ks *ks, unsigned space, const struct
         }
         uint32_t want = seen->state.value[space][k], got = 0;
         if (rc == LOAM_OK) {
-            got = want != 0 && same(model_value(want, r->value), pin.value) ? want
-                                                                            : value_of(r, pin.value);
+            got = want != 0 && same(model_value(want, r->value), pin.value)
+                      ? want
+                      : value_of(r, pin.value);
         }
         loam_unpin(&pin);
         if (got != want || (rc == LOAM_OK) != (want != 0)) {
@@ -135,8 +136,8 @@ static bool read_space(struct reading *r, loam_ks *ks, unsigned space, struct mo
     if (!scan(r, ks, space, false, seen) || !scan(r, ks, space, true, &back)) {
         return false;
     }
-    if (memcmp(back.state.value[space], seen->state.value[space],
-               sizeof back.state.value[space]) != 0) {
+    if (memcmp(back.state.value[space], seen->state.value[space], sizeof back.state.value[space]) !=
+        0) {
         return complain(r->why, "keyspace %u: scans forward and back disagree", space);
     }
     return get_all(r, ks, space, seen);
@@ -281,7 +282,8 @@ static bool list_files(const loam_vfs *vfs, struct files *f, char why[MODEL_WHY]
 static bool check_closed(const struct files *f, char why[MODEL_WHY])
 {
     return (f->others == 0 && f->current == 1 && f->manifests == 1) ||
-           complain(why, "after a close there are %llu manifests, %llu CURRENT, %llu unknown files %s",
+           complain(why,
+                    "after a close there are %llu manifests, %llu CURRENT, %llu unknown files %s",
                     (unsigned long long)f->manifests, (unsigned long long)f->current,
                     (unsigned long long)f->others, f->other);
 }

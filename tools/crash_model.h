@@ -15,11 +15,11 @@
 
 #include "engine/loam.h"
 
-#define MODEL_KEYS 20u
-#define MODEL_SPACES 10u /* keyspaces ever created; 0 is "default" */
-#define MODEL_NAME 256u
+#define MODEL_KEYS      20u
+#define MODEL_SPACES    10u /* keyspaces ever created; 0 is "default" */
+#define MODEL_NAME      256u
 #define MODEL_VALUE_MAX 20480u
-#define MODEL_WHY 512u
+#define MODEL_WHY       512u
 
 /* splitmix64. */
 static inline uint64_t model_random(uint64_t *state)

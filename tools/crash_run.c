@@ -104,8 +104,9 @@ static void count_failure(struct crash_totals *t, const char *why)
 static void describe(const struct crash_run *r, const struct source *s, const loam_crash *c,
                      char *text, size_t cap)
 {
-    snprintf(text, cap, "seed %" PRIu64 ", round %" PRIu64 "%s, change %" PRIu64
-                        ", variant %u, %s names, case seed %" PRIu64,
+    snprintf(text, cap,
+             "seed %" PRIu64 ", round %" PRIu64 "%s, change %" PRIu64
+             ", variant %u, %s names, case seed %" PRIu64,
              r->plan->seed, r->round, s->path, c->at, c->variant,
              c->names == LOAM_NAMES_ORDERED ? "ordered" : "posix", c->seed);
 }
@@ -116,7 +117,8 @@ static void failed(struct crash_run *r, const struct source *s, const loam_crash
     char how[512], dir[4096];
     count_failure(r->totals, why);
     describe(r, s, c, how, sizeof how);
-    snprintf(dir, sizeof dir, "%s/round-%" PRIu64 "-depth-%u-change-%" PRIu64 "-variant-%u-%u-%" PRIx64,
+    snprintf(dir, sizeof dir,
+             "%s/round-%" PRIu64 "-depth-%u-change-%" PRIu64 "-variant-%u-%u-%" PRIx64,
              r->plan->save, r->round, s->depth, c->at, c->variant, c->names, c->seed);
     loam_vfs *state;
     bool saved = false;
@@ -147,9 +149,11 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
                            const struct model_promise *p)
 {
     char path[384], why[MODEL_WHY];
-    snprintf(path, sizeof path, "%s, change %" PRIu64 ", variant %u, case seed %" PRIu64 ", in its recovery",
+    snprintf(path, sizeof path,
+             "%s, change %" PRIu64 ", variant %u, case seed %" PRIu64 ", in its recovery",
              outer->path, c->at, c->variant, c->seed);
-    struct source s = {.model = outer->model, .depth = outer->depth + 1, .before = *p, .path = path};
+    struct source s = {
+        .model = outer->model, .depth = outer->depth + 1, .before = *p, .path = path};
     loam_vfs *disk, *fault;
     if (loam_recording_crash(outer->rec, c, &disk) < 0) {
         return;
@@ -161,7 +165,8 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
     if (loam_vfs_record(disk, &s.rec) >= 0 && loam_vfs_fault(disk, &plan, &fault) >= 0) {
         db = crash_open_and_judge(s.model, p, fault, &seen, why);
         s.shown = loam_recording_mark(s.rec);
-        s.after = (struct model_promise){true, seen.commit, seen.commit, seen.control, seen.control};
+        s.after =
+            (struct model_promise){true, seen.commit, seen.commit, seen.control, seen.control};
         if (db != NULL && ((c->at % 3 == 0 && loam_flush(db, NULL) < 0) | (loam_close(db) < 0))) {
             snprintf(why, sizeof why, "flush or close: %s", loam_last_error()->message);
             db = NULL;
@@ -307,7 +312,8 @@ void crash_run_round(struct crash_run *r, uint64_t round)
         atomic_fetch_add(&r->totals->finished, !r->totals->stop);
     } else {
         atomic_fetch_add(&r->totals->other, 1);
-        fprintf(stderr, "\nFAILED seed %" PRIu64 ", round %" PRIu64 ", in the workload itself\n  %s\n",
+        fprintf(stderr,
+                "\nFAILED seed %" PRIu64 ", round %" PRIu64 ", in the workload itself\n  %s\n",
                 r->plan->seed, round, w.why);
     }
     loam_recording_free(w.rec);

@@ -10,7 +10,7 @@
 
 #include "tools/crash_model.h"
 
-#define CRASH_DEPTH_MAX 3u      /* a crash, one in its recovery, one in the recovery from that */
+#define CRASH_DEPTH_MAX      3u  /* a crash, one in its recovery, one in the recovery from that */
 #define CRASH_EXHAUSTIVE_MAX 10u /* pending items of which every subset is tried */
 
 struct crash_plan {
