@@ -388,10 +388,14 @@ static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
 {
     for (;;) {
         uint32_t next = w->after[level];
-        atom_store(node_link(n, level), next, relaxed); /* relaxed: published by the CAS */
-        /* release: pairs with the acquire in node_next(). */
-        if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {
-            return 0;
+        /* In a place kept from the insert before, an upper level may know nodes that came later
+         * than what level 0 was compared with, and lie before this one. */
+        if (level == 0 || next == 0 || compare(s, node_at(s, next), t) > 0) {
+            atom_store(node_link(n, level), next, relaxed); /* relaxed: published by the CAS */
+            /* release: pairs with the acquire in node_next(). */
+            if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {
+                return 0;
+            }
         }
         while ((next = node_next(w->prev[level], level)) != 0) {
             struct skiplist_node *other = node_at(s, next);
