@@ -9,10 +9,12 @@
  * present epoch. So at s+2 all sections that could reach the object have ended.
  *
  * Why a reader needs no fence of its own. An advance first calls membarrier, which makes every
- * running thread pass a full barrier: a section's store to its record either is visible to the scan
- * that follows, or the section's loads come after the barrier and so after every unlinking that
- * precedes the scan. Where membarrier is missing (and under TSan, which cannot see it) the store is
- * a sequentially consistent exchange instead.
+ * running thread pass a full barrier: a section's store to its record either is visible to the
+ * scan that follows, or the section's loads come after the barrier and so after every unlinking
+ * that precedes the scan. Where membarrier is missing, reader and reclaimer each pass a
+ * sequentially consistent fence at these places; an exchange of the record in its stead would
+ * order nothing against the loads that follow. Under TSan, which can see neither, the store is
+ * such an exchange all the same.
  */
 #include "arena/epoch.h"
 
@@ -28,7 +30,11 @@
 
 #include "arena/poison.h"
 
+#if defined(LOAM_MC)
+#define SPARE_RECORDS 1
+#else
 #define SPARE_RECORDS 16 /* for when memory is out: the last threads to come share these in turn */
+#endif
 
 _Thread_local struct epoch_record *epoch_self_;
 _Atomic uint64_t epoch_now_ = 2; /* so that a stamp is never 0 */
@@ -43,6 +49,34 @@ static struct epoch_node *_Atomic incoming; /* retired, newest first; any thread
 static struct mutex reclaim_mutex;
 static struct epoch_node *waiting;       /* guarded by reclaim_mutex: oldest first */
 static struct epoch_node **waiting_tail; /* guarded by reclaim_mutex */
+
+/* False: this kernel, or the thread sanitizer, has no barrier for other threads. */
+static bool barrier_register(void)
+{
+#if LOAM_TSAN
+    return false;
+#elif defined(LOAM_MC)
+    return true;
+#else
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
+#endif
+}
+
+/* Every running thread passes a full barrier, or has one of its own at the start of each section. */
+static void barrier_all(void)
+{
+#if !LOAM_TSAN
+    if (!epoch_asymmetric_) {
+        atom_fence();
+        return;
+    }
+#if defined(LOAM_MC)
+    mc_barrier_all();
+#else
+    syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+#endif
+#endif
+}
 
 static void at_thread_exit(void *value)
 {
@@ -69,11 +103,9 @@ static void at_fork_child(void)
     atom_store(&incoming, NULL, relaxed);
     waiting = NULL;
     waiting_tail = &waiting;
-#if !LOAM_TSAN
     if (epoch_asymmetric_) {
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0);
+        (void)barrier_register();
     }
-#endif
 }
 
 static void record_push(struct epoch_record *r)
@@ -91,10 +123,7 @@ static void start(void)
     waiting_tail = &waiting;
     pthread_key_create(&exit_key, at_thread_exit);
     pthread_atfork(NULL, NULL, at_fork_child);
-#if !LOAM_TSAN
-    epoch_asymmetric_ =
-        syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0;
-#endif
+    epoch_asymmetric_ = barrier_register();
     for (unsigned i = 0; i < SPARE_RECORDS; i++) {
         record_push(&spare[i]);
     }
@@ -154,14 +183,10 @@ uint64_t epoch_stamp(void)
 
 static bool all_sections_at(uint64_t epoch)
 {
-#if !LOAM_TSAN && !defined(LOAM_MC)
-    if (epoch_asymmetric_) {
-        syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-    }
-#endif
+    barrier_all();
     /* acquire: pairs with the release in record_push(). */
     for (struct epoch_record *r = atom_load(&records, acquire); r != NULL; r = r->next) {
-        /* seq_cst: pairs with the exchange at entry where there is no membarrier, and with the
+        /* seq_cst: ordered behind the barrier, and pairs with the
          * release at exit: the section's reads happen before what the caller frees. */
         uint64_t a = atom_load(&r->active, seq_cst);
         if (a != 0 && a >> 1 != epoch) {

@@ -49,17 +49,17 @@ static inline void epoch_enter(void)
     /* acquire: pairs with the advance; a section that sees epoch e also sees everything unlinked
      * before a stamp below e. A stale value only delays reclamation. */
     uint64_t e = atom_load(&epoch_now_, acquire);
-#if LOAM_TSAN || defined(LOAM_MC)
+#if LOAM_TSAN /* blind to fences */
     atom_swap(&r->active, e << 1 | 1, seq_cst);
 #else
+    /* release: continues what the last exit released, for a scan that sees this store instead. */
+    atom_store(&r->active, e << 1 | 1, release);
     if (__builtin_expect(epoch_asymmetric_, 1)) {
-        /* relaxed + compiler barrier: the reclaimer's membarrier orders this store before the
-         * loads that follow it. */
-        atom_store(&r->active, e << 1 | 1, relaxed);
+        /* A compiler barrier: the reclaimer's membarrier orders the store before the loads that
+         * follow it. */
         atomic_signal_fence(memory_order_seq_cst);
     } else {
-        /* seq_cst: the store must be visible before the section's first load. */
-        atom_swap(&r->active, e << 1 | 1, seq_cst);
+        atom_fence(); /* the store must be visible before the section's first load */
     }
 #endif
 }

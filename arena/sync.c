@@ -167,12 +167,6 @@ void cond_broadcast(struct cond *c)
 
 void word_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t micros)
 {
-#if defined(LOAM_MC)
-    (void)micros;
-    if (atom_load(word, acquire) == expected) { /* acquire: as a futex call orders */
-        mc_wait();
-    }
-#else
     struct timespec t;
     struct timespec *limit = NULL;
     if (micros != UINT64_MAX) {
@@ -181,7 +175,6 @@ void word_wait(_Atomic uint32_t *word, uint32_t expected, uint64_t micros)
         limit = &t;
     }
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected, limit, NULL, 0);
-#endif
 }
 
 void word_wake_one(_Atomic uint32_t *word)
@@ -219,11 +212,7 @@ void thread_join(pthread_t t)
 
 void thread_yield(void)
 {
-#if defined(LOAM_MC)
-    mc_wait();
-#else
     sched_yield();
-#endif
 }
 
 void thread_sleep_micros(uint64_t micros)
