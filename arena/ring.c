@@ -132,7 +132,7 @@ size_t ring_entry_max(const struct ring *r)
 void ring_notify_(struct ring *r)
 {
     /* seq_cst, as is the change of state before: either this load sees the waiter, or the waiter's
-     * check, which follows its seq_cst increment, sees the change. */
+     * check, which follows its seq_cst increment and a fence, sees the change. */
     if (__builtin_expect(atom_load(&r->waiters, seq_cst) != 0, 0)) {
         /* release: pairs with the acquire in ring_wait_enter_(). */
         atom_add(&r->event, 1, release);
@@ -144,6 +144,7 @@ uint32_t ring_wait_enter_(struct ring *r)
 {
     /* seq_cst: see ring_notify_(). */
     atom_add(&r->waiters, 1, seq_cst);
+    atom_fence(); /* the caller's check, whose loads are not seq_cst, comes after the increment */
     /* acquire: pairs with the release in ring_notify_(). */
     return atom_load(&r->event, acquire);
 }
