@@ -34,8 +34,13 @@
 #include "arena/sync.h"
 #include "arena/thread_slot.h"
 
+#if defined(LOAM_MC) /* so that a few operations reach the depot and the source */
+#define MAGAZINE_ITEMS 2
+#define MAGAZINE_DEPOT 2
+#else
 #define MAGAZINE_ITEMS 32
 #define MAGAZINE_DEPOT 16 /* magazines; a power of two */
+#endif
 #define MAGAZINE_NEAR  64 /* threads reached by one load */
 #define MAGAZINE_FAR   26 /* doublings of the directory beyond those */
 

@@ -20,7 +20,11 @@
 #define LIMBO_NEWEST ((uint64_t)UINT32_MAX) /* slot + 1 */
 #define LIMBO_ARMED  ((uint64_t)1 << 32)
 #define LIMBO_ONE    ((uint64_t)1 << 33)
-#define LIMBO_STEP   256 /* erases between two looks at the epoch; a power of two */
+#if defined(LOAM_MC)
+#define LIMBO_STEP 1
+#else
+#define LIMBO_STEP 256 /* erases between two looks at the epoch; a power of two */
+#endif
 
 /* ---- free slots ----------------------------------------------------------------------------- */
 
@@ -79,7 +83,7 @@ static uint32_t carve(struct slotmap *m, uint64_t *items)
 uint32_t slotmap_refill_(void *arg, uint64_t *items, uint32_t n)
 {
     struct slotmap *m = arg;
-    assert(n == MAGAZINE_ITEMS); /* runs of 32 never cross a page */
+    assert(n == MAGAZINE_ITEMS); /* a power of two: runs never cross a page */
     if (atom_load(&m->spill_count, relaxed) != 0) {
         uint32_t got = unspill(m, items, n);
         if (got != 0) {

@@ -9,8 +9,13 @@
 
 #include "arena/poison.h"
 
-#define SPINS 64u  /* a predecessor that is running finishes within this */
+#if defined(LOAM_MC)
+#define SPINS  1u
+#define YIELDS 1u
+#else
+#define SPINS  64u /* a predecessor that is running finishes within this */
 #define YIELDS 4u  /* one that was descheduled gets the processor */
+#endif
 
 void commit_init(struct commit *c, uint64_t start)
 {

@@ -30,7 +30,11 @@
 #include "arena/alloc.h"
 #include "arena/atomic.h"
 
+#if defined(LOAM_MC)
+#define COMMIT_RING_WORDS 2u
+#else
 #define COMMIT_RING_WORDS 8192u /* in-flight records within 64 KiB of log space never wait for room */
+#endif
 
 struct commit {
     _Alignas(CACHE_LINE) _Atomic uint64_t visible;
