@@ -64,9 +64,17 @@ static int run_killed_writer(struct bench_context *c, const struct bench_store *
     char db[BENCH_PATH_MAX + 8], engine[64];
     snprintf(db, sizeof(db), "--db=%s", s->dir);
     snprintf(engine, sizeof(engine), "--engine=%s", s->engine->name);
-    char *const extra[] = {
-        "--benchmarks=crashwrite_", engine,    db,      "--nouse_existing_db", "--noreadonly",
-        "--progress=none",          "--json=", "--csv=", "--suite=", "--rounds=1"};
+    char *const extra[] = {"--benchmarks=crashwrite_",
+                           engine,
+                           db,
+                           "--nouse_existing_db",
+                           "--noreadonly",
+                           "--progress=none",
+                           "--json=",
+                           "--csv=",
+                           "--suite=",
+                           "--rounds=1",
+                           "--seconds_csv="};
     size_t n = 0, more = sizeof(extra) / sizeof(extra[0]);
     while (c->argv[n] != NULL) {
         n++;

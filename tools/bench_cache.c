@@ -31,7 +31,7 @@ struct accesses {
     struct bench_rng rng;
     struct zipf zipf;
     struct permutation order; /* rank to key */
-    uint64_t hot; /* first key of the hot twentieth */
+    uint64_t hot;             /* first key of the hot twentieth */
 };
 
 static void accesses_init(struct accesses *a, enum pattern pattern, const struct bench_thread *t)
@@ -201,8 +201,8 @@ static void run_pattern(struct bench_thread *t, enum pattern pattern)
     t->session = NULL;
     bench_stats_stop(&t->stats);
     t->stats.lru_ratio = simulate(t, pattern, &s);
-    t->stats.cached_share = (double)s.most_bytes / s.block_bytes /
-                            ((double)t->job->num / s.keys_per_block);
+    t->stats.cached_share =
+        (double)s.most_bytes / s.block_bytes / ((double)t->job->num / s.keys_per_block);
 }
 
 void bench_cache_zipf(struct bench_thread *t)

@@ -55,6 +55,7 @@ static void run_line(struct child *k, const struct bench_suite_row *line, uint32
     bench_suite_row_flags(k->group, line, k->base, &flags);
     k->context->flags = k->store->flags = &flags;
     k->context->timed = !line->untimed;
+    k->context->by_second = true;
     unsigned repeats = line->repeats == 0 ? 1 : line->repeats;
     for (unsigned i = 0; i < line->warm_ups + repeats; i++) {
         bool keep = i >= line->warm_ups;
@@ -129,8 +130,8 @@ static void report_end(const struct child *k, int status)
 {
     const char *how = WIFSIGNALED(status) ? "signal" : "exit status";
     int number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
-    printf("%-8s group '%s' ended with %s %d; its later rows are missing\n",
-           k->store->engine->name, k->group->name, how, number);
+    printf("%-8s group '%s' ended with %s %d; its later rows are missing\n", k->store->engine->name,
+           k->group->name, how, number);
     fflush(stdout);
 }
 
@@ -172,8 +173,8 @@ static int run_round(struct bench_context *c, struct bench_store **stores, size_
         for (size_t i = 0; i < n; i++) {
             /* Another one begins each round: whoever is first finds the machine rested. */
             uint32_t e = (uint32_t)((i + round) % n);
-            struct child k = {.context = c, .store = stores[e], .group = &suite->groups[g],
-                              .base = c->flags};
+            struct child k = {
+                .context = c, .store = stores[e], .group = &suite->groups[g], .base = c->flags};
             k.sample.group = g;
             k.sample.engine = e;
             k.sample.round = round;

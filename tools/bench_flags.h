@@ -19,8 +19,9 @@
  * Types: BOOL, COUNT (K = 1000), SIZE (K = 1024), REAL, TEXT. */
 #define BENCH_FLAGS_MAP(G, X)                                                                      \
     G("What to run")                                                                               \
-    X(TEXT, benchmarks, BENCH_DEFAULT_BENCHMARKS, "comma list; name[X5-W1] runs 5 times after 1 "  \
-                                                  "warm-up")                                       \
+    X(TEXT, benchmarks, BENCH_DEFAULT_BENCHMARKS,                                                  \
+      "comma list; name[X5-W1] runs 5 times after 1 "                                              \
+      "warm-up")                                                                                   \
     X(COUNT, num, 1000000, "keys in the database, and operations of each thread")                  \
     X(COUNT, reads, -1, "reads of each thread (-1: num)")                                          \
     X(COUNT, writes, -1, "writes of each thread (-1: num)")                                        \
@@ -35,8 +36,9 @@
     X(COUNT, readwritepercent, 90, "share of reads in readrandomwriterandom")                      \
     X(SIZE, benchmark_write_rate_limit, 0, "bytes per second of all writers together (0: none)")   \
     X(COUNT, benchmark_read_rate_limit, 0, "reads per second of all readers together (0: none)")   \
-    X(COUNT, target, 0, "operations per second of all threads together; latency then counts from " \
-                        "the intended start")                                                      \
+    X(COUNT, target, 0,                                                                            \
+      "operations per second of all threads together; latency then counts from "                   \
+      "the intended start")                                                                        \
     X(BOOL, finish_after_writes, false, "readwhilewriting: the writer does `writes` and ends all") \
     X(COUNT, writers, 1, "writers beside the readers of readwhilewriting")                         \
     G("Comparing (several engines, several rounds, or a suite)")                                   \
@@ -48,8 +50,9 @@
     G("Keys and values")                                                                           \
     X(COUNT, key_size, 16, "bytes of a key")                                                       \
     X(COUNT, key_prefix, 0, "bytes put before a key (leveldb format)")                             \
-    X(TEXT, key_format, "leveldb", "leveldb: zero-padded decimal; rocksdb: 8 bytes big-endian, "   \
-                                   "padded")                                                       \
+    X(TEXT, key_format, "leveldb",                                                                 \
+      "leveldb: zero-padded decimal; rocksdb: 8 bytes big-endian, "                                \
+      "padded")                                                                                    \
     X(COUNT, value_size, 100, "bytes of a value")                                                  \
     X(TEXT, value_size_distribution_type, "fixed", "fixed, or uniform between the next two")       \
     X(COUNT, value_size_min, 100, "smallest value of uniform")                                     \
@@ -58,8 +61,9 @@
     X(REAL, zipf_theta, 0.99, "skew of ycsba to ycsbf")                                            \
     G("Database")                                                                                  \
     X(TEXT, db, "", "directory (default: loam-bench under $TMPDIR or /tmp)")                       \
-    X(BOOL, use_existing_db, false, "keep the database; benchmarks that need a fresh one are "     \
-                                    "skipped")                                                     \
+    X(BOOL, use_existing_db, false,                                                                \
+      "keep the database; benchmarks that need a fresh one are "                                   \
+      "skipped")                                                                                   \
     X(BOOL, readonly, false, "open read-only")                                                     \
     X(SIZE, memory_budget, 0, "bytes for everything (default: two write buffers plus the cache)")  \
     X(SIZE, write_buffer_size, 64 << 20, "bytes of a memtable; loam itself splits its budget")     \
@@ -74,31 +78,35 @@
     X(COUNT, max_background_jobs, 0, "background threads (0: the engine's default)")               \
     G("Reports")                                                                                   \
     X(BOOL, histogram, false, "print a latency histogram after each benchmark")                    \
-    X(TEXT, json, "", "write all rows, with percentiles, to this file (a suite: "                 \
-                      "loam-bench-SUITE.json here)")                                               \
-    X(TEXT, csv, "", "the same as CSV, with as good a name")                                        \
-    X(BOOL, wait_idle, false, "after a benchmark that writes, a row name.settle times the "        \
-                              "background work left")                                              \
+    X(TEXT, json, "",                                                                              \
+      "write all rows, with percentiles, to this file (a suite: "                                  \
+      "loam-bench-SUITE.json here)")                                                               \
+    X(TEXT, csv, "", "the same as CSV, with as good a name")                                       \
+    X(BOOL, wait_idle, false,                                                                      \
+      "after a benchmark that writes, a row name.settle times the "                                \
+      "background work left")                                                                      \
     X(COUNT, stats_interval, 0, "every this many operations of a thread print its speed")          \
     X(COUNT, stats_interval_seconds, 0, "the same by time")                                        \
     X(COUNT, report_interval_seconds, 0, "write operations per second to report_file this often")  \
     X(TEXT, report_file, "report.csv", "CSV of secs_elapsed,interval_qps")                         \
+    X(TEXT, seconds_csv, "", "operations and longest operation of each second to this CSV file")   \
     X(TEXT, progress, "", "none, line, bar or json, on stderr (default: bar on a terminal)")       \
     X(BOOL, progress_reports, true, "--noprogress_reports is --progress=none")                     \
     X(BOOL, confidence_interval_only, false, "print only the 95 % interval of repeated runs")      \
     X(BOOL, ycsb_report, false, "after ycsba to ycsbf, YCSB's own lines: [OVERALL], [READ], ...")  \
     G("This program")                                                                              \
-    X(TEXT, compat, "rocksdb", "rocksdb: flags of RocksDB without a meaning here are ignored "     \
-                               "with a warning")                                                   \
+    X(TEXT, compat, "rocksdb",                                                                     \
+      "rocksdb: flags of RocksDB without a meaning here are ignored "                              \
+      "with a warning")                                                                            \
     X(BOOL, strict, false, "such flags are errors")                                                \
     X(BOOL, version, false, "print the version")                                                   \
     X(BOOL, help, false, "this text")
 
-#define BENCH_FLAG_TYPE_BOOL bool
+#define BENCH_FLAG_TYPE_BOOL  bool
 #define BENCH_FLAG_TYPE_COUNT int64_t
-#define BENCH_FLAG_TYPE_SIZE int64_t
-#define BENCH_FLAG_TYPE_REAL double
-#define BENCH_FLAG_TYPE_TEXT const char *
+#define BENCH_FLAG_TYPE_SIZE  int64_t
+#define BENCH_FLAG_TYPE_REAL  double
+#define BENCH_FLAG_TYPE_TEXT  const char *
 
 struct bench_flags {
 #define BENCH_FLAG_NO_GROUP_(title)

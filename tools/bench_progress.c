@@ -23,16 +23,6 @@ static enum progress_kind kind_of(const struct bench_flags *f)
     return f->progress_reports && isatty(STDERR_FILENO) ? PROGRESS_BAR : PROGRESS_NONE;
 }
 
-static uint64_t live_ops(const struct bench_job *job)
-{
-    uint64_t sum = 0;
-    for (unsigned i = job->extras; i < job->all_count; i++) {
-        /* relaxed: a number for the eye */
-        sum += atomic_load_explicit(&job->all[i].stats.live, memory_order_relaxed);
-    }
-    return sum;
-}
-
 /* Share done, 0 to 1; by time when the count is open. */
 static double share_done(const struct bench_progress *p, uint64_t ops, uint64_t now)
 {
@@ -105,7 +95,7 @@ static void *watch(void *arg)
         until.tv_nsec %= 1000000000L;
         pthread_cond_timedwait(&p->wake, &p->lock, &until);
         if (!p->stop) {
-            uint64_t ops = live_ops(p->job), now = bench_now_ns();
+            uint64_t ops = bench_job_live_ops(p->job), now = bench_now_ns();
             show(p, ops, now);
             report(p, ops, now);
         }

@@ -11,6 +11,7 @@
 
 #include "tools/bench_engine.h"
 #include "tools/bench_flags.h"
+#include "tools/bench_seconds.h"
 #include "tools/bench_stats.h"
 #include "tools/bench_usage.h"
 
@@ -32,14 +33,15 @@ struct bench_row {
     uint64_t put_bytes;    /* of those, written */
     uint64_t tried, found;
     double hit_ratio, lru_ratio, cached_share; /* as in the stats; all 0: not of the cache */
-    double background_ops; /* per second, of the extra thread; < 0 = there was none */
-    double write_amp;      /* bytes written per byte of user; < 0 = unknown */
-    uint64_t peak_rss;     /* bytes */
+    double background_ops;     /* per second, of the extra thread; < 0 = there was none */
+    double write_amp;          /* bytes written per byte of user; < 0 = unknown */
+    uint64_t peak_rss;         /* bytes */
     struct bench_usage before; /* when it began */
     double cpu_seconds;        /* of the process, since then */
-    double kernel_amp;     /* bytes of files made dirty per byte of user; < 0 = unknown */
-    uint64_t disk_bytes;   /* of the database; 0 = not looked at */
-    bool timed;            /* the latencies are known */
+    double kernel_amp;         /* bytes of files made dirty per byte of user; < 0 = unknown */
+    uint64_t disk_bytes;       /* of the database; 0 = not looked at */
+    struct bench_seconds_summary seconds_seen; /* count 0: nobody looked */
+    bool timed;                                /* the latencies are known */
     struct bench_latency all, by_op[OP_COUNT];
     char message[160];
 };
@@ -63,9 +65,9 @@ void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s);
  * later, to count in more. */
 void bench_row_add_usage(struct bench_row *row);
 double bench_row_cpu_micros(const struct bench_row *row); /* of processor time for one operation */
-double bench_row_micros(const struct bench_row *row);  /* of thread time for one operation */
-double bench_row_speed(const struct bench_row *row);   /* operations a second on the wall */
-double bench_row_mbytes(const struct bench_row *row);  /* MiB a second on the wall */
+double bench_row_micros(const struct bench_row *row);     /* of thread time for one operation */
+double bench_row_speed(const struct bench_row *row);      /* operations a second on the wall */
+double bench_row_mbytes(const struct bench_row *row);     /* MiB a second on the wall */
 
 /* Prints a row, its histograms if asked for, and keeps it. s may be NULL. */
 void bench_report_row(struct bench_report *r, const struct bench_row *row,

@@ -36,6 +36,12 @@ json_t *bench_row_json(const struct bench_row *row)
         json_object_set_new(o, "reads", json_integer((json_int_t)row->tried));
         json_object_set_new(o, "found", json_integer((json_int_t)row->found));
     }
+    if (row->seconds_seen.count > 0) {
+        json_object_set_new(
+            o, "seconds",
+            json_pack("{s:I, s:f, s:f}", "count", (json_int_t)row->seconds_seen.count, "worst_ops",
+                      row->seconds_seen.worst, "median_ops", row->seconds_seen.median));
+    }
     if (row->cached_share > 0) {
         json_object_set_new(o, "cache_hit_ratio", json_real(row->hit_ratio));
         json_object_set_new(o, "lru_hit_ratio", json_real(row->lru_ratio));

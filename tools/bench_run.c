@@ -3,6 +3,7 @@
  */
 #include "tools/bench_run.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "tools/bench_progress.h"
+#include "tools/bench_seconds.h"
 #include "tools/bench_usage.h"
 
 _Noreturn void bench_die(const struct bench_store *s, const char *what)
@@ -24,6 +26,28 @@ _Noreturn void bench_die(const struct bench_store *s, const char *what)
 bool bench_thread_is_extra(const struct bench_thread *t)
 {
     return t->index < t->job->extras;
+}
+
+uint64_t bench_job_live_ops(const struct bench_job *job)
+{
+    uint64_t sum = 0;
+    for (unsigned i = job->extras; i < job->all_count; i++) {
+        /* relaxed: a number for the eye */
+        sum += atomic_load_explicit(&job->all[i].stats.live, memory_order_relaxed);
+    }
+    return sum;
+}
+
+uint64_t bench_job_take_longest(const struct bench_job *job)
+{
+    uint64_t longest = 0;
+    for (unsigned i = job->extras; i < job->all_count; i++) {
+        /* relaxed: likewise; one that is lost to a race with its thread is a short one */
+        uint64_t ns =
+            atomic_exchange_explicit(&job->all[i].stats.live_longest, 0, memory_order_relaxed);
+        longest = ns > longest ? ns : longest;
+    }
+    return longest;
 }
 
 /* ---- the bodies' helpers --------------------------------------------------------------------- */
@@ -239,7 +263,7 @@ static void job_init(struct bench_job *job, struct bench_context *c, struct benc
     job->all_count = job->threads + job->extras;
 }
 
-static void run_threads(struct bench_job *job, const char *name)
+static void run_threads(struct bench_job *job, const char *name, struct bench_seconds *seconds)
 {
     struct start_line line = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
     struct runner *runners = calloc(job->all_count, sizeof(*runners));
@@ -261,9 +285,11 @@ static void run_threads(struct bench_job *job, const char *name)
     struct bench_progress progress;
     bench_progress_start(&progress, job, name);
     start_all(&line, job->all_count);
+    bench_seconds_start(seconds, job, job->context->by_second);
     for (unsigned i = 0; i < job->all_count; i++) {
         pthread_join(ids[i], NULL);
     }
+    bench_seconds_stop(seconds);
     bench_progress_stop(&progress);
     pthread_mutex_destroy(&line.lock);
     pthread_cond_destroy(&line.changed);
@@ -321,11 +347,25 @@ static void fill_message(const struct bench_workload *w, struct bench_row *row,
     }
 }
 
+static void take_seconds(const struct bench_job *job, struct bench_row *row,
+                         struct bench_seconds *seconds)
+{
+    const struct bench_context *c = job->context;
+    const char *path = c->flags->seconds_csv;
+    row->seconds_seen = bench_seconds_sum_up(seconds->all, seconds->count);
+    if (path[0] != '\0' &&
+        bench_seconds_append(seconds, path, row->engine, row->name, c->round) != 0) {
+        fprintf(stderr, "loam-bench: %s: %s\n", path, strerror(errno));
+    }
+    bench_seconds_free(seconds);
+}
+
 void bench_run(struct bench_context *c, struct bench_store *s, const struct bench_workload *w,
                const char *name, struct bench_row *row, struct bench_stats *merged)
 {
     struct bench_job job;
     struct bench_counters before = {0, true}, after = {0, true};
+    struct bench_seconds seconds;
     job_init(&job, c, s, w);
     memset(row, 0, sizeof(*row));
     snprintf(row->name, sizeof(row->name), "%s", name);
@@ -334,7 +374,7 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     bool counted = !w->no_session && bench_store_counters(s, &before);
     bench_rss_reset();
     bench_usage_now(&row->before);
-    run_threads(&job, name);
+    run_threads(&job, name, &seconds);
     row->peak_rss = bench_rss_peak();
     counted = counted && bench_store_counters(s, &after);
     merge_threads(&job, row, merged);
@@ -344,5 +384,6 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
         row->write_amp = -1; /* the writer's bytes are not in the row */
     }
     bench_row_add_usage(row);
+    take_seconds(&job, row, &seconds);
     fill_message(w, row, merged);
 }

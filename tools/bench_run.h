@@ -24,6 +24,7 @@ struct bench_context {
     size_t key_bytes;
     struct bench_report report;
     bool timed;     /* keep the latency of every operation */
+    bool by_second; /* watch the speed second by second */
     uint64_t round; /* counts benchmarks: each has its own random numbers, alike on all engines */
     char **argv;    /* of the program, for benchmarks that start it again */
 };
@@ -41,16 +42,16 @@ struct bench_workload {
     /* Runs in the main thread, prints for itself. BENCH_OK, BENCH_UNSUPPORTED or BENCH_ERROR. */
     int (*admin)(struct bench_context *c, struct bench_store *s);
     enum bench_role role;
-    bool fresh;       /* needs an empty database */
+    bool fresh; /* needs an empty database */
     enum bench_extra extra;
-    bool alone;       /* one thread whatever --threads says */
-    bool no_session;  /* the body opens what it needs */
-    bool timed_stop;  /* --duration replaces the count */
+    bool alone;      /* one thread whatever --threads says */
+    bool no_session; /* the body opens what it needs */
+    bool timed_stop; /* --duration replaces the count */
     bool sync;
     /* Whether the engine has what it takes; NULL: every engine. */
     bool (*offered)(const struct bench_engine *e);
-    uint32_t divide;  /* the count by this; 0 = 1 */
-    uint32_t batch;   /* operations of a write, unless --batch_size; 0 = --batch_size */
+    uint32_t divide;     /* the count by this; 0 = 1 */
+    uint32_t batch;      /* operations of a write, unless --batch_size; 0 = --batch_size */
     uint32_t value_size; /* 0 = --value_size */
     /* Text after the rate; NULL: `(x of y found)` when there were lookups. */
     void (*message)(const struct bench_stats *s, char *out, size_t cap);
@@ -61,7 +62,7 @@ struct bench_job {
     struct bench_context *context;
     struct bench_store *store;
     const struct bench_workload *workload;
-    uint64_t num;    /* keys 0 .. num-1 */
+    uint64_t num;                    /* keys 0 .. num-1 */
     uint64_t reads, writes, deletes; /* of each thread */
     uint64_t batch;
     size_t value_min, value_max;
@@ -72,7 +73,7 @@ struct bench_job {
     /* Foreground threads still running; the extra threads end at 0.
      * relaxed: nothing else is learnt from it */
     _Atomic unsigned active;
-    _Atomic bool stop;      /* an extra thread ends everybody; relaxed likewise */
+    _Atomic bool stop; /* an extra thread ends everybody; relaxed likewise */
     struct bench_thread *all;
     unsigned all_count;
 };
@@ -85,13 +86,18 @@ struct bench_thread {
     struct bench_session *session;
     struct bench_rng rng;
     struct bench_values values;
-    char *key; /* room for one key */
-    uint64_t turn, turns; /* operations begun, and how many there may be */
-    uint64_t deadline_ns; /* 0 = by count */
+    char *key;                 /* room for one key */
+    uint64_t turn, turns;      /* operations begun, and how many there may be */
+    uint64_t deadline_ns;      /* 0 = by count */
     uint64_t pace_ns, next_ns; /* time between operations; 0 = as fast as it goes */
-    bool catch_up; /* latency counts from the intended start */
+    bool catch_up;             /* latency counts from the intended start */
     struct bench_stats stats;
 };
+
+/* What the threads of a running job have done so far, and the longest operation (ns) since it was
+ * last taken; without the extra ones. */
+uint64_t bench_job_live_ops(const struct bench_job *job);
+uint64_t bench_job_take_longest(const struct bench_job *job);
 
 /* Prints one line for a failed call of the engine and ends the process. */
 _Noreturn void bench_die(const struct bench_store *s, const char *what);

@@ -95,6 +95,10 @@ void bench_stats_time(struct bench_stats *s, enum bench_op op)
 {
     uint64_t now = bench_now_ns(), took = now - s->last_ns;
     histogram_add(histogram_of(s, (int)op), took);
+    /* relaxed: a number for the eye, and few operations are the longest yet */
+    if (took > atomic_load_explicit(&s->live_longest, memory_order_relaxed)) {
+        atomic_store_explicit(&s->live_longest, took, memory_order_relaxed);
+    }
     if (s->warn && took > LONG_OP_NS) {
         fprintf(stderr, "long op: %.1f micros%30s\r", (double)took * 1e-3, "");
     }

@@ -34,6 +34,7 @@ extern const char *const bench_op_names[OP_COUNT];
 struct bench_stats {
     /* Alone on its line: the progress display reads it while the thread runs. */
     _Alignas(64) _Atomic uint64_t live;
+    _Atomic uint64_t live_longest; /* ns, since somebody took it last */
     _Alignas(64) uint64_t done; /* operations */
     uint64_t next_look;         /* value of done at which bench_stats_look() is due */
     uint64_t last_ns;           /* end of the last operation */

@@ -73,6 +73,18 @@ static const struct bench_suite_group peers_groups[] = {
      .cache_size = 256 * MIB, ROWS(kib_rows)},
 };
 
+/* ---- stability: ten minutes of overwrite, readers beside two writers ------------------------- */
+
+static const struct bench_suite_row stability_rows[] = {
+    {"fillrandom", .percent = 100},
+    {"overwrite", .seconds = 600},
+    {"readwhilewriting", "read, 2 writers", .seconds = 60, .writers = 2},
+};
+static const struct bench_suite_group stability_groups[] = {
+    {"M", .num = 5000000, .write_buffer_size = 64 * MIB, .cache_size = 256 * MIB,
+     ROWS(stability_rows)},
+};
+
 /* ---- cache: shares of hits ------------------------------------------------------------------- */
 
 static const struct bench_suite_row cache_rows[] = {
@@ -96,13 +108,16 @@ static const struct bench_suite_group cache_groups[] = {
 
 static const struct bench_suite suites[] = {
     {"quick", "reads and writes of 500 k keys through small memtables, in three minutes", ALL, 3,
-     2.6, quick_groups, 1},
+     2.6, quick_groups, 1, ""},
     {"peers",
      "M: 5 M keys, cache of half of them; S: 1 M keys, all cached; 1K: values of 1 KiB; in half "
      "an hour",
-     ALL, 5, 28, peers_groups, 3},
+     ALL, 5, 28, peers_groups, 3, ""},
+    {"stability",
+     "ten minutes of overwrite at full speed, then reads beside two writers; each second to a CSV",
+     ALL, 1, 0, stability_groups, 1, "loam-bench-stability-seconds.csv"},
     {"cache", "loam's share of cache hits beside an LRU cache of as many bytes", "loam", 1, 0,
-     cache_groups, 2},
+     cache_groups, 2, ""},
 };
 
 const struct bench_suite *bench_suite_find(const char *name)
@@ -123,6 +138,7 @@ void bench_suite_defaults(const struct bench_suite *s, struct bench_flags *f)
     f->compression_type = "none";
     f->max_background_jobs = 2;
     f->seek_nexts = 50;
+    f->seconds_csv = s->seconds_csv;
 }
 
 void bench_suites_help(FILE *out)
@@ -207,8 +223,8 @@ void bench_suite_row_flags(const struct bench_suite_group *g, const struct bench
     if (r->seconds > 0 && base->duration <= 0) {
         out->duration = r->seconds * out->scale;
     } else if (r->seconds <= 0 && (r->ops != 0 || r->percent != 0)) {
-        double total = r->ops != 0 ? (double)r->ops * out->scale
-                                   : (double)out->num * (double)r->percent / 100;
+        double total =
+            r->ops != 0 ? (double)r->ops * out->scale : (double)out->num * (double)r->percent / 100;
         /* The runner divides the counts of some benchmarks; here they are meant as they stand. */
         double divide = w != NULL && w->divide > 1 ? (double)w->divide : 1;
         out->duration = 0;

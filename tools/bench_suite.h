@@ -36,6 +36,7 @@ struct bench_suite {
     double minutes; /* of --time_limit */
     const struct bench_suite_group *groups;
     size_t count;
+    const char *seconds_csv; /* default of that flag */
 };
 
 /* NULL: no such suite. */

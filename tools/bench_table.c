@@ -104,6 +104,22 @@ static double worst_of(const struct runs *r, number_fn *number)
     return worst;
 }
 
+/* A row of less than this many seconds has no second that stands for its stalls. */
+enum { SECONDS_MIN = 10 };
+
+static double worst_second(const struct runs *r)
+{
+    double worst = -1;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct bench_seconds_summary *s = &r->run[i]->row.seconds_seen;
+        if (s->count >= SECONDS_MIN && s->median > 0) {
+            double share = s->worst / s->median;
+            worst = worst < 0 || share < worst ? share : worst;
+        }
+    }
+    return worst;
+}
+
 static void fill_entry(struct bench_entry *e, const struct runs *r, double *room)
 {
     e->runs = r->count;
@@ -118,6 +134,7 @@ static void fill_entry(struct bench_entry *e, const struct runs *r, double *room
     e->disk_bytes = median_of(r, disk, room);
     e->peak_rss = worst_of(r, rss);
     e->cpu_micros = median_of(r, bench_row_cpu_micros, room);
+    e->worst_second = worst_second(r);
     e->hit_ratio = median_of(r, hit_ratio, room);
     e->lru_ratio = median_of(r, lru_ratio, room);
     e->cached_share = median_of(r, cached_share, room);
@@ -301,6 +318,9 @@ static void print_entry(const struct bench_entry *e, bool first, FILE *out)
     print_ratio(e, first, out);
     if (e->background >= 0) {
         fprintf(out, "  beside %.1f kops/s of writes", e->background * 1e-3);
+    }
+    if (e->worst_second >= 0) {
+        fprintf(out, "  worst second %.2f of the median", e->worst_second);
     }
     if (e->cached_share > 0) {
         fprintf(out, "  hits %.4f, LRU %.4f; %.1f %% cached", e->hit_ratio, e->lru_ratio,

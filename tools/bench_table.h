@@ -17,11 +17,14 @@ struct bench_entry {
     double speed, spread; /* operations a second; (largest - smallest) / median */
     bool timed;
     double p50_ns, p99_ns, p999_ns, longest_ns;
-    double amp;         /* bytes written per user byte; < 0 = unknown */
+    double amp; /* bytes written per user byte; < 0 = unknown */
     double disk_bytes, peak_rss;
-    double cpu_micros;  /* for one operation */
-    double background;  /* operations a second of the writers beside; < 0 = none */
+    double cpu_micros; /* for one operation */
+    double background; /* operations a second of the writers beside; < 0 = none */
     double hit_ratio, lru_ratio, cached_share; /* as in struct bench_row */
+    /* Of the round in which it fell lowest: the slowest second as a share of the middle one; < 0 =
+     * too short to say. */
+    double worst_second;
     /* How many times faster the first engine is; for the first itself: than the best peer. */
     struct bench_ratio ratio;
     const struct bench_engine *than; /* NULL: nothing to compare with */

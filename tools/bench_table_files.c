@@ -44,10 +44,14 @@ static void entry_csv(const struct bench_entry *e, FILE *out)
         fprintf(out, ",%.4f,,,%s", e->ratio.mid, e->than->name);
     }
     if (e->cached_share > 0) {
-        fprintf(out, ",%.5f,%.5f\n", e->hit_ratio, e->lru_ratio);
+        fprintf(out, ",%.5f,%.5f,", e->hit_ratio, e->lru_ratio);
     } else {
-        fputs(",,\n", out);
+        fputs(",,,", out);
     }
+    if (e->worst_second >= 0) {
+        fprintf(out, "%.4f", e->worst_second);
+    }
+    fputc('\n', out);
 }
 
 int bench_table_write_csv(const struct bench_table *t, const char *path)
@@ -58,7 +62,8 @@ int bench_table_write_csv(const struct bench_table *t, const char *path)
     }
     fputs("group,row,engine,runs,ops_per_sec,spread,p50_us,p99_us,p99.9_us,longest_us,"
           "bytes_written_per_user_byte,disk_bytes,peak_rss_bytes,cpu_micros_per_op,"
-          "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to,cache_hit_ratio,lru_hit_ratio\n",
+          "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to,cache_hit_ratio,lru_hit_ratio,"
+          "worst_second_of_median\n",
           out);
     for (size_t i = 0; i < t->count; i++) {
         entry_csv(&t->entries[i], out);
@@ -93,6 +98,9 @@ static json_t *entry_json(const struct bench_entry *e)
     }
     if (e->background >= 0) {
         json_object_set_new(o, "background_ops_per_sec", json_real(e->background));
+    }
+    if (e->worst_second >= 0) {
+        json_object_set_new(o, "worst_second_of_median", json_real(e->worst_second));
     }
     if (e->cached_share > 0) {
         json_object_set_new(o, "cache_hit_ratio", json_real(e->hit_ratio));
@@ -139,11 +147,10 @@ int bench_table_write_json(const struct bench_table *t, const struct bench_suite
     for (size_t i = 0; i < t->count; i++) {
         json_array_append_new(table, entry_json(&t->entries[i]));
     }
-    json_t *root = json_pack("{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "suite", suite->name,
-                             "loam", loam_build_info(), "date", date, "rounds",
-                             (json_int_t)samples->rounds, "engines", engines_json(stores, n),
-                             "flags", bench_flags_json(base), "table", table, "runs",
-                             samples_json(samples, suite));
+    json_t *root = json_pack(
+        "{s:s, s:s, s:s, s:I, s:o, s:o, s:o, s:o}", "suite", suite->name, "loam", loam_build_info(),
+        "date", date, "rounds", (json_int_t)samples->rounds, "engines", engines_json(stores, n),
+        "flags", bench_flags_json(base), "table", table, "runs", samples_json(samples, suite));
     int rc =
         root == NULL ? -1 : json_dump_file(root, path, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(root);

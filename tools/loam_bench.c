@@ -219,6 +219,11 @@ static int context_init(struct bench_context *c, const struct bench_flags *f, ch
     }
     bench_report_init(&c->report, f, false);
     c->timed = f->histogram || f->ycsb_report || f->json[0] != '\0' || f->csv[0] != '\0';
+    c->by_second = f->seconds_csv[0] != '\0';
+    if (c->by_second && bench_seconds_create(f->seconds_csv) != 0) {
+        fprintf(stderr, "loam-bench: %s: %s\n", f->seconds_csv, strerror(errno));
+        return 1;
+    }
     if (f->report_interval_seconds > 0) {
         FILE *out = fopen(f->report_file, "w");
         if (out == NULL) {

@@ -27,8 +27,8 @@ static const struct bench_suite_row some_rows[] = {
     {"fillsync", .ops = 3000},
     {"readwhilewriting", .seconds = 4, .writers = 2},
 };
-static const struct bench_suite_group some_group = {
-    "G", .num = 10000, .cache_size = 1 << 20, .rows = some_rows, .count = 3};
+static const struct bench_suite_group some_group = {"G", .num = 10000, .cache_size = 1 << 20,
+                                                    .rows = some_rows, .count = 3};
 
 Test(suite, operations_are_shared_by_the_threads)
 {
@@ -76,7 +76,7 @@ Test(suite, what_the_command_line_says_wins)
 
 Test(suite, every_suite_names_benchmarks_that_exist)
 {
-    static const char *const names[] = {"quick", "peers", "cache"};
+    static const char *const names[] = {"quick", "peers", "stability", "cache"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const struct bench_suite *s = bench_suite_find(names[i]);
         cr_assert_not_null(s, "%s", names[i]);
@@ -106,7 +106,8 @@ Test(suite, a_list_becomes_one_group)
 
 /* ---- the table ------------------------------------------------------------------------------- */
 
-static const struct bench_engine one = {.name = "one"}, two = {.name = "two"}, six = {.name = "six"};
+static const struct bench_engine one = {.name = "one"}, two = {.name = "two"},
+                                 six = {.name = "six"};
 
 static struct bench_sample sample(uint32_t engine, uint32_t round, double speed)
 {
@@ -119,14 +120,15 @@ static struct bench_sample sample(uint32_t engine, uint32_t round, double speed)
     s.row.kernel_amp = round == 0 ? -1 : 2;
     s.row.peak_rss = 1000 + round;
     s.row.background_ops = -1;
+    s.row.seconds_seen = (struct bench_seconds_summary){10, 100 - 10 * round, 100};
     return s;
 }
 
 Test(suite, the_table_has_medians_worsts_and_the_best_peer)
 {
-    struct bench_sample all[] = {sample(1, 0, 50), sample(0, 0, 100), sample(2, 0, 200),
-                                 sample(0, 1, 120), sample(1, 1, 60), sample(2, 1, 240),
-                                 sample(2, 2, 280), sample(1, 2, 70), sample(0, 2, 140)};
+    struct bench_sample all[] = {sample(1, 0, 50),  sample(0, 0, 100), sample(2, 0, 200),
+                                 sample(0, 1, 120), sample(1, 1, 60),  sample(2, 1, 240),
+                                 sample(2, 2, 280), sample(1, 2, 70),  sample(0, 2, 140)};
     struct bench_samples samples = {.all = all, .count = 9, .rounds = 3};
     struct bench_store stores[] = {{.engine = &one}, {.engine = &two}, {.engine = &six}};
     struct bench_store *const list[] = {&stores[0], &stores[1], &stores[2]};
@@ -143,6 +145,7 @@ Test(suite, the_table_has_medians_worsts_and_the_best_peer)
     cr_assert(fabs(e[0].longest_ns - 14000) < 1e-6);
     cr_assert(fabs(e[0].amp - 2) < 1e-6);
     cr_assert(fabs(e[0].peak_rss - 1002) < 1e-6);
+    cr_assert(fabs(e[0].worst_second - 0.8) < 1e-6);
     cr_assert_eq(e[0].than, &six);
     cr_assert(fabs(e[0].ratio.mid - 0.5) < 1e-6);
     cr_assert_eq(e[1].than, &two);
