@@ -10,6 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tools/bench_calibrate.h"
+
 /* ---- the child: one group on one engine ------------------------------------------------------ */
 
 struct child {
@@ -17,6 +19,8 @@ struct child {
     struct bench_store *store;
     const struct bench_suite_group *group;
     const struct bench_flags *base;
+    bool calibrate;
+    double calibration_ns;      /* before the next row */
     struct bench_sample sample; /* its numbers are set; the row is filled for each line */
     int pipe;
 };
@@ -47,6 +51,19 @@ static void settle(struct child *k)
     row->disk_bytes = bench_disk_bytes(k->store->dir);
 }
 
+/* Settled, measured and sent. */
+static void finish_row(struct child *k)
+{
+    struct bench_row *row = &k->sample.row;
+    settle(k);
+    if (k->calibrate) {
+        double after = bench_calibrate();
+        row->calibration_ns = (k->calibration_ns + after) / 2;
+        k->calibration_ns = after;
+    }
+    send_sample(k);
+}
+
 static void run_line(struct child *k, const struct bench_suite_row *line, uint32_t number)
 {
     const struct bench_workload *w = bench_workload_find(line->benchmark);
@@ -63,13 +80,10 @@ static void run_line(struct child *k, const struct bench_suite_row *line, uint32
         if (bench_item_run(k->context, k->store, w, label, keep, &k->sample.row) != BENCH_OK) {
             break;
         }
-        if (k->sample.row.ops > 0) {
-            settle(k);
+        if (keep && k->sample.row.ops > 0) {
             k->sample.line = number;
             k->sample.repeat = i - line->warm_ups;
-            if (keep) {
-                send_sample(k);
-            }
+            finish_row(k);
         }
     }
     k->context->flags = k->store->flags = k->base;
@@ -77,6 +91,7 @@ static void run_line(struct child *k, const struct bench_suite_row *line, uint32
 
 static _Noreturn void child_main(struct child *k, bool keep)
 {
+    k->calibration_ns = k->calibrate ? bench_calibrate() : 0;
     for (uint32_t i = 0; i < k->group->count; i++) {
         run_line(k, &k->group->rows[i], i);
     }
@@ -173,8 +188,11 @@ static int run_round(struct bench_context *c, struct bench_store **stores, size_
         for (size_t i = 0; i < n; i++) {
             /* Another one begins each round: whoever is first finds the machine rested. */
             uint32_t e = (uint32_t)((i + round) % n);
-            struct child k = {
-                .context = c, .store = stores[e], .group = &suite->groups[g], .base = c->flags};
+            struct child k = {.context = c,
+                              .store = stores[e],
+                              .group = &suite->groups[g],
+                              .base = c->flags,
+                              .calibrate = suite->calibrate};
             k.sample.group = g;
             k.sample.engine = e;
             k.sample.round = round;

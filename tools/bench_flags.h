@@ -46,6 +46,7 @@
     X(TEXT, engine, "loam", "comma list of loam, leveldb, rocksdb, lmdb; a suite names its own")   \
     X(COUNT, rounds, 1, "times over, engines taking turns; a suite names its own")                 \
     X(REAL, time_limit, 0, "minutes; no round is begun that would end later (0: none)")            \
+    X(TEXT, baseline, "", "guard: the JSON of an earlier run to compare with")                     \
     X(REAL, scale, 1, "the sizes of a suite times this")                                           \
     G("Keys and values")                                                                           \
     X(COUNT, key_size, 16, "bytes of a key")                                                       \

@@ -166,6 +166,11 @@ double bench_row_micros(const struct bench_row *row)
     return row->thread_seconds * 1e6 / (double)(row->ops < 1 ? 1 : row->ops);
 }
 
+double bench_row_units(const struct bench_row *row)
+{
+    return row->calibration_ns > 0 ? bench_row_cpu_micros(row) * 1e3 / row->calibration_ns : 0;
+}
+
 double bench_row_speed(const struct bench_row *row)
 {
     return row->seconds > 0 ? (double)row->ops / row->seconds : 0;

@@ -40,6 +40,7 @@ struct bench_row {
     double cpu_seconds;        /* of the process, since then */
     double kernel_amp;         /* bytes of files made dirty per byte of user; < 0 = unknown */
     uint64_t disk_bytes;       /* of the database; 0 = not looked at */
+    double calibration_ns;     /* of a unit of bench_calibrate.h, around the time; 0 = not taken */
     struct bench_seconds_summary seconds_seen; /* count 0: nobody looked */
     bool timed;                                /* the latencies are known */
     struct bench_latency all, by_op[OP_COUNT];
@@ -65,9 +66,11 @@ void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s);
  * later, to count in more. */
 void bench_row_add_usage(struct bench_row *row);
 double bench_row_cpu_micros(const struct bench_row *row); /* of processor time for one operation */
-double bench_row_micros(const struct bench_row *row);     /* of thread time for one operation */
-double bench_row_speed(const struct bench_row *row);      /* operations a second on the wall */
-double bench_row_mbytes(const struct bench_row *row);     /* MiB a second on the wall */
+double bench_row_units(
+    const struct bench_row *row); /* of processor time, see bench_calibrate.h; 0: unknown */
+double bench_row_micros(const struct bench_row *row); /* of thread time for one operation */
+double bench_row_speed(const struct bench_row *row);  /* operations a second on the wall */
+double bench_row_mbytes(const struct bench_row *row); /* MiB a second on the wall */
 
 /* Prints a row, its histograms if asked for, and keeps it. s may be NULL. */
 void bench_report_row(struct bench_report *r, const struct bench_row *row,

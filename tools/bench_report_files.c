@@ -42,6 +42,10 @@ json_t *bench_row_json(const struct bench_row *row)
             json_pack("{s:I, s:f, s:f}", "count", (json_int_t)row->seconds_seen.count, "worst_ops",
                       row->seconds_seen.worst, "median_ops", row->seconds_seen.median));
     }
+    if (row->calibration_ns > 0) {
+        json_object_set_new(o, "calibration_ns", json_real(row->calibration_ns));
+        json_object_set_new(o, "units_per_op", json_real(bench_row_units(row)));
+    }
     if (row->cached_share > 0) {
         json_object_set_new(o, "cache_hit_ratio", json_real(row->hit_ratio));
         json_object_set_new(o, "lru_hit_ratio", json_real(row->lru_ratio));

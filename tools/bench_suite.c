@@ -6,9 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MIB     INT64_C(1048576)
-#define ALL     "loam,leveldb,rocksdb,lmdb"
-#define ROWS(r) .rows = r, .count = sizeof(r) / sizeof(r[0])
+#define MIB       INT64_C(1048576)
+#define ALL       "loam,leveldb,rocksdb,lmdb"
+#define ROWS(r)   .rows = r, .count = sizeof(r) / sizeof(r[0])
+#define GROUPS(g) .groups = g, .count = sizeof(g) / sizeof(g[0])
 
 /* clang-format off */
 
@@ -85,6 +86,26 @@ static const struct bench_suite_group stability_groups[] = {
      ROWS(stability_rows)},
 };
 
+/* ---- guard: loam alone, in units of a calibrated loop ---------------------------------------- */
+
+static const struct bench_suite_row guard_rows[] = {
+    {"fillseq", .percent = 100, .untimed = true},
+    {"fillbatch", .percent = 100, .batch = 100, .untimed = true},
+    {"fillrandom", .percent = 100, .untimed = true},
+    {"overwrite", .percent = 100, .untimed = true},
+    {"readrandom", .percent = 100, .warm_ups = 1, .untimed = true},
+    {"readhot", .percent = 100, .untimed = true},
+    {"readmissing", .percent = 100, .untimed = true},
+    {"readseq", .percent = 100, .untimed = true},
+    {"seekrandom", .percent = 10, .untimed = true},
+    {"ycsba", .percent = 50, .untimed = true},
+    {"ycsbe", .percent = 5, .untimed = true},
+    {"deleterandom", .percent = 50, .untimed = true},
+};
+static const struct bench_suite_group guard_groups[] = {
+    {"G", .num = 400000, .write_buffer_size = 16 * MIB, .cache_size = 128 * MIB, ROWS(guard_rows)},
+};
+
 /* ---- cache: shares of hits ------------------------------------------------------------------- */
 
 static const struct bench_suite_row cache_rows[] = {
@@ -106,19 +127,23 @@ static const struct bench_suite_group cache_groups[] = {
 
 /* clang-format on */
 
+/* clang-format off */
 static const struct bench_suite suites[] = {
-    {"quick", "reads and writes of 500 k keys through small memtables, in three minutes", ALL, 3,
-     2.6, quick_groups, 1, ""},
-    {"peers",
-     "M: 5 M keys, cache of half of them; S: 1 M keys, all cached; 1K: values of 1 KiB; in half "
-     "an hour",
-     ALL, 5, 28, peers_groups, 3, ""},
-    {"stability",
-     "ten minutes of overwrite at full speed, then reads beside two writers; each second to a CSV",
-     ALL, 1, 0, stability_groups, 1, "loam-bench-stability-seconds.csv"},
-    {"cache", "loam's share of cache hits beside an LRU cache of as many bytes", "loam", 1, 0,
-     cache_groups, 2, ""},
+    {"quick", "reads and writes of 500 k keys through small memtables, in three minutes", ALL,
+     .rounds = 3, .minutes = 2.6, GROUPS(quick_groups)},
+    {"peers", "M: 5 M keys, cache of half of them; S: 1 M keys, all cached; 1K: values of 1 KiB; "
+     "in half an hour", ALL,
+     .rounds = 5, .minutes = 28, GROUPS(peers_groups)},
+    {"stability", "ten minutes of overwrite at full speed, then reads beside two writers; each "
+     "second to a CSV", ALL,
+     .rounds = 1, GROUPS(stability_groups),
+     .seconds_csv = "loam-bench-stability-seconds.csv"},
+    {"cache", "loam's share of cache hits beside an LRU cache of as many bytes", "loam",
+     .rounds = 1, GROUPS(cache_groups)},
+    {"guard", "loam in units of a calibrated loop, to hold against an earlier run: --baseline",
+     "loam", .rounds = 5, GROUPS(guard_groups), .calibrate = true},
 };
+/* clang-format on */
 
 const struct bench_suite *bench_suite_find(const char *name)
 {
@@ -138,7 +163,7 @@ void bench_suite_defaults(const struct bench_suite *s, struct bench_flags *f)
     f->compression_type = "none";
     f->max_background_jobs = 2;
     f->seek_nexts = 50;
-    f->seconds_csv = s->seconds_csv;
+    f->seconds_csv = s->seconds_csv != NULL ? s->seconds_csv : "";
 }
 
 void bench_suites_help(FILE *out)

@@ -37,6 +37,7 @@ struct bench_suite {
     const struct bench_suite_group *groups;
     size_t count;
     const char *seconds_csv; /* default of that flag */
+    bool calibrate;          /* times also in units of bench_calibrate.h */
 };
 
 /* NULL: no such suite. */

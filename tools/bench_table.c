@@ -135,6 +135,7 @@ static void fill_entry(struct bench_entry *e, const struct runs *r, double *room
     e->peak_rss = worst_of(r, rss);
     e->cpu_micros = median_of(r, bench_row_cpu_micros, room);
     e->worst_second = worst_second(r);
+    e->units = median_of(r, bench_row_units, room);
     e->hit_ratio = median_of(r, hit_ratio, room);
     e->lru_ratio = median_of(r, lru_ratio, room);
     e->cached_share = median_of(r, cached_share, room);
@@ -321,6 +322,12 @@ static void print_entry(const struct bench_entry *e, bool first, FILE *out)
     }
     if (e->worst_second >= 0) {
         fprintf(out, "  worst second %.2f of the median", e->worst_second);
+    }
+    if (e->units > 0) {
+        fprintf(out, "  %.3f units of CPU", e->units);
+    }
+    if (e->units > 0 && e->baseline > 0) {
+        fprintf(out, ", %.2f of the baseline", e->units / e->baseline);
     }
     if (e->cached_share > 0) {
         fprintf(out, "  hits %.4f, LRU %.4f; %.1f %% cached", e->hit_ratio, e->lru_ratio,

@@ -25,6 +25,8 @@ struct bench_entry {
     /* Of the round in which it fell lowest: the slowest second as a share of the middle one; < 0 =
      * too short to say. */
     double worst_second;
+    double units;    /* of bench_calibrate.h for one operation; 0 = not calibrated */
+    double baseline; /* the same in an earlier run; 0 = none */
     /* How many times faster the first engine is; for the first itself: than the best peer. */
     struct bench_ratio ratio;
     const struct bench_engine *than; /* NULL: nothing to compare with */

@@ -51,6 +51,10 @@ static void entry_csv(const struct bench_entry *e, FILE *out)
     if (e->worst_second >= 0) {
         fprintf(out, "%.4f", e->worst_second);
     }
+    fputc(',', out);
+    if (e->units > 0) {
+        fprintf(out, "%.4f", e->units);
+    }
     fputc('\n', out);
 }
 
@@ -63,7 +67,7 @@ int bench_table_write_csv(const struct bench_table *t, const char *path)
     fputs("group,row,engine,runs,ops_per_sec,spread,p50_us,p99_us,p99.9_us,longest_us,"
           "bytes_written_per_user_byte,disk_bytes,peak_rss_bytes,cpu_micros_per_op,"
           "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to,cache_hit_ratio,lru_hit_ratio,"
-          "worst_second_of_median\n",
+          "worst_second_of_median,units_per_op\n",
           out);
     for (size_t i = 0; i < t->count; i++) {
         entry_csv(&t->entries[i], out);
@@ -98,6 +102,9 @@ static json_t *entry_json(const struct bench_entry *e)
     }
     if (e->background >= 0) {
         json_object_set_new(o, "background_ops_per_sec", json_real(e->background));
+    }
+    if (e->units > 0) {
+        json_object_set_new(o, "units_per_op", json_real(e->units));
     }
     if (e->worst_second >= 0) {
         json_object_set_new(o, "worst_second_of_median", json_real(e->worst_second));

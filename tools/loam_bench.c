@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_baseline.h"
 #include "tools/bench_item.h"
 #include "tools/bench_suite.h"
 #include "tools/bench_table.h"
@@ -143,15 +144,18 @@ static const char *output_path(const struct bench_flags *f, const char *given, c
     return room;
 }
 
-static int write_table(struct program *p, const struct bench_table *t,
-                       const struct bench_suite *suite, const struct bench_samples *samples)
+static int write_table(struct program *p, struct bench_table *t, const struct bench_suite *suite,
+                       const struct bench_samples *samples)
 {
     const struct bench_flags *f = p->context.flags;
     char room[2][96];
     const char *json = output_path(f, f->json, "json", room[0], sizeof(room[0]));
     const char *csv = output_path(f, f->csv, "csv", room[1], sizeof(room[1]));
-    int rc = 0;
+    int rc = f->baseline[0] != '\0' ? bench_baseline_read(t, f->baseline) : 0;
     bench_table_print(t, f, samples, stdout);
+    if (rc == 0 && f->baseline[0] != '\0') {
+        bench_baseline_print(t, stdout);
+    }
     if (json[0] != '\0') {
         rc |= bench_table_write_json(t, suite, samples, f, p->stores, p->engines, json);
     }

@@ -76,7 +76,7 @@ Test(suite, what_the_command_line_says_wins)
 
 Test(suite, every_suite_names_benchmarks_that_exist)
 {
-    static const char *const names[] = {"quick", "peers", "stability", "cache"};
+    static const char *const names[] = {"quick", "peers", "stability", "cache", "guard"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const struct bench_suite *s = bench_suite_find(names[i]);
         cr_assert_not_null(s, "%s", names[i]);
