@@ -324,3 +324,13 @@ void magazine_set_destroy(struct magazine_set *s)
                       MAGAZINE_DEPOT * sizeof *s->cells, CACHE_LINE);
     mutex_destroy(&s->mutex);
 }
+
+void magazine_fork_prepare(struct magazine_set *s)
+{
+    mutex_lock_unranked(&s->mutex);
+}
+
+void magazine_fork_done(struct magazine_set *s)
+{
+    mutex_unlock(&s->mutex);
+}

@@ -98,6 +98,10 @@ struct magazine_set {
 int magazine_set_init(struct magazine_set *s, const struct magazine_options *o);
 /* Frees the caches without returning their items. Quiescent; REQUIRES: no lock held. */
 void magazine_set_destroy(struct magazine_set *s);
+/* Around a fork: holds the shared cache still. Items in a depot cell that another thread was just
+ * reading or writing are lost to the child. */
+void magazine_fork_prepare(struct magazine_set *s);
+void magazine_fork_done(struct magazine_set *s);
 
 bool magazine_take_slow_(struct magazine_set *s, uint64_t *item);
 void magazine_give_slow_(struct magazine_set *s, uint64_t item);

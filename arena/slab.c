@@ -225,6 +225,7 @@ int slab_detach(struct slab *s, void *memory)
                   g->carved - g->home_count - g->quarantined);
     } else {
         ASAN_UNPOISON_MEMORY_REGION(g->memory, g->bytes);
+        SLAB_ROOT_REMOVE(g->memory, g->bytes);
         slab_segment_forget_locked_(s, g);
     }
     unlock(s);
@@ -395,4 +396,16 @@ bool slab_release(struct slab *s)
     }
     slab_destroy(s);
     return true;
+}
+
+void slab_fork_prepare(struct slab *s)
+{
+    magazine_fork_prepare(&s->magazines);
+    mutex_lock_unranked(&s->mutex);
+}
+
+void slab_fork_done(struct slab *s)
+{
+    mutex_unlock(&s->mutex);
+    magazine_fork_done(&s->magazines);
 }

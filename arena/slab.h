@@ -84,6 +84,10 @@ void slab_destroy(struct slab *s);
 /* Several users of one slab: init counts as the first; the last release destroys it (true). */
 void slab_retain(struct slab *s);
 bool slab_release(struct slab *s);
+/* Before a fork, and after it in parent and child: no other thread is in the midst of a change
+ * meanwhile, so the child may use the slab. REQUIRES: no lock of the slab held. */
+void slab_fork_prepare(struct slab *s);
+void slab_fork_done(struct slab *s);
 
 /* An object, uninitialised unless `zero`. Any thread. NULL: no memory, or the slab is fixed and
  * full; the thread's error says which. */

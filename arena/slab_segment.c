@@ -191,6 +191,7 @@ bool slab_segment_add_locked_(struct slab *s, void *memory, size_t bytes, bool a
     table_add(s, atom_load(&s->table, relaxed), g);
     list_add(s, g, attached);
     ASAN_POISON_MEMORY_REGION(slot_address(s, g, 0), count * s->stride);
+    SLAB_ROOT_ADD(memory, bytes);
     s->segment_count++;
     s->bytes += bytes;
     s->slot_count += count;
@@ -223,11 +224,13 @@ bool slab_segment_release_locked_(struct slab *s, struct slab_segment *g)
 {
     void *memory = g->memory;
     ASAN_UNPOISON_MEMORY_REGION(memory, g->bytes);
+    SLAB_ROOT_REMOVE(memory, g->bytes);
     if (s->options.grow == NULL) {
         alloc_unmap(s->alloc, s->options.owner, memory, g->bytes, false);
     } else if (s->options.shrink == NULL ||
                s->options.shrink(s->options.hook_arg, memory, g->bytes) != LOAM_OK) {
         ASAN_POISON_MEMORY_REGION(slot_address(s, g, 0), g->count * s->stride);
+        SLAB_ROOT_ADD(memory, g->bytes);
         return false;
     }
     slab_segment_forget_locked_(s, g);
@@ -379,6 +382,7 @@ void slab_segments_destroy_(struct slab *s)
 {
     for (struct slab_segment *g = s->all; g != NULL; g = g->all_next) {
         ASAN_UNPOISON_MEMORY_REGION(g->memory, g->bytes);
+        SLAB_ROOT_REMOVE(g->memory, g->bytes);
         if (g->attached) {
             continue;
         }

@@ -30,10 +30,16 @@
 #endif
 #if defined(SLAB_ASAN)
 #include <sanitizer/asan_interface.h>
+#include <sanitizer/lsan_interface.h>
+/* Objects own memory of others: a leak checker has to look into them. */
+#define SLAB_ROOT_ADD(start, size)    __lsan_register_root_region(start, size)
+#define SLAB_ROOT_REMOVE(start, size) __lsan_unregister_root_region(start, size)
 #else
 #define SLAB_ASAN                                0
 #define ASAN_POISON_MEMORY_REGION(start, size)   ((void)(start), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
+#define SLAB_ROOT_ADD(start, size)               ((void)(start), (void)(size))
+#define SLAB_ROOT_REMOVE(start, size)            ((void)(start), (void)(size))
 #endif
 
 __extension__ typedef unsigned __int128 uint128;

@@ -470,6 +470,18 @@ bool slotmap_forked(const struct slotmap *m)
     return m->fork_count != thread_slot_fork_count();
 }
 
+void slotmap_fork_prepare(struct slotmap *m)
+{
+    magazine_fork_prepare(&m->magazines);
+    mutex_lock_unranked(&m->spill_mutex);
+}
+
+void slotmap_fork_done(struct slotmap *m)
+{
+    mutex_unlock(&m->spill_mutex);
+    magazine_fork_done(&m->magazines);
+}
+
 int slotmap_ensure(struct slotmap *m, uint32_t n)
 {
     if (n > SLOTMAP_SLOT_LIMIT) {

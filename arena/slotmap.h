@@ -125,6 +125,10 @@ void slotmap_set_finaliser(struct slotmap *m, void (*fn)(void *arg, void *payloa
 void slotmap_set_first_generation(struct slotmap *m, uint32_t generation);
 /* True in a child process forked after init: its handles belong to the parent. */
 bool slotmap_forked(const struct slotmap *m);
+/* Before a fork, and after it in parent and child: no other thread is in the midst of a change to
+ * the free slots meanwhile, so the child may make handles of its own. */
+void slotmap_fork_prepare(struct slotmap *m);
+void slotmap_fork_done(struct slotmap *m);
 /* Makes room: the map's first n slots exist. LOAM_OK, LOAM_E_NOMEM, or LOAM_E_TOOBIG. */
 int slotmap_ensure(struct slotmap *m, uint32_t n);
 

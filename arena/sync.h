@@ -43,6 +43,9 @@ void mutex_init(struct mutex *m, enum lock_rank rank);
 void mutex_destroy(struct mutex *m);
 void mutex_lock(struct mutex *m);
 bool mutex_try_lock(struct mutex *m); /* exempt from the rank order: it cannot wait */
+/* Exempt from the rank order too, and waits: for the thread that forks, which takes all the locks
+ * that a child could otherwise find held by nobody. */
+void mutex_lock_unranked(struct mutex *m);
 void mutex_unlock(struct mutex *m);
 void mutex_assert_held(const struct mutex *m);
 

@@ -10,6 +10,7 @@
 #include "engine/keyspace_order.h"
 #include "engine/lifecycle.h"
 #include "engine/loam.h"
+#include "engine/object.h"
 
 #include "arena/poison.h"
 
@@ -187,14 +188,15 @@ static int find_or_create(struct db *db, const char *name, const loam_ks_options
 /* A handle without a keyspace yet, its number reserved: filling it in cannot fail. */
 static struct ks_handle *ks_handle_new(struct db *db)
 {
-    struct ks_handle *k = alloc_get(alloc_global(), MEM_HANDLE, sizeof *k);
+    struct ks_handle *k = object_take(&db->alloc, OBJECT_KS);
     if (k == NULL) {
         return NULL;
     }
-    *k = (struct ks_handle){.shell = db, .db_handle = db->handle};
+    k->shell = db;
+    k->db_handle = db->handle;
     k->handle = slotmap_reserve(&registry_get()->spaces);
     if (k->handle == 0) {
-        alloc_put(alloc_global(), MEM_HANDLE, k, sizeof *k);
+        object_give(&db->alloc, OBJECT_KS, k);
         return NULL;
     }
     db_ref(db);
@@ -248,7 +250,7 @@ void ks_handle_free(void *arg, void *ptr)
     (void)arg;
     struct ks_handle *k = ptr;
     struct db *shell = k->shell;
-    alloc_put(alloc_global(), MEM_HANDLE, k, sizeof *k);
+    object_give(&shell->alloc, OBJECT_KS, k);
     db_unref(shell);
 }
 

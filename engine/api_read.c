@@ -8,6 +8,7 @@
 #include "engine/call.h"
 #include "engine/handles.h"
 #include "engine/loam.h"
+#include "engine/object.h"
 #include "engine/read.h"
 #include "sstable/sst_reader.h"
 
@@ -26,12 +27,13 @@ int loam_snap_take(loam_db *handle, loam_snap **out)
     if (rc < 0) {
         return rc;
     }
-    struct snap *s = alloc_get(alloc_global(), MEM_HANDLE, sizeof *s);
+    struct snap *s = object_take(&c.db->alloc, OBJECT_SNAP);
     if (s == NULL) {
         call_end(&c);
         return FAIL(LOAM_E_NOMEM, "no memory for a snapshot");
     }
-    *s = (struct snap){.shell = c.db, .db_handle = c.db->handle};
+    s->shell = c.db;
+    s->db_handle = c.db->handle;
     db_ref(c.db);
     snapshot_hold_latest(&c.db->snapshots, &c.db->commit, &s->held);
     s->handle = slotmap_insert(&registry_get()->snaps, s);
@@ -51,7 +53,7 @@ void snap_handle_free(void *arg, void *ptr)
     (void)arg;
     struct snap *s = ptr;
     struct db *shell = s->shell;
-    alloc_put(alloc_global(), MEM_HANDLE, s, sizeof *s);
+    object_give(&shell->alloc, OBJECT_SNAP, s);
     db_unref(shell);
 }
 

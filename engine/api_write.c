@@ -6,6 +6,7 @@
 #include "engine/call.h"
 #include "engine/handles.h"
 #include "engine/loam.h"
+#include "engine/object.h"
 #include "engine/write.h"
 
 #include "arena/poison.h"
@@ -140,8 +141,7 @@ int loam_write(loam_db *db, loam_batch *b, const loam_write_opts *opts)
 loam_batch *loam_batch_new(size_t reserve)
 {
     struct registry *r = registry_get();
-    struct batch_handle *b =
-        r != NULL ? alloc_get(alloc_global(), MEM_BATCH, sizeof *b) : NULL;
+    struct batch_handle *b = r != NULL ? object_take(alloc_global(), OBJECT_BATCH) : NULL;
     if (b == NULL) {
         FAIL(LOAM_E_NOMEM, "no memory for a batch");
         return NULL;
@@ -161,7 +161,7 @@ void batch_handle_free(void *arg, void *ptr)
     (void)arg;
     struct batch_handle *b = ptr;
     batch_free(&b->batch);
-    alloc_put(alloc_global(), MEM_BATCH, b, sizeof *b);
+    object_give(alloc_global(), OBJECT_BATCH, b);
 }
 
 void loam_batch_free(loam_batch *handle)

@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "arena/status.h"
+#include "engine/object.h"
 
 #include "arena/poison.h"
 
@@ -113,7 +114,7 @@ static struct source *next_source(struct db_iter *it)
 {
     struct source **s = &it->sources[it->source_count];
     if (*s == NULL) {
-        *s = alloc_zero(&it->shell->alloc, MEM_ITER, sizeof **s);
+        *s = object_take(&it->shell->alloc, OBJECT_SOURCE);
         if (*s == NULL) {
             return NULL;
         }

@@ -4,6 +4,7 @@
 #include "engine/iter_pool.h"
 
 #include "engine/db_iter.h"
+#include "engine/object.h"
 
 #include "arena/poison.h"
 
@@ -28,7 +29,7 @@ static void free_sources(struct db_iter *it, const struct source *but)
         struct source *s = it->sources[i];
         if (s != NULL && s != but) {
             source_free(s);
-            alloc_put(&it->shell->alloc, MEM_ITER, s, sizeof *s);
+            object_give(&it->shell->alloc, OBJECT_SOURCE, s);
             it->sources[i] = NULL;
         }
     }
@@ -50,7 +51,7 @@ static void free_iter(void *arg, void *ptr)
     buf_free(&it->upper);
     buf_free(&it->key);
     buf_free(&it->value);
-    alloc_put(a, MEM_ITER, it, sizeof *it);
+    object_give(a, OBJECT_ITER, it);
     db_unref(shell);
 }
 
@@ -69,7 +70,7 @@ void iter_pool_destroy(struct iter_pool *p)
 
 static struct db_iter *make(struct db *db)
 {
-    struct db_iter *it = alloc_zero(&db->alloc, MEM_ITER, sizeof *it);
+    struct db_iter *it = object_take(&db->alloc, OBJECT_ITER);
     if (it != NULL) {
         db_ref(db);
         it->shell = db;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "engine/handles.h"
+#include "engine/object.h"
 
 #include "arena/poison.h"
 
@@ -15,9 +16,32 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct mutex start_mu; /* guards `started`; held while tables are made */
 static size_t started;        /* tables that are initialised */
 
+static struct slotmap *const all_maps[] = {&registry_.dbs,   &registry_.spaces,  &registry_.snaps,
+                                           &registry_.iters, &registry_.batches, &registry_.memtables};
+
+/* A child may open databases of its own: it must not find a table in the midst of a change. */
+static void fork_prepare(void)
+{
+    mutex_lock_unranked(&start_mu);
+    for (size_t i = 0; i < started; i++) {
+        slotmap_fork_prepare(all_maps[i]);
+    }
+    objects_fork_prepare();
+}
+
+static void fork_done(void)
+{
+    objects_fork_done();
+    for (size_t i = started; i-- > 0;) {
+        slotmap_fork_done(all_maps[i]);
+    }
+    mutex_unlock(&start_mu);
+}
+
 static void make_mutex(void)
 {
     mutex_init(&start_mu, RANK_REGISTRY);
+    pthread_atfork(fork_prepare, fork_done, fork_done);
 }
 
 /* Goes on where an earlier call found no memory. */
@@ -42,6 +66,9 @@ static bool start_locked(void)
         if (maps[started].finaliser != NULL) {
             slotmap_set_finaliser(maps[started].map, maps[started].finaliser, NULL);
         }
+    }
+    if (!objects_init()) {
+        return false;
     }
     atom_store(&registry_ready_, true, release); /* pairs with registry_get() */
     return true;

@@ -3,13 +3,15 @@
  */
 #include "engine/view.h"
 
+#include "engine/object.h"
+
 #include "arena/poison.h"
 
 struct view *view_alloc(struct alloc *a)
 {
-    struct view *v = alloc_get(a, MEM_VERSION, sizeof *v);
+    struct view *v = object_take(a, OBJECT_VIEW);
     if (v != NULL) {
-        *v = (struct view){.alloc = a};
+        v->alloc = a;
     }
     return v;
 }
@@ -17,7 +19,7 @@ struct view *view_alloc(struct alloc *a)
 void view_discard(struct view *v)
 {
     if (v != NULL) {
-        alloc_put(v->alloc, MEM_VERSION, v, sizeof *v);
+        object_give(v->alloc, OBJECT_VIEW, v);
     }
 }
 
