@@ -260,10 +260,11 @@ static void fill_slot(struct wal_segment *seg, const struct wal_segment_plan *pl
     seg->number = plan->number;
     seg->capacity = plan->capacity;
     seg->sync_failed = false;
-    /* relaxed, all of them: the tail that leads writers here is published later, with release. */
+    /* release: as in wal_segment_take_file(). */
+    atom_store(&seg->limit, 0, release);
+    /* relaxed, the others: the tail that leads writers here is published later, with release. */
     atom_store(&seg->write_failed, false, relaxed);
     atom_store(&seg->base, 0, relaxed);
-    atom_store(&seg->limit, 0, relaxed);
     atom_store(&seg->shift, plan->shift, relaxed);
     atom_store(&seg->generation, plan->generation, relaxed);
 }
@@ -318,18 +319,19 @@ void wal_segment_prepare_memory(struct wal_segment *seg, const struct wal_segmen
 
 void wal_segment_start(struct wal_segment *seg, uint64_t base)
 {
-    /* relaxed: made visible by the release of the tail. */
-    atom_store(&seg->base, base, relaxed);
-    atom_store(&seg->limit, base + seg->capacity, relaxed);
+    /* release: pairs with the acquires in begin_fast(); a writer that still looks at an older
+     * generation of the slot finds the tail moved. */
+    atom_store(&seg->base, base, release);
+    atom_store(&seg->limit, base + seg->capacity, release);
 }
 
 loam_file *wal_segment_take_file(struct wal_segment *seg)
 {
     loam_file *f = seg->file;
     seg->file = NULL;
-    /* relaxed: nobody is led to an empty slot; who still looks loses its CAS. */
-    atom_store(&seg->limit, 0, relaxed);
-    atom_store(&seg->generation, 0, relaxed);
+    /* release: pairs with the acquire in begin_fast(); who still looks finds the tail moved. */
+    atom_store(&seg->limit, 0, release);
+    atom_store(&seg->generation, 0, relaxed); /* relaxed: nobody is led to an empty slot */
     return f;
 }
 
