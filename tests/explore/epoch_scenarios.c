@@ -138,3 +138,40 @@ static void late_body(unsigned thread)
 SCENARIO(epoch_other_polls, .says = "another thread frees what one retired", .threads = 3,
 
          .flags = EXITS, .setup = setup, .body = late_body, .bound = 2)
+
+/* The one who frees has seen no record itself: what it knows comes by way of the epoch. */
+static void relay_body(unsigned thread)
+{
+    if (thread == 0) {
+        replace(1);
+        epoch_poll();
+    } else if (thread == 1) {
+        (void)epoch_try_advance();
+        (void)epoch_try_advance();
+    } else {
+        read_current();
+    }
+}
+
+SCENARIO(epoch_relay, .says = "one advances, another frees", .threads = 3, .flags = LOCK_FREE,
+         .setup = setup, .body = relay_body, .bound = 3, .budget = 150000)
+
+/* The unlinking falls between the barrier of an advance and the advance itself. */
+static void late_unlink_body(unsigned thread)
+{
+    if (thread == 0) {
+        struct thing *old = atom_swap(&world.current, world.made[1], acq_rel);
+        uint64_t stamp = epoch_stamp();
+        if (epoch_passed(stamp) || epoch_passed(stamp)) {
+            old->value = 0;
+        }
+    } else if (thread == 1) {
+        (void)epoch_try_advance();
+    } else {
+        read_current();
+    }
+}
+
+SCENARIO(epoch_late_unlink, .says = "an object is unlinked in the midst of an advance",
+         .threads = 3, .flags = LOCK_FREE, .setup = setup, .body = late_unlink_body, .bound = 3,
+         .budget = 150000)

@@ -435,8 +435,7 @@ static bool search_modes(const struct scenario *s)
         good = by_priorities("old values", true, o->random, steps);
     }
     if (good && strchr(o->modes, 'w') != NULL) {
-        good = exhaustive("exhaustive with old values", bound < 0 || bound > 2 ? 2 : bound,
-                          o->stale, budget);
+        good = exhaustive("exhaustive with old values", bound < 0 ? 2 : bound, o->stale, budget);
     }
     if (good && strchr(o->modes, 's') != NULL && (s->flags & LOCK_FREE) != 0) {
         good = with_stopped(8, steps * 2);

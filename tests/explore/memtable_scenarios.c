@@ -74,11 +74,23 @@ static bool has(const char *key, uint64_t min_tag)
     return e.tag >= min_tag;
 }
 
+/* With chunks that were used before. */
+static void setup_pool(void)
+{
+    EXPECT_EQ(chunk_pool_init(&w.pool, alloc_global(), CHUNK, 4), LOAM_OK);
+    void *a = chunk_pool_take(&w.pool), *b = chunk_pool_take(&w.pool);
+    EXPECT(a != NULL && b != NULL);
+    memset(a, 0xa5, CHUNK);
+    memset(b, 0xa5, CHUNK);
+    chunk_pool_give(&w.pool, a);
+    chunk_pool_give(&w.pool, b);
+}
+
 static void setup_list(void)
 {
     for (w.tall_seed = 1; height_from(w.tall_seed) != TALL; w.tall_seed++) {
     }
-    EXPECT_EQ(chunk_pool_init(&w.pool, alloc_global(), CHUNK, 4), LOAM_OK);
+    setup_pool();
     EXPECT_EQ(arena_init(&w.arena, &w.pool, arena_new_ids(1), 2048, ARENA_NO_LIMIT), LOAM_OK);
     skiplist_init(&w.list, &w.arena, &w.arena, NULL, NULL);
     add("m", 1);
@@ -215,6 +227,12 @@ SCENARIO(skiplist_chain, .says = "versions of one key, in any order, by three th
 
 /* ---- readers ----------------------------------------------------------------------------- */
 
+static void setup_read(void)
+{
+    setup_list();
+    add("a", 1); /* a cursor steps from here onto the new node, and reads ahead along its tower */
+}
+
 static void read_body(unsigned thread)
 {
     if (thread == 0) {
@@ -244,7 +262,7 @@ static void read_body(unsigned thread)
 }
 
 SCENARIO(skiplist_read, .says = "a get and a cursor beside an insert and an overwrite",
-         .threads = 3, .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare,
+         .threads = 3, .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare,
          .body = read_body, .check = list_check, .bound = 2)
 
 static void reverse_body(unsigned thread)
@@ -269,14 +287,14 @@ static void reverse_body(unsigned thread)
 }
 
 SCENARIO(skiplist_reverse, .says = "a cursor backwards beside inserts", .threads = 2,
-         .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare, .body = reverse_body,
+         .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare, .body = reverse_body,
          .check = list_check, .bound = 3)
 
 /* ---- the memtable: filter and index before the list -------------------------------------- */
 
 static void setup_memtable(void)
 {
-    EXPECT_EQ(chunk_pool_init(&w.pool, alloc_global(), CHUNK, 4), LOAM_OK);
+    setup_pool();
     const struct memtable_options o = {
         .alloc = alloc_global(), .pool = &w.pool, .bytes = 4096, .id = 1};
     EXPECT_EQ(memtable_create(&o, &w.m), LOAM_OK);

@@ -5,6 +5,7 @@
 
 Each fault is a piece of text that is replaced once. A fault that a scenario finds is "killed". The
 copy is built in a temporary directory with the flags of the release preset."""
+import glob
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-# name, file, text, instead, scenarios that should find it
+# name, file (or files, of which the first that has the text counts), text, instead, scenarios
 MUTATIONS = [
     # ---- epoch ----
     ("epoch-no-barrier", "arena/epoch.c", "    barrier_all();\n    /* acquire: pairs with the release in record_push",
@@ -45,44 +46,43 @@ MUTATIONS = [
     ("epoch-take-relaxed", "arena/epoch.c", "atom_swap(&incoming, NULL, acquire);",
      "atom_swap(&incoming, NULL, relaxed);", "epoch"),
     # ---- slotmap and magazines ----
-    ("slotmap-no-generation", "arena/slotmap.c", "word_of(generation + 1, SLOTMAP_FREE, 0)",
+    ("slotmap-no-generation", "arena/slotmap*.c", "word_of(generation + 1, SLOTMAP_FREE, 0)",
      "word_of(generation, SLOTMAP_FREE, 0)", "slotmap"),
-    ("slotmap-publish-relaxed", "arena/slotmap.c",
+    ("slotmap-publish-relaxed", "arena/slotmap*.c",
      "atom_store(&s->word, word_of((uint32_t)h, SLOTMAP_LIVE, 0), release);",
      "atom_store(&s->word, word_of((uint32_t)h, SLOTMAP_LIVE, 0), relaxed);", "slotmap"),
-    ("slotmap-live-before-payload", "arena/slotmap.c",
+    ("slotmap-live-before-payload", "arena/slotmap*.c",
      "    atom_store(&s->payload, payload, relaxed); /* relaxed: ordered by the word below */\n",
      "    atom_store(&s->word, word_of((uint32_t)h, SLOTMAP_LIVE, 0), release);\n"
      "    atom_store(&s->payload, payload, relaxed);\n", "slotmap"),
     ("slotmap-get-relaxed", "arena/slotmap.h", "    uint64_t w = atom_load(&s->word, acquire);\n    if (__builtin",
      "    uint64_t w = atom_load(&s->word, relaxed);\n    if (__builtin", "slotmap"),
-    ("slotmap-pin-relaxed", "arena/slotmap.c", "} while (!atom_cas(&s->word, &w, w + 1, acquire, relaxed));",
+    ("slotmap-pin-relaxed", "arena/slotmap*.c", "} while (!atom_cas(&s->word, &w, w + 1, acquire, relaxed));",
      "} while (!atom_cas(&s->word, &w, w + 1, relaxed, relaxed));", "slotmap"),
-    ("slotmap-unpin-relaxed", "arena/slotmap.c", "uint64_t w = atom_sub(&s->word, 1, acq_rel);",
+    ("slotmap-unpin-relaxed", "arena/slotmap*.c", "uint64_t w = atom_sub(&s->word, 1, acq_rel);",
      "uint64_t w = atom_sub(&s->word, 1, relaxed);", "slotmap"),
-    ("slotmap-erase-pinned-at-once", "arena/slotmap.c", "if (rc == LOAM_OK && word_pins(before) == 0) {",
+    ("slotmap-erase-pinned-at-once", "arena/slotmap*.c", "if (rc == LOAM_OK && word_pins(before) == 0) {",
      "if (rc == LOAM_OK) {", "slotmap"),
-    ("slotmap-unpin-forgets", "arena/slotmap.c", "if (word_state(w) == SLOTMAP_CLOSING) {",
+    ("slotmap-unpin-forgets", "arena/slotmap*.c", "if (word_state(w) == SLOTMAP_CLOSING) {",
      "if (word_state(w) == SLOTMAP_CLOSING && word_pins(w) > 1) {", "slotmap"),
-    ("slotmap-limbo-no-epoch", "arena/slotmap.c", "if (m->batch == 0 || epoch_passed(m->batch_stamp)) {",
+    ("slotmap-limbo-no-epoch", "arena/slotmap*.c", "if (m->batch == 0 || epoch_passed(m->batch_stamp)) {",
      "if (m->batch == 0 || m->batch_stamp != 0) {", "slotmap"),
-    ("slotmap-limbo-push-relaxed", "arena/slotmap.c",
+    ("slotmap-limbo-push-relaxed", "arena/slotmap*.c",
      "} while (!atom_cas(&m->limbo, &head, next, acq_rel, relaxed));",
      "} while (!atom_cas(&m->limbo, &head, next, relaxed, relaxed));", "slotmap"),
-    ("slotmap-limbo-drops-late", "arena/slotmap.c",
+    ("slotmap-limbo-drops-late", "arena/slotmap*.c",
      "    if (!atom_cas(&m->limbo, &expected, 0, release, relaxed)) {\n        limbo_arm(m);\n    }",
      "    (void)expected;\n    atom_store(&m->limbo, 0, release);", "slotmap"),
-    ("slotmap-erase-by-store", "arena/slotmap.c",
+    ("slotmap-erase-by-store", "arena/slotmap*.c",
      "} while (!atom_cas(&s->word, &w, word_of((uint32_t)h, state, word_pins(w)), acq_rel, relaxed));",
      "} while (atom_store(&s->word, word_of((uint32_t)h, state, word_pins(w)), release), false);",
      "slotmap"),
-    ("slotmap-commit-without-claim", "arena/slotmap.c",
+    ("slotmap-commit-without-claim", "arena/slotmap*.c",
      "} while (!atom_cas(&s->word, &w, next, acquire, relaxed));",
      "} while (atom_store(&s->word, next, release), false);", "slotmap"),
-    ("slotmap-wake-before-change", "arena/slotmap.c",
-     "    slot_publish(m, s, h, payload);\n    if ((flags & RESERVED_AUTO) != 0) {",
-     "    if ((flags & RESERVED_WAITED) != 0) {\n        wake_waiters(m);\n        flags &= ~RESERVED_WAITED;\n    }\n"
-     "    slot_publish(m, s, h, payload);\n    if ((flags & RESERVED_AUTO) != 0) {", "slotmap"),
+    ("slotmap-commit-wakes-nobody", "arena/slotmap*.c",
+     "    if ((flags & RESERVED_WAITED) != 0) {", "    if ((flags & RESERVED_WAITED) == UINT64_MAX) {",
+     "slotmap"),
     ("depot-put-relaxed", "arena/magazine.c", "atom_store(&c->sequence, at + 1, release);",
      "atom_store(&c->sequence, at + 1, relaxed);", "slotmap"),
     ("depot-get-relaxed", "arena/magazine.c", "atom_store(&c->sequence, at + MAGAZINE_DEPOT, release);",
@@ -95,9 +95,9 @@ MUTATIONS = [
     # ---- ring ----
     ("ring-publish-relaxed", "arena/ring.c", "atom_swap(&d->word, ring_word_(addr, RING_READY), seq_cst);",
      "atom_swap(&d->word, ring_word_(addr, RING_READY), relaxed);", "ring"),
-    ("ring-enter-relaxed", "arena/ring.c",
-     "atom_store(&d->word, ring_word_(at, state) | self_bits(), release);",
-     "atom_store(&d->word, ring_word_(at, state) | self_bits(), relaxed);", "ring"),
+    ("ring-pad-relaxed", "arena/ring.c",
+     "atom_store(&d->word, ring_word_(addr, RING_PAD), release);",
+     "atom_store(&d->word, ring_word_(addr, RING_PAD), relaxed);", "ring"),
     ("ring-read-relaxed", "arena/ring.h",
      "    uint64_t w = atom_load(&d->word, acquire);\n    if (!ring_word_readable(w, addr)) {\n        return NULL;\n    }\n    if (touch",
      "    uint64_t w = atom_load(&d->word, relaxed);\n    if (!ring_word_readable(w, addr)) {\n        return NULL;\n    }\n    if (touch",
@@ -127,8 +127,9 @@ MUTATIONS = [
     ("ring-walk-ignores-lap", "arena/ring_claim.c",
      "        if (ring_tag_(w) != ring_tag_(p)) {\n            rc = LOAM_STOPPED;\n            break;\n        }\n        enum",
      "        enum", "ring"),
-    ("ring-walk-outside-section", "arena/ring_claim.c",
-     "    epoch_enter();\n    int rc = scan(r, c, &stop);\n    epoch_exit();", "    int rc = scan(r, c, &stop);", "ring"),
+    ("ring-drop-outside-section", "arena/ring_claim.c",
+     "        epoch_enter();\n        done = drop_walk(r, owner, &dropped);\n        epoch_exit();",
+     "        done = drop_walk(r, owner, &dropped);", "ring"),
     ("ring-wait-no-fence", "arena/ring.c", "    atom_fence(); /* the caller's check",
      "    /* the caller's check", "ring"),
     ("ring-notify-waiters-relaxed", "arena/ring.c", "atom_load(&r->waiters, seq_cst) != 0",
@@ -148,25 +149,25 @@ MUTATIONS = [
      "if (atom_load(&d->word, acquire) == w &&\n            "
      "(atom_store(&d->word, ring_word_(a, RING_FILLING) | self_bits(), release), true)) {", "ring"),
     # ---- memtable and arena ----
-    ("skiplist-link-relaxed", "memtable/skiplist.c",
+    ("skiplist-link-relaxed", "memtable/skiplist*.c",
      "if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {",
      "if (atom_cas(node_link(w->prev[level], level), &next, ref, relaxed, relaxed)) {", "skiplist"),
     ("skiplist-next-relaxed", "memtable/skiplist_node.h", "return atom_load(node_link(n, level), acquire);",
      "return atom_load(node_link(n, level), relaxed);", "skiplist"),
-    ("skiplist-links-without-comparing", "memtable/skiplist.c",
+    ("skiplist-links-without-comparing", "memtable/skiplist*.c",
      "if (level == 0 || next == 0 || compare(s, node_at(s, next), t) > 0) {", "{", "skiplist"),
-    ("skiplist-links-blindly", "memtable/skiplist.c",
+    ("skiplist-links-blindly", "memtable/skiplist*.c",
      "if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {",
      "if (atom_store(node_link(w->prev[level], level), ref, release), true) {", "skiplist"),
-    ("skiplist-search-goes-on-uncompared", "memtable/skiplist.c",
+    ("skiplist-search-goes-on-uncompared", "memtable/skiplist*.c",
      "            if (c > 0) {\n                break;\n            }\n            w->prev[level] = other;",
      "            if (c > 0 || level != 0) {\n                break;\n            }\n            w->prev[level] = other;",
      "skiplist"),
-    ("skiplist-upper-links-late", "memtable/skiplist.c",
+    ("skiplist-upper-links-late", "memtable/skiplist*.c",
      "        atom_store(node_link(n, i), 0, relaxed);", "        (void)n;", "skiplist"),
-    ("chain-insert-relaxed", "memtable/skiplist.c", "if (atom_cas(link, &older, ref, release, relaxed)) {",
+    ("chain-insert-relaxed", "memtable/skiplist*.c", "if (atom_cas(link, &older, ref, release, relaxed)) {",
      "if (atom_cas(link, &older, ref, relaxed, relaxed)) {", "skiplist memtable"),
-    ("chain-insert-on-top", "memtable/skiplist.c", "if (version_tag(o) > tag) {", "if (version_tag(o) > tag + 100) {",
+    ("chain-insert-on-top", "memtable/skiplist*.c", "if (version_tag(o) > tag) {", "if (version_tag(o) > tag + 100) {",
      "skiplist"),
     ("chain-newest-relaxed", "memtable/skiplist_node.h", "version_at(s, atom_load(&n->versions, acquire));",
      "version_at(s, atom_load(&n->versions, relaxed));", "skiplist memtable"),
@@ -210,13 +211,30 @@ MUTATIONS = [
      "        if (tick == UINT32_MAX) {\n            break;\n        }\n        word_wait", "commit"),
     ("commit-sleepers-relaxed", "engine/commit.c", "if (atom_load(&c->sleepers, seq_cst) != 0) {",
      "if (atom_load(&c->sleepers, relaxed) != 0) {", "commit"),
-    ("write-slot-relaxed", "memtable/memtable_list.c", "atom_store(&s->m, m, release); /* pairs",
-     "atom_store(&s->m, m, relaxed); /* pairs", "write"),
     ("write-switch-relaxed", "wal/wal_writer.c", "if (atom_cas(&w->tail, &tail, entered, acq_rel, acquire)) {",
      "if (atom_cas(&w->tail, &tail, entered, relaxed, relaxed)) {", "write"),
     ("write-tail-blindly", "wal/wal_writer.c",
      "if (atom_cas(&w->tail, &tail, tail + (size << 8), acq_rel, acquire)) {",
      "if (atom_store(&w->tail, tail + (size << 8), release), true) {", "write"),
+    # ---- group syncs ----
+    ("wal-follower-early", "wal/wal_sync.c", "        uint64_t goal = w->sync_goal;\n        mutex_unlock(&w->sync_mu);",
+     "        uint64_t goal = w->sync_goal;\n        raise_durable(w, goal);\n        mutex_unlock(&w->sync_mu);", "wal"),
+    ("wal-sync-too-far", "wal/wal_sync.c", "uint64_t end = sealed ? atom_load(&wal_slot_of(w, g + 1)->base, relaxed) : goal;",
+     "uint64_t end = sealed ? atom_load(&wal_slot_of(w, g + 1)->base, relaxed) : wal_position(w);\n"
+     "        goal = sealed ? goal : end;", "wal"),
+    ("wal-failed-sync-counts", "wal/wal_sync.c",
+     "            int rc = wal_sync_segment(w, seg);\n            if (rc < 0) {",
+     "            int rc = wal_sync_segment(w, seg);\n            if (rc == 0 && rc < 0) {", "wal"),
+    ("wal-poison-forgotten", "wal/wal_sync.c", "        if (refused(w)) {", "        if (refused(w) && w->sync_goal == 0) {",
+     "wal"),
+    ("wal-sync-skips-a-segment", "wal/wal_sync.c", "for (uint32_t g = w->sync_from; g <= last; g++) {",
+     "for (uint32_t g = last; g <= last; g++) {", "wal"),
+    ("wal-leader-wakes-nobody", "wal/wal_sync.c",
+     "        w->leading = false;\n        cond_broadcast(&w->sync_cv);\n        if (rc < 0) {",
+     "        w->leading = false;\n        if (rc < 0) {", "wal"),
+    ("wal-slot-limit-relaxed", "wal/wal_segment.c",
+     "finds the tail moved. */\n    atom_store(&seg->limit, 0, release);",
+     "finds the tail moved. */\n    atom_store(&seg->limit, 0, relaxed);", "wal"),
 ]
 
 
@@ -232,11 +250,13 @@ def explore(copy, scenarios):
 
 def try_one(copy, mutation):
     """'killed by ...', or what is wrong."""
-    _, path, text, instead, scenarios = mutation
-    path = os.path.join(copy, path)
-    with open(path, encoding="utf-8") as f:
-        original = f.read()
-    if original.count(text) < 1:
+    _, pattern, text, instead, scenarios = mutation
+    for path in sorted(glob.glob(os.path.join(copy, pattern))):
+        with open(path, encoding="utf-8") as f:
+            original = f.read()
+        if text in original:
+            break
+    else:
         return "DOES NOT APPLY"
     with open(path, "w", encoding="utf-8") as f:
         f.write(original.replace(text, instead, 1))

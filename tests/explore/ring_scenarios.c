@@ -85,7 +85,7 @@ static bool produce(uint64_t cookie, size_t size)
     }
     fill(ring_data(&w.ring, addr), size, cookie);
     ring_publish(&w.ring, addr);
-    atom_store(&w.addr[cookie], addr, release);
+    atom_store(&w.addr[cookie], addr, relaxed); /* the entry's own word orders */
     atom_add(&w.produced, 1, relaxed);
     return true;
 }
@@ -126,7 +126,7 @@ static void evict_until(uint32_t count)
 
 static void read_entry(uint64_t cookie)
 {
-    uint64_t addr = atom_load(&w.addr[cookie], acquire);
+    uint64_t addr = atom_load(&w.addr[cookie], relaxed);
     if (addr == 0) {
         return;
     }
@@ -254,10 +254,10 @@ static void pin_body(unsigned thread)
         return;
     }
     size_t size;
-    const void *p = ring_pin(&w.ring, atom_load(&w.addr[0], acquire), &size);
+    const void *p = ring_pin(&w.ring, atom_load(&w.addr[0], relaxed), &size);
     if (p != NULL) {
         expect_filled(p, size, 0);
-        ring_unpin(&w.ring, atom_load(&w.addr[0], acquire));
+        ring_unpin(&w.ring, atom_load(&w.addr[0], relaxed));
     }
 }
 
@@ -274,7 +274,7 @@ static void fill_once(uint64_t cookie, bool keep)
     fill(ring_data(&w.ring, addr), UNIT, cookie);
     if (keep) {
         ring_publish_clean(&w.ring, addr, true);
-        atom_store(&w.addr[cookie], addr, release);
+        atom_store(&w.addr[cookie], addr, relaxed);
     } else {
         ring_discard(&w.ring, addr);
     }
@@ -312,7 +312,7 @@ static void shrink_body(unsigned thread)
         fill(ring_data(&w.ring, addr), UNIT, 0);
         ring_shrink(&w.ring, addr, UNIT);
         ring_publish(&w.ring, addr);
-        atom_store(&w.addr[0], addr, release);
+        atom_store(&w.addr[0], addr, relaxed);
     } else if (thread == 1) {
         produce_waiting(1, UNIT);
     } else {
@@ -322,6 +322,44 @@ static void shrink_body(unsigned thread)
 
 SCENARIO(ring_shrink, .says = "a reservation shrinks while others reserve and walk", .threads = 3,
          .setup = setup_eight, .body = shrink_body, .check = two_written, .bound = 2)
+
+/* A long entry does not fit before the end: what pads the end is longer than the entry that began
+ * there a lap ago. */
+static void setup_pads(void)
+{
+    setup_ring(16, 0, NULL);
+    for (unsigned i = 0; i < 30; i++) {
+        while (!produce(0, UNIT)) {
+            EXPECT_EQ(ring_wait_space(&w.ring, UNIT, UINT64_MAX), LOAM_OK);
+        }
+        EXPECT_EQ(ring_evict_one(&w.ring, write_out, NULL, NULL), LOAM_OK);
+        w.written[0] = 0;
+    }
+    EXPECT_EQ(ring_index_(w.ring.tail), 14);
+}
+
+static void pads_body(unsigned thread)
+{
+    if (thread == 0) {
+        if (produce(2, 4 * UNIT)) {
+            (void)ring_evict_one(&w.ring, write_out, NULL, NULL);
+        }
+    } else {
+        (void)ring_reclaim(&w.ring, 15 * UNIT);
+        (void)ring_reclaim(&w.ring, 15 * UNIT);
+    }
+}
+
+static void pads_check(void)
+{
+    while (ring_evict_one(&w.ring, write_out, NULL, NULL) == LOAM_OK) {
+    }
+    ring_check();
+}
+
+SCENARIO(ring_pads, .says = "a pad at the physical end, while another reclaims", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_pads, .body = pads_body, .check = pads_check,
+         .bound = 3)
 
 /* ---- second chance ----------------------------------------------------------------------- */
 
@@ -333,21 +371,27 @@ static bool relocate(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_ad
     if (new_addr == 0) {
         return atom_load(&w.addr[cookie], relaxed) == old_addr;
     }
-    return atom_cas(&w.addr[cookie], &old_addr, new_addr, acq_rel, relaxed);
+    return atom_cas(&w.addr[cookie], &old_addr, new_addr, relaxed, relaxed);
 }
 
+/* A ring full of clean entries, of which the oldest but few is hot: eviction has earned copies by
+ * the time it gets there. */
 static void setup_second_chance(void)
 {
-    setup_ring(4, 50, relocate);
-    EXPECT(produce(0, UNIT));
-    EXPECT_EQ(ring_evict_one(&w.ring, write_out, NULL, NULL), LOAM_OK);
+    setup_ring(64, 75, relocate);
+    for (unsigned i = 0; i < 62; i++) {
+        uint64_t cookie = i == 4 ? 0 : 1;
+        EXPECT(produce(cookie, UNIT));
+        EXPECT_EQ(ring_evict_one(&w.ring, write_out, NULL, NULL), LOAM_OK);
+        w.written[cookie] = 0;
+    }
     read_entry(0);
 }
 
 static void second_chance_body(unsigned thread)
 {
     if (thread == 0) {
-        for (uint64_t c = 1; c < 6; c++) {
+        for (uint64_t c = 2; c < ENTRIES; c++) {
             if (produce(c, UNIT)) {
                 (void)ring_evict_one(&w.ring, write_out, NULL, NULL);
             }
@@ -412,6 +456,41 @@ SCENARIO(ring_sleep, .says = "an evictor sleeps until an entry is published", .t
          .flags = NO_LAPSE, .setup = setup_in_order, .body = claim_wait_body, .check = ring_check,
          .bound = 3)
 
+static void setup_two_published(void)
+{
+    setup_two();
+    EXPECT(produce(0, UNIT) && produce(1, UNIT));
+}
+
+/* The walk of a drop over entries whose units are used again, by another owner. */
+static void drop_reuse_body(unsigned thread)
+{
+    if (thread == 0) {
+        (void)ring_drop_owner(&w.ring, OWNER);
+    } else {
+        for (uint64_t i = 0; i < 3; i++) {
+            struct ring_claim c;
+            uint64_t addr;
+            if (ring_claim_next(&w.ring, &c) == LOAM_OK) {
+                ring_complete(&w.ring, c.addr, RING_GONE);
+            }
+            if (ring_reserve(&w.ring, RING_DIRTY, UNIT, OWNER + 1, 3, &addr) == LOAM_OK) {
+                ring_publish(&w.ring, addr);
+            }
+        }
+    }
+}
+
+static void drop_reuse_check(void)
+{
+    struct ring_claim c;
+    while (ring_claim_next(&w.ring, &c) == LOAM_OK) {
+        EXPECT_EQ(c.owner, OWNER + 1);
+        ring_complete(&w.ring, c.addr, RING_GONE);
+    }
+    ring_check();
+}
+
 static void drop_body(unsigned thread)
 {
     if (thread == 0) {
@@ -446,3 +525,6 @@ static void setup_drop(void)
 
 SCENARIO(ring_drop, .says = "an owner's entries are dropped while another writes them",
          .threads = 3, .setup = setup_drop, .body = drop_body, .check = drop_check, .bound = 2)
+SCENARIO(ring_drop_reuse, .says = "a drop walks where units are used again", .threads = 2,
+         .setup = setup_two_published, .body = drop_reuse_body, .check = drop_reuse_check,
+         .bound = 2)

@@ -85,7 +85,9 @@ static bool see(uint64_t h, uint64_t name)
 static void settle(void)
 {
     if (w.finaliser) {
-        epoch_synchronize();
+        for (int i = 0; i < 3; i++) { /* what came while a batch was under way is the next one */
+            epoch_synchronize();
+        }
         return;
     }
     for (int i = 0; i < 4; i++) { /* each erase looks at what is in limbo */
@@ -225,6 +227,36 @@ static void erased_check(void)
 SCENARIO(slotmap_pin_erase, .says = "pins of two threads, erase, polls by all", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_finaliser, .prepare = prepare, .body = pin_erase_body,
          .check = erased_check, .bound = 2)
+
+/* Handles come into limbo while another thread empties it. */
+static void drain_body(unsigned thread)
+{
+    if (thread == 2) {
+        epoch_poll();
+        epoch_poll();
+        epoch_poll();
+    } else {
+        EXPECT_EQ(slotmap_erase(&w.map, w.h[thread]), LOAM_OK);
+        epoch_poll();
+    }
+}
+
+static void setup_drain(void)
+{
+    setup_finaliser();
+    w.h[1] = slotmap_insert(&w.map, w.made[1]);
+    EXPECT(w.h[1] != 0);
+}
+
+static void drain_check(void)
+{
+    check();
+    EXPECT(w.gone[0] && w.gone[1]);
+}
+
+SCENARIO(slotmap_drain, .says = "two erase while the third finalises", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_drain, .prepare = prepare, .body = drain_body,
+         .check = drain_check, .bound = 2)
 
 static void erase_twice_body(unsigned thread)
 {
