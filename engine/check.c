@@ -11,8 +11,8 @@
 
 #include "arena/poison.h"
 
-#define MANIFEST_ATTEMPTS 5 /* a writer may replace the manifest while it is read */
-#define REST_US           1000u
+#define MANIFEST_ATTEMPTS 4 /* a writer may replace the manifest while it is read */
+#define REST_US           200u
 
 struct directory_check {
     struct check c;

@@ -135,14 +135,19 @@ static const char *check_order(const struct index *x)
     return NULL;
 }
 
+/* Wraps on purpose: the result is held against the file's bounds. */
+static uint64_t move_by_zigzag(uint64_t from, uint64_t zigzag)
+{
+    return from + ((zigzag >> 1) ^ (0 - (zigzag & 1)));
+}
+
 static const char *fill_handles(struct index *x, struct reader *r, uint64_t data_end)
 {
     uint64_t expected = SST_HEADER_SIZE;
     uint64_t left = data_end - SST_HEADER_SIZE;
     for (uint32_t i = 0; i < x->count; i++) {
         uint64_t size = read_varint64(r);
-        uint64_t zigzag = read_varint64(r);
-        uint64_t offset = expected + ((zigzag >> 1) ^ (0 - (zigzag & 1)));
+        uint64_t offset = move_by_zigzag(expected, read_varint64(r));
         if (r->bad || size < SST_TRAILER_SIZE || size > left || size > UINT32_MAX) {
             return "a block's size is wrong";
         }
@@ -253,7 +258,8 @@ static inline uint32_t count_below(const uint64_t *node, uint64_t k)
 static uint32_t find_number(const struct index *x, uint64_t k)
 {
     size_t i = 0;
-    for (uint32_t level = x->level_count; level-- != 0;) {
+    for (uint32_t level = x->level_count; level != 0;) {
+        level--;
         if (i >= x->level_nodes[level]) {
             return x->count; /* k is above a full top node */
         }

@@ -24,7 +24,7 @@ struct cli {
     const char *from, *to, *prefix;
     const char *file; /* to write or read; NULL: stdout or stdin */
     uint64_t limit;   /* entries; 0 = all */
-    bool hex, json, reverse, keys_only, all, print, create, raw, entries, verify, help;
+    bool hex, json, reverse, keys_only, all, print, create, raw, entries, verify, help, version;
     const char *command;
     char **args;
     int count;

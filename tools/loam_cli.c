@@ -196,6 +196,7 @@ static int take_option(struct cli *c, int opt)
         {OPT_ENTRIES, NULL, &c->entries},
         {OPT_VERIFY, NULL, &c->verify},
         {'h', NULL, &c->help},
+        {OPT_VERSION, NULL, &c->version},
     };
     if (opt == OPT_LIMIT) {
         return parse_limit(optarg, &c->limit) ? CLI_OK
@@ -224,10 +225,6 @@ static int parse_options(struct cli *c, int argc, char **argv)
         }
         if (opt == ':') {
             return cli_usage(c, "no value given for '%s'", argv[optind - 1]);
-        }
-        if (opt == OPT_VERSION) {
-            printf("loam %s\n", loam_build_info());
-            exit(CLI_OK);
         }
         int rc = take_option(c, opt);
         if (rc != CLI_OK) {
@@ -271,6 +268,10 @@ int main(int argc, char **argv)
     int rc = parse_options(&c, argc, argv);
     if (rc != CLI_OK) {
         return rc;
+    }
+    if (c.version) {
+        printf("loam %s\n", loam_build_info());
+        return CLI_OK;
     }
     c.args = argv + optind;
     c.count = argc - optind;

@@ -222,7 +222,7 @@ static bool plausible(const struct wal_reader *r, const struct wal_record_header
     return h->type != 0 && h->length <= WAL_PAYLOAD_MAX && wal_record_size(h->length) <= left &&
            (h->position & 7) == 0 && h->position <= WAL_POSITION_MAX &&
            h->position >= off - WAL_HEADER_PAGE &&
-           (!r->based || h->position - r->base == off - WAL_HEADER_PAGE);
+           (!r->based || h->position == r->base + (off - WAL_HEADER_PAGE));
 }
 
 /* Without a base, user data is easily taken for a header. A long record is worth summing only when
@@ -264,7 +264,7 @@ static int probe(struct wal_reader *r, uint64_t off, struct wal_record_header *h
     *h = wal_record_header_get(p);
     if (!plausible(r, h, off)) {
         /* With a base the position alone gives an attempt away: no stale record has it. */
-        bool ours = r->based && h->position - r->base == off - WAL_HEADER_PAGE;
+        bool ours = r->based && h->position == r->base + (off - WAL_HEADER_PAGE);
         *found = ours ? FOUND_ATTEMPT : FOUND_NONE;
         return LOAM_OK;
     }

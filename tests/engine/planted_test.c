@@ -1,0 +1,302 @@
+/* planted_test.c - Links, pipes, devices and directories planted under a database's file names.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * On the real file system. Each case plants one thing under one name of a closed database - names that
+ * are in use and names that the next open will use - then checks, opens, reads, writes, flushes and
+ * closes. Oracle: nothing waits; what is read is right; the file outside, which the links lead to, is as
+ * it was, and nothing appears beside it.
+ */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "engine/filename.h"
+#include "tests/engine/db_support.h"
+
+#define KEYS 50u
+
+static char home[] = "/tmp/loam-planted-XXXXXX";
+static char dir[128], outside[128];
+static const char secret[] = "a file outside of the database";
+
+enum plant {
+    PLANT_LINK,
+    PLANT_DANGLING,
+    PLANT_SELF,
+    PLANT_PIPE,
+    PLANT_DIRECTORY,
+    PLANT_DEVICE,
+    PLANTS
+};
+
+static void hangs(int sig)
+{
+    (void)sig;
+    static const char text[] = "an open waits for something planted\n";
+    (void)!write(2, text, sizeof text - 1);
+    abort();
+}
+
+static void remove_all(const char *path)
+{
+    DIR *d = opendir(path);
+    for (struct dirent *e; d != NULL && (e = readdir(d)) != NULL;) {
+        char inner[512];
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0) {
+            continue;
+        }
+        snprintf(inner, sizeof inner, "%s/%s", path, e->d_name);
+        if (unlink(inner) != 0) {
+            remove_all(inner);
+        }
+    }
+    if (d != NULL) {
+        closedir(d);
+    }
+    (void)rmdir(path);
+}
+
+static void begin(void)
+{
+    struct stat st;
+    signal(SIGALRM, hangs);
+    CHECK(mkdtemp(home) != NULL);
+    snprintf(dir, sizeof dir, "%s/db", home);
+    snprintf(outside, sizeof outside, "%s/outside", home);
+    FILE *f = fopen(outside, "w");
+    CHECK(f != NULL && fputs(secret, f) >= 0 && fclose(f) == 0);
+    CHECK(stat(outside, &st) == 0);
+}
+
+static unsigned entries_at_home(void)
+{
+    unsigned n = 0;
+    DIR *d = opendir(home);
+    CHECK(d != NULL);
+    while (readdir(d) != NULL) {
+        n++;
+    }
+    closedir(d);
+    return n - 2;
+}
+
+static void check_outside(void)
+{
+    char text[64] = "";
+    struct stat st;
+    FILE *f = fopen(outside, "r");
+    CHECK(f != NULL && fread(text, 1, sizeof text, f) == strlen(secret));
+    fclose(f);
+    CHECK(strcmp(text, secret) == 0);
+    CHECK(lstat(outside, &st) == 0 && S_ISREG(st.st_mode));
+    CHECK_EQ(entries_at_home(),
+             2); /* the database and the file: nothing went past a dangling link */
+}
+
+static loam_options small(void)
+{
+    return small_options(NULL);
+}
+
+static void make_database(void)
+{
+    loam_options o = small();
+    loam_db *db;
+    remove_all(dir);
+    GOES(loam_open(dir, &o, &db));
+    for (unsigned i = 0; i < KEYS; i++) {
+        GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), LOAM_LIT("value"), NULL));
+        if (i == KEYS / 2) {
+            GOES(loam_flush(db, NULL));
+        }
+    }
+    GOES(loam_close(db));
+}
+
+/* False: this machine does not let us. */
+static bool plant(const char *name, enum plant what)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    if (unlink(path) != 0 && access(path, F_OK) == 0) {
+        remove_all(path);
+    }
+    switch (what) {
+    case PLANT_LINK:
+        return symlink("../outside", path) == 0;
+    case PLANT_DANGLING:
+        return symlink("../not-there", path) == 0;
+    case PLANT_SELF:
+        return symlink(name, path) == 0;
+    case PLANT_PIPE:
+        return mkfifo(path, 0600) == 0;
+    case PLANT_DIRECTORY:
+        return mkdir(path, 0700) == 0;
+    default:
+        return mknod(path, S_IFCHR | 0600, makedev(1, 5)) == 0; /* zeros without end */
+    }
+}
+
+static void use(const char *what)
+{
+    loam_options o = small();
+    loam_db *db;
+    alarm(30);
+    int rc = loam_check(dir, &o, NULL, NULL);
+    bool sound = rc == LOAM_OK;
+    for (unsigned readonly = 0; readonly < 2; readonly++) {
+        o.flags = LOAM_OPEN_MUST_EXIST | (readonly != 0 ? LOAM_OPEN_READONLY : 0);
+        rc = loam_open(dir, &o, &db);
+        if (rc < 0) {
+            CHECK(loam_last_error()->message[0] != '\0');
+            if (sound && readonly != 0) {
+                CHECK_FAIL_("%s: sound, but read-only: %s", what, loam_last_error()->message);
+            }
+            continue;
+        }
+        for (unsigned i = 0; i < KEYS; i++) {
+            char value[8];
+            rc = loam_get(db, NULL, loam_bytes(&i, sizeof i), value, sizeof value, NULL, NULL);
+            CHECK(rc < 0 || (rc == LOAM_OK && memcmp(value, "value", 5) == 0));
+        }
+        if (readonly == 0 &&
+            loam_put(db, NULL, LOAM_LIT("more"), LOAM_LIT("value"), NULL) == LOAM_OK) {
+            rc = loam_flush(db, NULL);
+            CHECK(rc <= 0);
+        }
+        (void)loam_close(db);
+    }
+    alarm(0);
+    check_outside();
+}
+
+struct names {
+    char name[32][FILENAME_BASE_CAP + 8];
+    unsigned count;
+};
+
+static void add(struct names *n, const char *name)
+{
+    CHECK(n->count < 32);
+    snprintf(n->name[n->count++], sizeof n->name[0], "%s", name);
+}
+
+/* Names in use, and those of the next files of each kind. */
+static void collect(struct names *n)
+{
+    uint64_t highest = 0;
+    n->count = 0;
+    DIR *d = opendir(dir);
+    CHECK(d != NULL);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        enum file_kind kind;
+        uint64_t number;
+        if (filename_parse(text(e->d_name), &kind, &number)) {
+            add(n, e->d_name);
+            highest = number > highest ? number : highest;
+        }
+    }
+    closedir(d);
+    static const enum file_kind kinds[] = {FILE_LOG, FILE_TABLE, FILE_MANIFEST, FILE_TEMP};
+    for (unsigned k = 0; k < 4; k++) {
+        for (uint64_t ahead = 1; ahead <= 2; ahead++) {
+            char name[FILENAME_BASE_CAP + 8];
+            filename_base(kinds[k], highest + ahead, name);
+            add(n, name);
+            if (kinds[k] == FILE_LOG) {
+                strcat(name, ".new");
+                add(n, name);
+            }
+        }
+    }
+}
+
+Test(planted, things_under_the_names_of_files_are_refused_and_never_followed)
+{
+    struct names names;
+    unsigned cases = 0;
+    begin();
+    make_database();
+    collect(&names);
+    for (unsigned i = 0; i < names.count; i++) {
+        for (enum plant p = 0; p < PLANTS; p++) {
+            char what[64];
+            snprintf(what, sizeof what, "%s, %d", names.name[i], (int)p);
+            make_database();
+            if (plant(names.name[i], p)) {
+                use(what);
+                cases++;
+            }
+        }
+    }
+    fprintf(stderr, "%u names, %u cases\n", names.count, cases);
+    CHECK(cases >= names.count * (PLANTS - 1));
+    remove_all(home);
+}
+
+Test(planted, in_place_of_the_directory_is_an_error)
+{
+    begin();
+    loam_options o = small();
+    loam_db *db;
+    alarm(30);
+    CHECK(mkfifo(dir, 0600) == 0);
+    CHECK(loam_open(dir, &o, &db) < 0);
+    CHECK(loam_check(dir, &o, NULL, NULL) < 0);
+    CHECK(unlink(dir) == 0 && symlink("outside", dir) == 0);
+    CHECK(loam_open(dir, &o, &db) < 0);
+    CHECK(unlink(dir) == 0 && symlink("not-there", dir) == 0);
+    CHECK(loam_open(dir, &o, &db) < 0);
+    CHECK(unlink(dir) == 0 && symlink("db", dir) == 0);
+    CHECK(loam_open(dir, &o, &db) < 0);
+    alarm(0);
+    CHECK(unlink(dir) == 0);
+    FILE *f = fopen(dir, "w");
+    CHECK(f != NULL && fclose(f) == 0);
+    CHECK(loam_open(dir, &o, &db) < 0);
+    check_outside();
+    remove_all(home);
+}
+
+Test(planted, files_are_for_their_owner_alone)
+{
+    begin();
+    mode_t mask = umask(0);
+    make_database();
+    umask(mask);
+    struct stat st;
+    CHECK(stat(dir, &st) == 0);
+    CHECK_EQ(st.st_mode & 07777, 0700);
+    DIR *d = opendir(dir);
+    CHECK(d != NULL);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char path[512];
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        CHECK(lstat(path, &st) == 0);
+        if (!S_ISDIR(st.st_mode)) {
+            CHECK_EQ(st.st_mode & 07777, 0600);
+        }
+    }
+    closedir(d);
+    remove_all(home);
+}
+
+Test(planted, open_files_are_not_inherited_by_programs_that_are_started)
+{
+    begin();
+    loam_options o = small();
+    loam_db *db;
+    GOES(loam_open(dir, &o, &db));
+    put_text(db, NULL, "key", "value");
+    GOES(loam_flush(db, NULL));
+    char command[256];
+    snprintf(command, sizeof command, "ls -l /proc/self/fd | grep -q '%s'", dir);
+    int rc = system(command);
+    CHECK(rc != -1 && WIFEXITED(rc) && WEXITSTATUS(rc) == 1);
+    GOES(loam_close(db));
+    remove_all(home);
+}
