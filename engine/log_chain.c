@@ -48,16 +48,16 @@ int log_chain_init(struct log_chain *c, const struct log_chain_options *o)
     if (c->count != 0) {
         qsort(c->list.data, c->count, sizeof *c->numbers, compare_numbers);
     }
-    c->holds = alloc_zero(o->alloc, MEM_LOG, (c->count + 1) * sizeof *c->holds);
-    return c->holds != NULL ? LOAM_OK
+    c->seen = alloc_zero(o->alloc, MEM_LOG, (c->count + 1) * sizeof *c->seen);
+    return c->seen != NULL ? LOAM_OK
                             : FAIL(LOAM_E_NOMEM, "no memory to read %zu log segments", c->count);
 }
 
 void log_chain_free(struct log_chain *c)
 {
-    if (c->holds != NULL) {
-        alloc_put(c->o.alloc, MEM_LOG, c->holds, (c->count + 1) * sizeof *c->holds);
-        c->holds = NULL;
+    if (c->seen != NULL) {
+        alloc_put(c->o.alloc, MEM_LOG, c->seen, (c->count + 1) * sizeof *c->seen);
+        c->seen = NULL;
     }
     buf_free(&c->list);
     c->numbers = NULL;
@@ -189,7 +189,7 @@ static int walk_segment(struct log_chain *c, size_t i, struct wal_reader *r, uin
     struct wal_reader_end end; /* behind the last record, which may be a void one */
     wal_reader_end(r, &end);
     c->end = end.empty ? c->end : end.end;
-    c->holds[i] = !end.empty;
+    c->seen[i] = end;
     c->used = i + 1;
     if (c->end < c->o.upto && (next == 0 || next >= c->o.upto)) {
         return FAIL_CORRUPT(c->numbers[i], end.offset,

@@ -41,7 +41,7 @@ struct log_chain {
     struct buf list; /* Owns: numbers */
     const uint64_t *numbers; /* of the segments from first_needed on, ascending */
     size_t count;
-    bool *holds;   /* by segment: it has records */
+    struct wal_reader_end *seen; /* by segment walked: where it ended */
     size_t used;   /* segments walked, whole or in part */
     uint64_t end;  /* position behind the last record */
     bool based;    /* a record was met: `end` is exact, not only an upper limit */

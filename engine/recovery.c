@@ -10,6 +10,7 @@
 #include "engine/flush.h"
 #include "engine/log_chain.h"
 #include "engine/op.h"
+#include "wal/wal_renew.h"
 
 #include "arena/poison.h"
 
@@ -107,24 +108,30 @@ static int list_logs(struct replay *p)
     return log_chain_init(&p->logs, &o);
 }
 
-/* What was replayed becomes as durable as what will follow it. */
-static int sync_logs(struct db *db, const struct replay *p)
+/* What was replayed becomes as durable as what will follow it. Up to the highest mark of the log
+ * that is so; what lies beyond was perhaps never synced, or in vain (see wal_renew.h). */
+static int renew_logs(struct db *db, const struct replay *p)
 {
-    for (size_t i = 0; i < p->logs.used; i++) {
-        char path[FILENAME_CAP];
-        int rc = filename_make(db->dir, FILE_LOG, p->logs.numbers[i], path);
-        if (rc < 0) {
-            return rc;
-        }
-        loam_file *f;
-        int neg = db->vfs->open(db->vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f);
-        if (neg == 0) {
-            neg = db->vfs->sync(db->vfs->ctx, f, 1);
-            int neg_close = db->vfs->close(db->vfs->ctx, f);
-            neg = neg < 0 ? neg : neg_close;
-        }
-        if (neg < 0) {
-            return FAIL_IO(neg, p->logs.numbers[i], 0, "cannot sync a log segment");
+    const struct wal_place place = {.vfs = db->vfs,
+                                    .alloc = &db->alloc,
+                                    .dir = db->dir,
+                                    .dir_size = strlen(db->dir),
+                                    .db_id = db->versions.db_id};
+    const struct log_chain *c = &p->logs;
+    uint64_t durable = c->o.last_seq + 1;
+    if (c->o.sealed && c->o.sealed_position > durable) {
+        durable = c->o.sealed_position;
+    }
+    for (size_t i = 0; i < c->used; i++) {
+        durable = c->seen[i].durable > durable ? c->seen[i].durable : durable;
+    }
+    for (size_t i = 0; i < c->used; i++) {
+        const struct wal_reader_end *s = &c->seen[i];
+        if (!s->empty && s->end > durable) {
+            int rc = wal_renew(&place, c->numbers[i], s->offset);
+            if (rc < 0) {
+                return rc;
+            }
         }
     }
     return LOAM_OK;
@@ -223,7 +230,7 @@ static int start_log(struct db *db, struct replay *p)
     buf_init(&db->replayed, &db->alloc, MEM_LOG);
     buf_append(&db->replayed, p->logs.numbers, p->logs.used * sizeof *p->logs.numbers);
     for (size_t i = 0; i < p->logs.used; i++) {
-        db->replayed_number = p->logs.holds[i] ? p->logs.numbers[i] : db->replayed_number;
+        db->replayed_number = !p->logs.seen[i].empty ? p->logs.numbers[i] : db->replayed_number;
     }
     db->replayed_end = p->logs.end;
     commit_init(&db->commit, wal_position(&db->wal));
@@ -254,7 +261,7 @@ static int first_edit(struct db *db, const struct replay *p)
     struct version_edit e;
     version_edit_init(&e, &db->alloc);
     size_t first = 0;
-    while (first < p->logs.used && !p->logs.holds[first]) {
+    while (first < p->logs.used && p->logs.seen[first].empty) {
         first++;
     }
     if (!db->logging) {
@@ -284,7 +291,7 @@ static bool keep_log(void *ctx, uint64_t number)
     }
     for (size_t i = 0; i < k->p->logs.used; i++) {
         if (k->p->logs.numbers[i] == number) {
-            return k->p->logs.holds[i] || !k->p->db->logging;
+            return !k->p->logs.seen[i].empty || !k->p->db->logging;
         }
     }
     return false;
@@ -314,7 +321,7 @@ static int drop_logs_behind(struct db *db, const struct replay *p)
 
 static int open_for_writing(struct db *db, struct replay *p)
 {
-    int rc = sync_logs(db, p);
+    int rc = renew_logs(db, p);
     if (rc < 0 || (rc = drop_logs_behind(db, p)) < 0 || (rc = adopt_memtables(db, p)) < 0 ||
         (rc = start_log(db, p)) < 0 || (rc = first_edit(db, p)) < 0) {
         return rc;

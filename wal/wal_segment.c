@@ -127,6 +127,16 @@ static int create_path(const struct wal_place *place, const char *path, void *ar
     return rc;
 }
 
+int wal_place_create(const struct wal_place *place, const char *name, loam_file **f)
+{
+    *f = NULL;
+    int rc = with_path(place, name, create_path, f);
+    if (rc < 0) {
+        *f = NULL;
+    }
+    return rc < 0 ? rc : 0;
+}
+
 static int rename_path(const struct wal_place *place, const char *path, void *arg)
 {
     const char *to = arg;
@@ -137,7 +147,7 @@ static int rename_path(const struct wal_place *place, const char *path, void *ar
     return rc;
 }
 
-static int rename_name(const struct wal_place *place, const char *from, const char *to)
+int wal_place_rename(const struct wal_place *place, const char *from, const char *to)
 {
     size_t size;
     char *path = wal_place_path(place, to, &size);
@@ -149,7 +159,7 @@ static int rename_name(const struct wal_place *place, const char *from, const ch
     return rc;
 }
 
-static int sync_directory(const struct wal_place *place)
+int wal_place_sync(const struct wal_place *place)
 {
     int rc = -EINTR;
     for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
@@ -179,9 +189,8 @@ static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t siz
     return rc;
 }
 
-/* Gives a new file its space. *full: its size is final. */
-static int set_space_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
-                           bool *full)
+int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
+                        bool *full)
 {
     int rc = -EINTR;
     for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
@@ -246,13 +255,12 @@ static int obtain_file(const struct wal_place *place, const struct wal_segment_p
         return 0;
     }
     wal_temporary_name(name, plan->number);
-    int rc = with_path(place, name, create_path, f);
+    int rc = wal_place_create(place, name, f);
     if (rc < 0) {
-        *f = NULL;
         return rc;
     }
-    return set_space_aside(place, *f, WAL_HEADER_PAGE + plan->capacity, plan->preallocate_hard,
-                           full);
+    return wal_place_set_aside(place, *f, WAL_HEADER_PAGE + plan->capacity, plan->preallocate_hard,
+                               full);
 }
 
 static void fill_slot(struct wal_segment *seg, const struct wal_segment_plan *plan)
@@ -288,11 +296,11 @@ int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
         rc = write_header(place, f, &h);
     }
     if (rc == 0) {
-        rc = rename_name(place, name, final_name);
+        rc = wal_place_rename(place, name, final_name);
         renamed = rc >= 0;
     }
     if (rc >= 0) {
-        rc = sync_directory(place);
+        rc = wal_place_sync(place);
     }
     if (rc < 0) {
         if (f != NULL) {

@@ -94,5 +94,13 @@ int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only);
 /* dir/name with a NUL, from the allocator; NULL: no memory. */
 char *wal_place_path(const struct wal_place *place, const char *name, size_t *size);
 void wal_place_remove(const struct wal_place *place, const char *name);
+/* 0, or -errno; these too go on after interruptions. create: an empty file, what was there is gone. */
+int wal_place_create(const struct wal_place *place, const char *name, loam_file **f);
+int wal_place_rename(const struct wal_place *place, const char *from, const char *to);
+int wal_place_sync(const struct wal_place *place);
+/* Gives a new file its space; hard: writes zeros where space cannot be reserved. *full: its size is
+ * final. */
+int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
+                        bool *full);
 
 #endif

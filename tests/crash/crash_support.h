@@ -6,12 +6,27 @@
 
 #include "engine/loam.h"
 
+/* 1 where everything takes some five times as long. */
+#define CRASH_SANITIZED 0
+#if defined(__SANITIZE_ADDRESS__)
+#undef CRASH_SANITIZED
+#define CRASH_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#undef CRASH_SANITIZED
+#define CRASH_SANITIZED 1
+#endif
+#endif
+
 /* The smallest database: one worker, and no sync that was not asked for. */
 loam_options crash_options(const loam_vfs *vfs);
 /* Fails the test with the thread's last error when rc is one. */
 void crash_must(int rc, const char *what);
 /* Fails the test unless called again within so many seconds; 0: no more. */
 void crash_alarm(unsigned seconds);
+/* Fails the test unless every file in the directory is one that the database names. Merges may be
+ * running, so it is given some time. */
+void crash_directory(const loam_vfs *vfs, const char *dir, loam_db *db);
 /* Handles and maps of a memory disk that nobody closed. */
 uint64_t crash_open_files(const loam_vfs *disk);
 

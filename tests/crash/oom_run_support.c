@@ -17,12 +17,7 @@
 
 #define THREADS 24u /* more than are ever alive together */
 #define OBJECTS 100 /* of each kind, a thread: more than any scenario holds */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-#if defined(UNDER_SANITIZER) || defined(__SANITIZE_ADDRESS__)
+#if CRASH_SANITIZED
 #define STEP 4u /* much slower: others with each seed */
 #else
 #define STEP 1u
@@ -131,7 +126,7 @@ static void recover_service(struct oom_scene *s)
 
 struct oom_live oom_balance(void)
 {
-    for (int i = 0; i < 3; i++) { /* what was given back waits for an epoch, or for the next batch */
+    for (int i = 0; i < 3; i++) { /* what was given back waits for an epoch, or the next batch */
         epoch_synchronize();
     }
     struct oom_live live = oom_live();

@@ -21,15 +21,7 @@
 
 #define DIR    "/db"
 #define STRIDE 24u
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define UNDER_SANITIZER 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define UNDER_SANITIZER 1
-#endif
-#if defined(UNDER_SANITIZER) /* five times slower: a sixth of the calls, others with each seed */
+#if CRASH_SANITIZED /* five times slower: a sixth of the calls, others with each seed */
 #define PHASE_STEP 6u
 #else
 #define PHASE_STEP 1u
@@ -42,50 +34,6 @@
 static struct {
     uint64_t states, nested, calls, images_of_creation;
 } totals;
-
-/* ---- what is in the directory ------------------------------------------------------------------ */
-
-struct names {
-    uint64_t tables, manifests, others;
-    bool current;
-    char other[64]; /* one of them */
-};
-
-static int count_name(void *ctx, loam_slice name)
-{
-    struct names *n = ctx;
-    enum file_kind kind;
-    uint64_t number;
-    if (!filename_parse(name, &kind, &number) || kind == FILE_TEMP) {
-        n->others++;
-        snprintf(n->other, sizeof n->other, "%.*s", (int)name.size, (const char *)name.data);
-        return 0;
-    }
-    n->tables += kind == FILE_TABLE;
-    n->manifests += kind == FILE_MANIFEST;
-    n->current = n->current || kind == FILE_CURRENT;
-    return 0;
-}
-
-/* Every file is one that the database names. Merges may be running, so it is given some time. */
-static void check_directory(const loam_vfs *vfs, loam_db *db)
-{
-    struct names n;
-    uint64_t files = 0;
-    for (int i = 0; i < 50; i++) {
-        CHECK(loam_wait_idle(db, 0) == LOAM_OK);
-        CHECK_EQ(loam_property(db, NULL, "files", &files), LOAM_OK);
-        n = (struct names){0};
-        CHECK(vfs->list(vfs->ctx, DIR, count_name, &n) >= 0);
-        if (n.others == 0 && n.current && n.manifests == 1 && n.tables == files) {
-            return;
-        }
-        thread_sleep_micros(20000);
-    }
-    oracle_fail("%llu tables of which %llu are live, %llu manifests, %llu unknown files %s",
-                (unsigned long long)n.tables, (unsigned long long)files,
-                (unsigned long long)n.manifests, (unsigned long long)n.others, n.other);
-}
 
 /* ---- one picture ------------------------------------------------------------------------------- */
 
@@ -170,7 +118,7 @@ static void check_plain(const struct oracle *o, const struct tap_image *im, uint
     uint32_t commit = open_and_judge(o, &im->promise, im->disk, &db, &seen);
     struct oracle_promise same = exactly(commit, &seen);
     if (seed % 16 == 0) {
-        check_directory(im->disk, db);
+        crash_directory(im->disk, DIR, db);
     }
     if (seed % 3 != 0) {
         crash_must(loam_close(db), "close");

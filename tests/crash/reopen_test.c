@@ -121,3 +121,45 @@ Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
     loam_vfs_free(fault);
     loam_vfs_free(disk);
 }
+
+/* The page cache still has what a failed sync could not write, and the next sync succeeds. */
+static void reopen_after_a_failed_sync(bool mapped)
+{
+    loam_vfs *disk, *fault, *after;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped, .drop_dirty = 1};
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    loam_options options = crash_options(fault);
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "synced", "1");
+    CHECK_EQ(loam_sync(db), LOAM_OK);
+    put(db, "forgotten", "1");
+    plan.fail_calls = LOAM_CALL_SYNC;
+    plan.fail_at = loam_vfs_calls_of(fault, LOAM_CALL_SYNC) + 1;
+    CHECK_EQ(loam_vfs_set_plan(fault, &plan), LOAM_OK);
+    CHECK_EQ(loam_sync(db), LOAM_E_IO);
+    CHECK_EQ(loam_close(db), LOAM_E_IO);
+    CHECK_EQ(loam_vfs_faults(fault), 1);
+
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK(has(db, "synced") && has(db, "forgotten"));
+    put(db, "later", "1");
+    CHECK_EQ(loam_sync(db), LOAM_OK);
+    CHECK_EQ(loam_vfs_power_cut(fault, 1, &after), LOAM_OK);
+    CHECK_EQ(loam_close(db), LOAM_OK);
+
+    options = crash_options(after);
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK(has(db, "synced") && has(db, "forgotten") && has(db, "later"));
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(after);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
+Test(reopen, after_a_failed_sync_does_not_build_on_what_the_disk_forgot)
+{
+    reopen_after_a_failed_sync(true);
+    reopen_after_a_failed_sync(false);
+}

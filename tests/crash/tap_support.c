@@ -3,6 +3,7 @@
  */
 #include "tests/crash/tap_support.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -27,10 +28,23 @@ static void take_pictures(struct tap *t, uint64_t index)
     }
 }
 
+/* The first fault has fired: the second is on its way. */
+static void next_plan(struct tap *t)
+{
+    if (t->second == NULL || loam_vfs_faults(t->fault) == 0) {
+        return;
+    }
+    loam_fault_plan p = *t->second;
+    t->second = NULL;
+    p.fail_at += loam_vfs_calls_of(t->fault, p.fail_calls != 0 ? p.fail_calls : LOAM_CALL_ALL);
+    CHECK_EQ(loam_vfs_set_plan(t->fault, &p), LOAM_OK);
+}
+
 void tap_cut(void *ctx)
 {
     struct tap *t = ctx;
     mutex_lock(&t->mu);
+    next_plan(t);
     uint64_t index = t->calls++;
     if (t->stride != 0 && index % t->stride == t->phase) {
         take_pictures(t, index);
@@ -50,9 +64,28 @@ static int tap_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
     PASS(ctx, open, path, flags, f);
 }
 
+/* Where the file stands in the list of those whose sync failed; NULL: nowhere. */
+static loam_file **failed_place(struct tap *t, const loam_file *f)
+{
+    for (unsigned i = 0; i < TAP_FAILED; i++) {
+        if (t->failed[i] == f) {
+            return &t->failed[i];
+        }
+    }
+    return NULL;
+}
+
 static int tap_close(void *ctx, loam_file *f)
 {
-    PASS(ctx, close, f);
+    struct tap *t = ctx;
+    tap_cut(ctx);
+    mutex_lock(&t->mu);
+    loam_file **place = failed_place(t, f);
+    if (place != NULL) {
+        *place = NULL;
+    }
+    mutex_unlock(&t->mu);
+    return FAULT(ctx)->close(FAULT(ctx)->ctx, f);
 }
 
 static int64_t tap_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
@@ -62,7 +95,23 @@ static int64_t tap_write(void *ctx, loam_file *f, const void *buf, size_t n, uin
 
 static int tap_sync(void *ctx, loam_file *f, uint32_t data_only)
 {
-    PASS(ctx, sync, f, data_only);
+    struct tap *t = ctx;
+    tap_cut(ctx);
+    mutex_lock(&t->mu);
+    bool again = failed_place(t, f) != NULL;
+    mutex_unlock(&t->mu);
+    if (again) {
+        oracle_fail("a file whose sync failed is synced again");
+    }
+    int rc = FAULT(ctx)->sync(FAULT(ctx)->ctx, f, data_only);
+    if (rc < 0 && rc != -EINTR && rc != -EAGAIN) {
+        mutex_lock(&t->mu);
+        loam_file **place = failed_place(t, NULL);
+        CHECK(place != NULL);
+        *place = f;
+        mutex_unlock(&t->mu);
+    }
+    return rc;
 }
 
 static int tap_truncate(void *ctx, loam_file *f, uint64_t size)
@@ -106,18 +155,28 @@ static int tap_lock(void *ctx, const char *path, loam_file **f)
 }
 
 /* What changes nothing on the disk needs no picture before it. */
+static void pass(struct tap *t)
+{
+    mutex_lock(&t->mu);
+    next_plan(t);
+    mutex_unlock(&t->mu);
+}
+
 static int64_t tap_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t off)
 {
+    pass(ctx);
     return FAULT(ctx)->read(FAULT(ctx)->ctx, f, buf, n, off);
 }
 
 static int tap_size(void *ctx, loam_file *f, uint64_t *size)
 {
+    pass(ctx);
     return FAULT(ctx)->size(FAULT(ctx)->ctx, f, size);
 }
 
 static int tap_map(void *ctx, loam_file *f, uint64_t off, size_t len, void **p)
 {
+    pass(ctx);
     return FAULT(ctx)->map(FAULT(ctx)->ctx, f, off, len, p);
 }
 
@@ -133,11 +192,13 @@ static int tap_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint3
 
 static int tap_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
 {
+    pass(ctx);
     return FAULT(ctx)->list(FAULT(ctx)->ctx, dir, fn, arg);
 }
 
 static int tap_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t *total_bytes)
 {
+    pass(ctx);
     return FAULT(ctx)->space(FAULT(ctx)->ctx, dir, free_bytes, total_bytes);
 }
 
@@ -148,6 +209,7 @@ static uint64_t tap_now_us(void *ctx)
 
 static int tap_random(void *ctx, void *buf, size_t n)
 {
+    pass(ctx);
     return FAULT(ctx)->random(FAULT(ctx)->ctx, buf, n);
 }
 

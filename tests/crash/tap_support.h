@@ -16,11 +16,17 @@ struct tap_image {
     uint64_t index, variant;
 };
 
+#define TAP_FAILED 16u
+
 struct tap {
     loam_vfs vfs; /* what the database is opened on */
     loam_vfs *disk, *fault;
     const struct oracle *oracle;
+    const loam_fault_plan *second; /* takes over once a fault has fired, its fail_at counted from
+                                      there; NULL: no more faults. Set while nothing runs */
     struct mutex mu; /* guards what follows; held while pictures are taken */
+    loam_file *failed[TAP_FAILED]; /* open files with a failed sync: another one fails the test */
+
     uint64_t calls;
     uint64_t stride, phase; /* calls with index % stride == phase are due; stride 0: none */
     const uint64_t *variants;

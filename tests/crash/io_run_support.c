@@ -1,0 +1,237 @@
+/* io_run_support.c - One run with faults: work, judge, recover, judge again, count what is left.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "tests/crash/io_run_support.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/crash/oom_run_support.h"
+
+#define RUN_SECONDS 60 /* longer: it hangs */
+
+struct io_totals io_totals;
+
+/* ---- the workload ------------------------------------------------------------------------------ */
+
+void io_read_live(struct oracle_writer *w)
+{
+    struct oracle_promise p = oracle_promise_low(w->o, true);
+    oracle_promise_high(w->o, &p);
+    struct oracle_seen seen;
+    int rc = oracle_read(w->o, &p, w->db, &seen);
+    if (rc >= 0) {
+        oracle_judge(w->o, &p, &seen);
+    } else if (w->strict) {
+        crash_must(rc, "reading");
+    }
+}
+
+static loam_options options_of(const loam_vfs *vfs)
+{
+    loam_options o = crash_options(vfs);
+    o.allocator = oom_allocator();
+    return o;
+}
+
+static bool open_or_retry(struct oracle_writer *w, const loam_vfs *vfs)
+{
+    loam_options options = options_of(vfs);
+    for (int i = 0; i < 2; i++) {
+        if (oracle_open(w, IO_DIR, &options) == LOAM_OK) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void io_workload(struct oracle_writer *w, const loam_vfs *vfs)
+{
+    if (!open_or_retry(w, vfs)) {
+        return;
+    }
+    oracle_write(w, 3, false);
+    oracle_ks_create(w, "one");
+    oracle_write(w, 5, true);
+    oracle_flush(w);
+    io_read_live(w);
+    oracle_write(w, 4, false);
+    oracle_sync(w);
+    oracle_close(w);
+    if (!open_or_retry(w, vfs)) {
+        return;
+    }
+    oracle_write(w, 4, true);
+    oracle_flush(w);
+    oracle_ks_create(w, "two");
+    oracle_compact(w);
+    oracle_write(w, 4, false);
+    io_read_live(w);
+    oracle_ks_drop(w, "one");
+    oracle_write(w, 3, true);
+    oracle_flush(w);
+    oracle_write(w, 3, false);
+}
+
+/* ---- judging ----------------------------------------------------------------------------------- */
+
+static const char *stage = "";
+static char disk_name[128] = "a healthy disk";
+
+void io_check_disk(const struct oracle *o, const struct oracle_promise *p, loam_vfs *disk)
+{
+    loam_options options = crash_options(disk);
+    options.flags = p->opened ? LOAM_OPEN_MUST_EXIST : 0;
+    loam_db *db;
+    struct oracle_seen seen;
+    tap_dump_on_failure(disk);
+    crash_must(loam_open(IO_DIR, &options, &db), disk_name);
+    crash_must(oracle_read(o, p, db, &seen), disk_name);
+    oracle_judge(o, p, &seen);
+    crash_must(loam_close(db), "close");
+    tap_dump_on_failure(NULL);
+    loam_vfs_free(disk);
+    io_totals.disks++;
+}
+
+void io_check_cut(const struct oracle *o, loam_vfs *fault, uint64_t variant)
+{
+    loam_vfs *after;
+    struct oracle_promise p = oracle_promise_low(o, variant == 0);
+    CHECK_EQ(loam_vfs_power_cut(fault, variant, &after), LOAM_OK);
+    oracle_promise_high(o, &p);
+    snprintf(disk_name, sizeof disk_name, "%s, disk of variant %llu", stage,
+             (unsigned long long)variant);
+    io_check_disk(o, &p, after);
+}
+
+/* With the fault gone: resume must bring the writer back, or the first open that goes. */
+static void recover_service(struct oracle_writer *w, struct tap *t)
+{
+    loam_options options = options_of(&t->vfs);
+    w->strict = true;
+    if (w->db == NULL) {
+        oracle_open(w, IO_DIR, &options);
+    } else if (loam_health(w->db, NULL) == LOAM_REFUSING_WRITES) {
+        crash_must(loam_resume(w->db), "resume on a healthy disk");
+        io_totals.resumed++;
+    }
+    oracle_write(w, 4, false);
+    oracle_put(w, 5, true);
+    oracle_flush(w);
+    oracle_write(w, 3, false);
+    io_read_live(w);
+    w->strict = false;
+}
+
+/* Every file is one that the database names: an open and a close make removals good that failed. */
+static void check_files(struct tap *t)
+{
+    loam_options options = options_of(&t->vfs);
+    loam_db *db;
+    crash_must(loam_open(IO_DIR, &options, &db), "open to clean up");
+    crash_must(loam_wait_idle(db, 0), "waiting");
+    crash_must(loam_close(db), "close");
+    options.flags = LOAM_OPEN_READONLY;
+    crash_must(loam_open(IO_DIR, &options, &db), "open to count files");
+    crash_directory(&t->vfs, IO_DIR, db);
+    crash_must(loam_close(db), "close");
+    CHECK_EQ(crash_open_files(t->disk), 0);
+}
+
+/* ---- one run ----------------------------------------------------------------------------------- */
+
+static void describe(const struct io_case *c)
+{
+    const loam_fault_plan *p = &c->plan, *q = &c->second;
+    char two[128] = "";
+    if (c->two) {
+        snprintf(two, sizeof two, "; then call %llu of 0x%x, errno %d, %u times, lands %u",
+                 (unsigned long long)q->fail_at, q->fail_calls, q->fail_errno, q->fail_repeat,
+                 q->short_writes);
+    }
+    oracle_context(
+        "%s, seed %llu, %s map: call %llu of 0x%x, errno %d, how %u, %u times, lands %u, "
+        "drops %u%s",
+        c->name, (unsigned long long)p->seed, p->no_map ? "no" : "with",
+        (unsigned long long)p->fail_at, p->fail_calls, p->fail_errno, p->fail_how, p->fail_repeat,
+        p->short_writes, p->drop_dirty, two);
+}
+
+static loam_vfs *first_disk(const struct io_case *c)
+{
+    loam_vfs *disk;
+    if (c->image == NULL) {
+        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    } else {
+        CHECK_EQ(loam_vfs_power_cut(c->image, 0, &disk), LOAM_OK);
+    }
+    return disk;
+}
+
+struct io_result io_run(const struct io_case *c)
+{
+    static struct oracle o;
+    static struct tap t;
+    describe(c);
+    crash_alarm(RUN_SECONDS);
+    if (c->known != NULL) {
+        memcpy(&o, c->known, sizeof o);
+    } else {
+        oracle_init(&o);
+    }
+    struct oom_live before = oom_balance();
+    tap_create(&t, first_disk(c), &c->plan, &o);
+    t.second = c->two ? &c->second : NULL;
+    struct oracle_writer w = {.o = &o, .strict = c->strict};
+    random_init(&w.random, c->plan.seed);
+    (c->work != NULL ? c->work : io_workload)(&w, &t.vfs);
+    struct io_result r = {loam_vfs_calls(t.fault), 0, loam_vfs_faults(t.fault) != 0};
+    r.of_kind =
+        loam_vfs_calls_of(t.fault, c->plan.fail_calls != 0 ? c->plan.fail_calls : LOAM_CALL_ALL);
+    uint64_t n = c->plan.fail_at + c->second.fail_at;
+    stage = "after the work";
+    io_check_cut(&o, t.fault, 0);
+    io_check_cut(&o, t.fault, n % 2 == 0 ? 1 : 5 + n);
+    const loam_fault_plan healthy = {.struct_size = sizeof healthy, .seed = c->plan.seed};
+    t.second = NULL;
+    CHECK_EQ(loam_vfs_set_plan(t.fault, &healthy), LOAM_OK);
+    if (n % 3 != 0 || w.db == NULL) {
+        recover_service(&w, &t);
+        stage = "in service again";
+        io_check_cut(&o, t.fault, 0);
+        io_check_cut(&o, t.fault, 1);
+    }
+    oracle_close(&w);
+    stage = "after close";
+    io_check_cut(&o, t.fault, n % 3);
+    check_files(&t);
+    tap_destroy(&t);
+    if (c->plan.fail_at != 0) { /* a first run without a fault makes what stays for good */
+        oom_check_balance("after close", before);
+    }
+    io_totals.runs++;
+    io_totals.fired += r.fired;
+    io_totals.refused += w.refused;
+    crash_alarm(0);
+    return r;
+}
+
+void io_print_totals(const char *name)
+{
+    fprintf(stderr,
+            "%s: %llu runs (%llu with faults), %llu calls refused, %llu times resumed, %llu disks "
+            "checked\n",
+            name, (unsigned long long)io_totals.runs, (unsigned long long)io_totals.fired,
+            (unsigned long long)io_totals.refused, (unsigned long long)io_totals.resumed,
+            (unsigned long long)io_totals.disks);
+    memset(&io_totals, 0, sizeof io_totals);
+}
+
+unsigned io_scale(void)
+{
+    const char *s = getenv("LOAM_SCALE");
+    int n = s != NULL ? atoi(s) : 1;
+    return n < 1 ? 1 : (unsigned)n;
+}
