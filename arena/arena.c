@@ -318,6 +318,47 @@ void *arena_alloc_zero(struct arena *a, size_t size, size_t align)
     return p;
 }
 
+void *arena_copy(struct arena *a, loam_slice bytes)
+{
+    char *p = arena_alloc(a, bytes.size != 0 ? bytes.size : 1, ARENA_UNIT);
+    if (p != NULL && bytes.size != 0) {
+        memcpy(p, bytes.data, bytes.size);
+    }
+    return p;
+}
+
+void arena_adopt_drops_(struct arena *a, struct arena_drop *newest)
+{
+    struct arena_drop *oldest = newest;
+    while (oldest->next != NULL) {
+        oldest = oldest->next;
+    }
+    struct arena_drop *head = atom_load(&a->drops, relaxed); /* relaxed: the CAS decides */
+    do {
+        oldest->next = head;
+        /* release: pairs with the acquire in run_drops(); the records are complete. */
+    } while (!atom_cas(&a->drops, &head, newest, release, relaxed));
+}
+
+int arena_at_drop(struct arena *a, void (*fn)(void *ptr), void *ptr)
+{
+    struct arena_drop *d = arena_alloc(a, sizeof *d, _Alignof(struct arena_drop));
+    if (d == NULL) {
+        return loam_last_error()->code;
+    }
+    *d = (struct arena_drop){NULL, fn, ptr};
+    arena_adopt_drops_(a, d);
+    return LOAM_OK;
+}
+
+static void run_drops(struct arena *a)
+{
+    /* acquire: pairs with the release in arena_adopt_drops_(). */
+    for (struct arena_drop *d = atom_swap(&a->drops, NULL, acquire); d != NULL; d = d->next) {
+        d->fn(d->ptr);
+    }
+}
+
 void arena_undo(struct arena *a, void *p, size_t size)
 {
     struct arena_lease *l = lease_of(a);
@@ -473,6 +514,7 @@ static struct arena_block *release_blocks(struct arena *a)
 
 void arena_destroy(struct arena *a)
 {
+    run_drops(a);
     release_blocks(a);
     arena_clear(a, 0);
     mutex_destroy(&a->grow);
@@ -481,6 +523,7 @@ void arena_destroy(struct arena *a)
 void arena_reset(struct arena *a, uint64_t new_id)
 {
     assert(new_id != 0 && new_id != a->id);
+    run_drops(a);
     struct arena_block *lent = release_blocks(a);
     arena_clear(a, new_id);
     if (lent != NULL) {
@@ -504,8 +547,10 @@ uint64_t arena_reserved(const struct arena *a)
 struct arena_stats arena_stats(struct arena *a)
 {
     /* relaxed: statistics. */
-    return (struct arena_stats){.used = arena_used(a),
-                                .reserved = arena_reserved(a),
+    uint64_t used = arena_used(a), reserved = arena_reserved(a);
+    return (struct arena_stats){.used = used,
+                                .idle = reserved > used ? reserved - used : 0,
+                                .reserved = reserved,
                                 .budget = a->budget,
                                 .leases = atom_load(&a->leases, relaxed),
                                 .chunks = atom_load(&a->chunks, relaxed),

@@ -48,6 +48,13 @@
 struct arena_block;
 struct arena_table;
 
+/* A function to run when what it belongs to ends; lives in the arena. */
+struct arena_drop {
+    struct arena_drop *next; /* registered before it */
+    void (*fn)(void *ptr);
+    void *ptr;
+};
+
 struct arena {
     uint64_t id;
     _Atomic(char **) table;     /* start of each block, by reference / units in a block */
@@ -62,6 +69,7 @@ struct arena {
     _Atomic uint64_t leases;                                    /* cut off so far */
     _Atomic uint32_t chunks;
     _Atomic uint32_t extents;
+    _Atomic(struct arena_drop *) drops; /* newest first; push only */
     _Alignas(CACHE_LINE) struct mutex grow; /* protects the rest; only pool and alloc are called
                                                while it is held */
     uint32_t table_size;                    /* places */
@@ -139,6 +147,13 @@ static inline void *arena_alloc(struct arena *a, size_t size, size_t align)
 /* Zeroed. */
 void *arena_alloc_zero(struct arena *a, size_t size, size_t align);
 
+/* A copy of the bytes; of no bytes, an address with none. */
+void *arena_copy(struct arena *a, loam_slice bytes);
+/* fn(ptr) runs when the arena is reset or destroyed; later ones first. Any thread. LOAM_OK, E_BUDGET or
+ * E_NOMEM. A rewind over the call is an error: use arena_txn.h there. */
+int arena_at_drop(struct arena *a, void (*fn)(void *ptr), void *ptr);
+void arena_adopt_drops_(struct arena *a, struct arena_drop *newest); /* a list of several */
+
 /* Takes back this thread's latest allocation from the arena, size bytes at p. */
 void arena_undo(struct arena *a, void *p, size_t size);
 
@@ -179,6 +194,7 @@ uint64_t arena_reserved(const struct arena *a); /* bytes taken from pool and sys
                                                    all sharers */
 struct arena_stats {
     uint64_t used;     /* bytes */
+    uint64_t idle;     /* bytes reserved and not used, when the budget is not shared */
     uint64_t reserved; /* bytes */
     uint64_t budget;   /* bytes */
     uint64_t leases;   /* cut off so far */

@@ -391,6 +391,12 @@ bool ring_live(struct ring *r, uint64_t addr)
             (ring_state_(w) == RING_RESERVED || ring_state_(w) == RING_FILLING));
 }
 
+enum ring_state ring_entry_state(struct ring *r, uint64_t addr)
+{
+    uint64_t w = atom_load(&ring_desc_(r, addr)->word, relaxed); /* relaxed: a moment's answer */
+    return ring_tag_(w) == ring_tag_(addr) ? ring_state_(w) : RING_FREE;
+}
+
 const void *ring_pin(struct ring *r, uint64_t addr, size_t *size)
 {
     struct ring_desc *d = ring_desc_(r, addr);

@@ -205,6 +205,8 @@ static inline const void *ring_read(struct ring *r, uint64_t addr, bool touch, s
 }
 /* True when `addr` names an entry that is readable or being built; for those who lost a race. */
 bool ring_live(struct ring *r, uint64_t addr);
+/* The state of the entry at this moment; RING_FREE: the address is stale. Any thread. */
+enum ring_state ring_entry_state(struct ring *r, uint64_t addr);
 
 /* Like ring_read, but the bytes are lent until ring_unpin, outside of sections too. Stops the head.
  * NULL: stale, or too many pins (2^19 - 1). Any thread. */

@@ -156,6 +156,12 @@ int slotmap_erase(struct slotmap *m, uint64_t h);
  * Returns: as erase, or LOAM_STOPPED at the timeout: the handle is gone, *payload is untouched and
  * the map finalises it later as after erase. */
 int slotmap_erase_wait(struct slotmap *m, uint64_t h, uint64_t timeout_us, void **payload);
+/* erase_wait that hands the payload out; no finaliser runs. */
+static inline int slotmap_take(struct slotmap *m, uint64_t h, uint64_t timeout_us, void **payload)
+{
+    assert(payload != NULL);
+    return slotmap_erase_wait(m, h, timeout_us, payload);
+}
 /* Erases every live handle; reservations stay. Returns how many. */
 size_t slotmap_clear(struct slotmap *m);
 /* Erases the live handles for which keep() is false; it runs inside a section. Returns how many. */
@@ -239,5 +245,28 @@ int slotmap_commit_auto(struct slotmap_reservation *r, void *payload);
 #define SLOTMAP_RESERVE_AUTO(name, map_)                                                           \
     __attribute__((cleanup(slotmap_reservation_close_))) struct slotmap_reservation name = {       \
         (map_), slotmap_reserve_auto(map_)}
+
+/* A pin until the end of the scope; payload NULL: it was refused, and the thread's error says why.
+ *     SLOTMAP_PIN_AUTO(p, &map, h);  if (p.payload == NULL) ...; */
+struct slotmap_pinned {
+    struct slotmap *map;
+    uint64_t handle;
+    void *payload;
+};
+static inline struct slotmap_pinned slotmap_pin_open_(struct slotmap *m, uint64_t h)
+{
+    struct slotmap_pinned p = {m, h, NULL};
+    (void)slotmap_pin(m, h, &p.payload);
+    return p;
+}
+static inline void slotmap_pin_close_(struct slotmap_pinned *p)
+{
+    if (p->payload != NULL) {
+        slotmap_unpin(p->map, p->handle);
+    }
+}
+#define SLOTMAP_PIN_AUTO(name, map_, h)                                                            \
+    __attribute__((cleanup(slotmap_pin_close_))) struct slotmap_pinned name =                      \
+        slotmap_pin_open_((map_), (h))
 
 #endif

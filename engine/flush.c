@@ -253,6 +253,9 @@ int flush_run(struct db *db)
     int rc = LOAM_OK;
     if (f->count != 0) {
         commit_wait(&db->commit, f->boundary); /* the last writers into it are done */
+        for (uint32_t i = 0; i < f->count; i++) {
+            memtable_freeze(f->mems[i]); /* a late one would miss the table and be lost */
+        }
         f->held = snapshot_numbers(&db->snapshots, &db->commit, &db->alloc, &f->held_count,
                                    &f->held_cap);
         rc = f->held == NULL ? FAIL(LOAM_E_NOMEM, "no memory for a flush") : write_all(f);

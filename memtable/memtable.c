@@ -27,8 +27,10 @@
 #define FILTER_SHARE 168
 #define INDEX_SHARE  42
 #define LEASE_SHARE  1024
-#define LEASE_MIN    ((size_t)4 << 10)
-#define LEASE_MAX    ((size_t)64 << 10)
+#define GET_GROUP                                                                                  \
+    8 /* keys whose lines are fetched together: about what a core has misses under way */
+#define LEASE_MIN ((size_t)4 << 10)
+#define LEASE_MAX ((size_t)64 << 10)
 
 struct memtable {
     struct skiplist list;
@@ -38,7 +40,9 @@ struct memtable {
     struct arena values; /* versions and long keys */
     struct alloc *alloc;
     uint64_t filter_used; /* what nodes had handed out for filter and index */
+    uint64_t limit;       /* constant: bytes of memory, UINT64_MAX = none */
     uint64_t id;
+    _Atomic bool frozen;
 };
 
 static size_t clamp(size_t n, size_t low, size_t high)
@@ -75,6 +79,7 @@ int memtable_create(const struct memtable_options *o, struct memtable **out)
     m->alloc = o->alloc;
     m->id = o->id;
     uint64_t limit = o->hard_limit != 0 ? o->hard_limit : ARENA_NO_LIMIT;
+    m->limit = limit;
     size_t lease = clamp(o->bytes / LEASE_SHARE, LEASE_MIN, LEASE_MAX);
     /* Neighbouring ids: a thread's leases of both never displace each other. */
     uint64_t ids = arena_new_ids(2);
@@ -137,11 +142,26 @@ static struct skiplist_node *index_find(const struct memtable *m, uint64_t hash,
     return NULL;
 }
 
-int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
-                 loam_slice value)
+static int check_add(const struct memtable *m, loam_slice key, loam_slice value)
 {
     if (key.size > MEMTABLE_MAX_KEY || value.size > MEMTABLE_MAX_VALUE) {
         return FAIL(LOAM_E_TOOBIG, "a key of %zu bytes with a value of %zu", key.size, value.size);
+    }
+    /* relaxed: who freezes has waited for the additions under way. */
+    if (__builtin_expect(atom_load(&m->frozen, relaxed), 0)) {
+        return FAIL(LOAM_E_CLOSED, "memtable %llu takes no more entries",
+                    (unsigned long long)m->id);
+    }
+    return LOAM_OK;
+}
+
+/* in_way NULL: whatever the key has. */
+static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
+                      uint64_t tag, loam_slice value, struct entry *in_way)
+{
+    int rc = check_add(m, key, value);
+    if (rc != LOAM_OK) {
+        return rc;
     }
     struct skiplist_target t = skiplist_target(&m->list, ks, key);
     bool hashed = uses_hash(&t);
@@ -162,11 +182,52 @@ int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_h
             key_filter_add(&m->filter, key_hash);
         }
     }
-    int rc = skiplist_link(&m->list, &place, tag, value);
+    rc = in_way == NULL ? skiplist_link(&m->list, &place, tag, value)
+                        : skiplist_link_new(&m->list, &place, tag, value, in_way);
     if (rc == LOAM_OK && hashed && place.node != 0) {
         key_index_add(&m->index, key_hash, place.node);
     }
     return rc;
+}
+
+int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
+                 loam_slice value)
+{
+    return add(m, ks, key, key_hash, tag, value, NULL);
+}
+
+int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
+                     uint64_t tag, loam_slice value, struct entry *in_way)
+{
+    return add(m, ks, key, key_hash, tag, value, in_way);
+}
+
+int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n)
+{
+    uint64_t bytes = 0;
+    int rc = LOAM_OK;
+    for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
+        rc = check_add(m, ops[i].key, ops[i].value);
+        bytes += (uint64_t)ops[i].key.size + ops[i].value.size;
+    }
+    if (rc == LOAM_OK) {
+        rc = memtable_reserve(m, n, bytes);
+    }
+    for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
+        rc = add(m, ops[i].ks, ops[i].key, ops[i].key_hash, ops[i].tag, ops[i].value, NULL);
+        assert(rc == LOAM_OK);
+    }
+    return rc;
+}
+
+void memtable_freeze(struct memtable *m)
+{
+    atom_store(&m->frozen, true, relaxed); /* relaxed: see check_add() */
+}
+
+bool memtable_frozen(const struct memtable *m)
+{
+    return atom_load(&m->frozen, relaxed); /* relaxed: as above */
 }
 
 int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
@@ -193,6 +254,22 @@ int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_h
     return skiplist_node_get(&m->list, n, max_tag, e);
 }
 
+void memtable_get_many(struct memtable *m, uint32_t ks, const loam_slice *keys,
+                       const uint64_t *key_hashes, size_t n, uint64_t snapshot,
+                       struct entry *entries, int *codes)
+{
+    for (size_t first = 0; first < n; first += GET_GROUP) {
+        size_t end = n - first < GET_GROUP ? n : first + GET_GROUP;
+        for (size_t i = first; i < end; i++) {
+            key_filter_prefetch(&m->filter, key_hashes[i]);
+            key_index_prefetch(&m->index, key_hashes[i]);
+        }
+        for (size_t i = first; i < end; i++) {
+            codes[i] = memtable_get(m, ks, keys[i], key_hashes[i], snapshot, &entries[i]);
+        }
+    }
+}
+
 uint64_t memtable_bytes(const struct memtable *m)
 {
     return arena_used(&m->nodes) - m->filter_used + arena_used(&m->values);
@@ -206,6 +283,31 @@ uint64_t memtable_reserved(const struct memtable *m)
 uint64_t memtable_count(const struct memtable *m)
 {
     return skiplist_count(&m->list);
+}
+
+bool memtable_under_pressure(const struct memtable *m)
+{
+    return m->limit != ARENA_NO_LIMIT &&
+           memtable_reserved(m) >= m->limit / 100 * MEMTABLE_PRESSURE_PERCENT;
+}
+
+void memtable_stats(const struct memtable *m, struct memtable_stats *out)
+{
+    uint64_t taken = memtable_bytes(m) + m->filter_used;
+    uint64_t reserved = memtable_reserved(m);
+    *out = (struct memtable_stats){.entries = memtable_count(m),
+                                   .bytes = memtable_bytes(m),
+                                   .reserved = reserved,
+                                   .limit = m->limit,
+                                   .idle = reserved > taken ? reserved - taken : 0,
+                                   .under_pressure = memtable_under_pressure(m),
+                                   .frozen = memtable_frozen(m)};
+    if (out->entries != 0) {
+        out->entry_bytes = (uint32_t)(out->bytes / out->entries);
+    }
+    if (reserved != 0) {
+        out->percent_used = (uint32_t)((reserved - out->idle) * 100 / reserved);
+    }
 }
 
 bool memtable_empty(const struct memtable *m)

@@ -60,11 +60,39 @@ int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
  * LOAM_OK; E_TOOBIG, or E_BUDGET or E_NOMEM without a reservation: then nothing was added. */
 int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
                  loam_slice value);
+/* add for a key that has no value here: none, or a delete as its newest version. Else LOAM_E_EXISTS (no
+ * error is recorded): nothing was added and *in_way is the newest version. Of callers that race for one
+ * key one adds and the others are told of it. */
+int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
+                     uint64_t tag, loam_slice value, struct entry *in_way);
+
+/* One addition of a batch. */
+struct memtable_op {
+    uint32_t ks;
+    loam_slice key;
+    uint64_t key_hash;
+    uint64_t tag;
+    loam_slice value;
+};
+/* All or nothing: LOAM_OK, or as memtable_add() with nothing added. Readers see the additions one by
+ * one; that they appear together is the sequence numbers' business. */
+int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n);
+
+/* Ends additions: from here on they get LOAM_E_CLOSED. REQUIRES: those of other threads have returned, so
+ * that what is read from now on never changes. */
+void memtable_freeze(struct memtable *m);
+bool memtable_frozen(const struct memtable *m);
 
 /* The newest version with a sequence number <= snapshot. LOAM_OK: *e is filled, lent while the
  * memtable lives; a delete is found as kind ENTRY_DELETE. LOAM_NOTFOUND. Any thread. */
 int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
                  uint64_t snapshot, struct entry *e);
+
+/* get for n keys of one keyspace at one snapshot: codes[i] and entries[i] as of memtable_get(). The keys'
+ * cache misses overlap, so many cost less than one by one. */
+void memtable_get_many(struct memtable *m, uint32_t ks, const loam_slice *keys,
+                       const uint64_t *key_hashes, size_t n, uint64_t snapshot,
+                       struct entry *entries, int *codes);
 
 /* Data held: keys, values, overhead per entry, without filter and index. Cheap; too high by at most a lease
  * per writing thread. What sealing goes by. */
@@ -74,6 +102,22 @@ uint64_t memtable_reserved(const struct memtable *m);
 /* Entries added; exact once additions are over. O(threads that wrote). */
 uint64_t memtable_count(const struct memtable *m);
 bool memtable_empty(const struct memtable *m);
+
+#define MEMTABLE_PRESSURE_PERCENT 90 /* of the hard limit taken: time to make the next one active */
+struct memtable_stats {
+    uint64_t entries;      /* versions */
+    uint64_t bytes;        /* memtable_bytes() */
+    uint64_t reserved;     /* memtable_reserved() */
+    uint64_t limit;        /* hard; UINT64_MAX = none */
+    uint64_t idle;         /* bytes reserved, holding nothing yet */
+    uint32_t entry_bytes;  /* mean: key, value and overhead */
+    uint32_t percent_used; /* of what is reserved */
+    bool under_pressure;
+    bool frozen;
+};
+/* Any thread; exact once additions are over. O(threads that wrote). */
+void memtable_stats(const struct memtable *m, struct memtable_stats *out);
+bool memtable_under_pressure(const struct memtable *m); /* O(1) */
 /* The smallest keyspace id >= ks that has entries: LOAM_OK, or LOAM_NOTFOUND. */
 int memtable_next_ks(struct memtable *m, uint32_t ks, uint32_t *found);
 

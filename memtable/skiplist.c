@@ -265,9 +265,17 @@ static void version_set_jump(const struct skiplist *s, struct skiplist_version *
     }
 }
 
-/* Puts the version at its place in the node's chain. */
-static void chain_insert(const struct skiplist *s, struct skiplist_node *n,
-                         struct skiplist_version *v, uint32_t ref)
+/* The version that keeps v from being the first of a key: one that is no delete, or a newer one. */
+static bool stands_in_the_way(const struct skiplist_version *newest,
+                              const struct skiplist_version *v)
+{
+    return tag_kind(version_tag(newest)) != ENTRY_DELETE || version_tag(newest) > version_tag(v);
+}
+
+/* Puts the version at its place in the node's chain. in_way NULL: always, and returns true. Else only on
+ * top, and only on a delete: false, and *in_way says what is there. */
+static bool chain_insert(const struct skiplist *s, struct skiplist_node *n,
+                         struct skiplist_version *v, uint32_t ref, struct entry *in_way)
 {
     _Atomic uint32_t *link = &n->versions;
     uint64_t tag = version_tag(v);
@@ -277,6 +285,10 @@ static void chain_insert(const struct skiplist *s, struct skiplist_node *n,
         if (older != 0) {
             struct skiplist_version *o = version_at(s, older);
             assert(version_tag(o) != tag);
+            if (in_way != NULL && stands_in_the_way(o, v)) {
+                entry_fill(s, n, o, in_way);
+                return false;
+            }
             if (version_tag(o) > tag) {
                 link = &o->next;
                 continue;
@@ -288,7 +300,7 @@ static void chain_insert(const struct skiplist *s, struct skiplist_node *n,
         }
         /* release: pairs with the acquires of version links; v is complete. */
         if (atom_cas(link, &older, ref, release, relaxed)) {
-            return;
+            return true;
         }
     }
 }
@@ -431,7 +443,9 @@ static void count_one(struct skiplist *s, struct skiplist_writer *w)
     atom_store(&w->count, atom_load(&w->count, relaxed) + 1, relaxed);
 }
 
-int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value)
+/* in_way: as in chain_insert(). */
+static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t tag,
+                        loam_slice value, struct entry *in_way)
 {
     struct skiplist_writer *w = p->writer;
     uint32_t version_ref;
@@ -466,11 +480,23 @@ int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, lo
             w->has_place = false;
         }
     }
-    if (found != NULL) {
-        chain_insert(s, found, v, version_ref);
+    if (found != NULL && !chain_insert(s, found, v, version_ref, in_way)) {
+        version_undo(s, v);
+        return LOAM_E_EXISTS;
     }
     count_one(s, w);
     return LOAM_OK;
+}
+
+int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value)
+{
+    return link_version(s, p, tag, value, NULL);
+}
+
+int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value,
+                      struct entry *in_way)
+{
+    return link_version(s, p, tag, value, in_way);
 }
 
 int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)

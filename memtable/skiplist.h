@@ -117,6 +117,10 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
 /* The same for a key whose node is known, from skiplist_match. */
 void skiplist_locate_node(struct skiplist *s, struct skiplist_node *n, struct skiplist_place *p);
 int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value);
+/* link for a key that has no version yet, or a delete older than tag as the newest: else LOAM_E_EXISTS
+ * (no error is recorded), and *in_way is the newest version. Of those who race one links. */
+int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value,
+                      struct entry *in_way);
 
 struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, loam_slice key);
 /* The node under the reference, if it holds the target, else NULL. */

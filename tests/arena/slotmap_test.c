@@ -553,6 +553,24 @@ Test(slotmap, D8_generation_zero_is_refused)
     CHECK_EQ(get_or_stale((uint64_t)KIND << 60), LOAM_E_INVAL);
 }
 
+Test(slotmap, a_scope_holds_a_pin_and_take_waits_for_its_end)
+{
+    uint64_t h = slotmap_insert(&map, &things[1]);
+    void *payload = NULL;
+    {
+        SLOTMAP_PIN_AUTO(p, &map, h);
+        CHECK(p.payload == &things[1]);
+        SLOTMAP_PIN_AUTO(none, &map, h + 1);
+        CHECK(none.payload == NULL);
+        struct slotmap_census c;
+        slotmap_census(&map, &c);
+        CHECK_EQ(c.pinned, 1);
+    }
+    CHECK_EQ(slotmap_take(&map, h, 0, &payload), LOAM_OK);
+    CHECK(payload == &things[1]);
+    CHECK_EQ(slotmap_take(&map, h, 0, &payload), LOAM_E_CLOSED);
+}
+
 Test(slotmap, wait_ready_times_out_or_reports_the_end)
 {
     uint64_t h = slotmap_reserve(&map);

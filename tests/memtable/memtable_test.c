@@ -299,7 +299,7 @@ Test(memtable, an_empty_one_answers)
     memtable_destroy(NULL);
 }
 
-Test(memtable, f08_a_delete_of_a_key_not_held_is_an_entry)
+Test(memtable, F8_a_delete_of_a_key_not_held_is_an_entry)
 {
     struct memtable *m = make(1 << 20, 0);
     struct entry e;
@@ -311,7 +311,7 @@ Test(memtable, f08_a_delete_of_a_key_not_held_is_an_entry)
     memtable_destroy(m);
 }
 
-Test(memtable, f09_f11_overwrites_and_deletes_leave_older_snapshots_alone)
+Test(memtable, F9_F11_overwrites_and_deletes_leave_older_snapshots_alone)
 {
     struct memtable *m = make(1 << 20, 0);
     struct entry e;
@@ -327,7 +327,7 @@ Test(memtable, f09_f11_overwrites_and_deletes_leave_older_snapshots_alone)
     memtable_destroy(m);
 }
 
-Test(memtable, f12_counts_every_entry_once)
+Test(memtable, F12_counts_every_entry_once)
 {
     struct memtable *m = make(1 << 20, 0);
     for (uint64_t i = 1; i <= 1000; i++) {
@@ -340,7 +340,7 @@ Test(memtable, f12_counts_every_entry_once)
     memtable_destroy(m);
 }
 
-Test(memtable, f13_the_limit_is_an_error_and_what_was_reserved_fits)
+Test(memtable, F13_the_limit_is_an_error_and_what_was_reserved_fits)
 {
     struct random r;
     random_init(&r, test_seed());
@@ -384,7 +384,7 @@ Test(memtable, f13_the_limit_is_an_error_and_what_was_reserved_fits)
     memtable_destroy(m);
 }
 
-Test(memtable, f19_keys_and_values_over_their_limits_are_refused)
+Test(memtable, F19_keys_and_values_over_their_limits_are_refused)
 {
     struct memtable *m = make(1 << 20, 0);
     CHECK_EQ(memtable_add(m, 0, loam_bytes("", MEMTABLE_MAX_KEY + 1), 0, 1 << 8 | ENTRY_PUT,
@@ -429,7 +429,7 @@ Test(memtable, large_values_round_trip)
     memtable_destroy(m);
 }
 
-Test(memtable, f07_fill_and_drop_cycles_map_nothing_new)
+Test(memtable, F7_fill_and_drop_cycles_map_nothing_new)
 {
     uint64_t maps = 0, held = 0;
     for (int cycle = 0; cycle < 8; cycle++) {
@@ -487,4 +487,144 @@ Test(memtable, without_memory_it_is_not_created)
     o.hard_limit = 0;
     CHECK_EQ(memtable_create(&o, &m), LOAM_E_NOMEM);
     CHECK(m == NULL);
+}
+
+/* ---- additions that depend on what is there ---- */
+
+static int add_new(struct memtable *m, loam_slice key, uint64_t tag, loam_slice value,
+                   struct entry *in_way)
+{
+    return memtable_add_new(m, 0, key, hash_key(key.data, key.size), tag, value, in_way);
+}
+
+Test(memtable, F13_adding_a_new_key_tells_stored_from_not_stored)
+{
+    struct memtable *m = make(1 << 20, 0);
+    struct entry e = {0};
+    CHECK_EQ(add_new(m, LOAM_LIT("k"), entry_tag(1, ENTRY_PUT), LOAM_LIT("one"), &e), LOAM_OK);
+    CHECK_EQ(add_new(m, LOAM_LIT("k"), entry_tag(2, ENTRY_PUT), LOAM_LIT("two"), &e),
+             LOAM_E_EXISTS);
+    CHECK_EQ(e.tag, entry_tag(1, ENTRY_PUT));
+    CHECK_BYTES(e.value.data, e.value.size, "one", 3);
+    CHECK_EQ(memtable_count(m), 1);
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(5, ENTRY_DELETE), LOAM_LIT("")), LOAM_OK);
+    CHECK_EQ(add_new(m, LOAM_LIT("k"), entry_tag(4, ENTRY_PUT), LOAM_LIT("late"), &e),
+             LOAM_E_EXISTS); /* the delete is newer */
+    CHECK_EQ(tag_kind(e.tag), ENTRY_DELETE);
+    CHECK_EQ(add_new(m, LOAM_LIT("k"), entry_tag(6, ENTRY_PUT), LOAM_LIT("six"), &e), LOAM_OK);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), SEQ_MAX, &e), LOAM_OK);
+    CHECK_BYTES(e.value.data, e.value.size, "six", 3);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), 5, &e), LOAM_OK);
+    CHECK_EQ(tag_kind(e.tag), ENTRY_DELETE);
+    CHECK_EQ(memtable_count(m), 3);
+    memtable_destroy(m);
+}
+
+Test(memtable, F14_a_frozen_one_refuses_by_a_code_of_its_own_and_can_be_read)
+{
+    struct memtable *m = make(1 << 20, 0);
+    struct entry e;
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(1, ENTRY_PUT), LOAM_LIT("v")), LOAM_OK);
+    CHECK(!memtable_frozen(m));
+    memtable_freeze(m); /* readers may be anywhere, and nobody has to be the sole owner */
+    CHECK(memtable_frozen(m));
+    CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(2, ENTRY_PUT), LOAM_LIT("w")), LOAM_E_CLOSED);
+    CHECK_EQ(add_new(m, LOAM_LIT("l"), entry_tag(3, ENTRY_PUT), LOAM_LIT("w"), &e), LOAM_E_CLOSED);
+    const struct memtable_op op = {.key = LOAM_LIT("m"), .tag = entry_tag(4, ENTRY_PUT)};
+    CHECK_EQ(memtable_add_batch(m, &op, 1), LOAM_E_CLOSED);
+    CHECK_EQ(get(m, 0, LOAM_LIT("k"), SEQ_MAX, &e), LOAM_OK);
+    CHECK_EQ(tag_seq(e.tag), 1);
+    CHECK_EQ(memtable_count(m), 1);
+    memtable_destroy(m);
+}
+
+Test(memtable, F21_a_batch_is_added_whole_or_not_at_all)
+{
+    struct memtable *m = make(256 << 10, 1 << 20);
+    static unsigned char big[300 << 10];
+    struct memtable_op ops[4];
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned char *key = &big[1000 * i];
+        key[0] = (unsigned char)('a' + i);
+        ops[i] = (struct memtable_op){.key = loam_bytes(key, 1),
+                                      .key_hash = hash_key(key, 1),
+                                      .tag = entry_tag(i + 1, ENTRY_PUT),
+                                      .value = loam_bytes(big, 10)};
+    }
+    CHECK_EQ(memtable_add_batch(m, ops, 4), LOAM_OK);
+    CHECK_EQ(memtable_count(m), 4);
+    for (unsigned i = 0; i < 4; i++) {
+        ops[i].tag = entry_tag(i + 10, ENTRY_PUT);
+        ops[i].value = loam_bytes(big, sizeof big); /* the first ones would fit */
+    }
+    CHECK_EQ(memtable_add_batch(m, ops, 4), LOAM_E_BUDGET);
+    CHECK_EQ(memtable_count(m), 4);
+    ops[3].value = loam_bytes(big, (size_t)MEMTABLE_MAX_VALUE + 1);
+    CHECK_EQ(memtable_add_batch(m, ops, 4), LOAM_E_TOOBIG);
+    CHECK_EQ(memtable_count(m), 4);
+    CHECK_EQ(memtable_add_batch(m, ops, 0), LOAM_OK);
+    memtable_destroy(m);
+}
+
+Test(memtable, many_gets_answer_as_one_by_one)
+{
+    enum { KEYS = 1000, MANY = 61 };
+    struct memtable *m = make(1 << 20, 0);
+    for (uint32_t i = 0; i < KEYS; i += 2) {
+        CHECK_EQ(add(m, 3, loam_bytes(&i, sizeof i), entry_tag(i + 1, ENTRY_PUT),
+                     loam_bytes(&i, sizeof i)),
+                 LOAM_OK);
+    }
+    struct random r;
+    random_init(&r, test_seed());
+    for (int round = 0; round < 100; round++) {
+        uint32_t raw[MANY];
+        loam_slice keys[MANY];
+        uint64_t hashes[MANY];
+        struct entry entries[MANY], e;
+        int codes[MANY];
+        size_t n = random_below(&r, MANY + 1);
+        uint64_t snapshot = random_below(&r, KEYS + 10);
+        for (size_t i = 0; i < n; i++) {
+            raw[i] = (uint32_t)random_below(&r, KEYS);
+            keys[i] = loam_bytes(&raw[i], sizeof raw[i]);
+            hashes[i] = hash_key(&raw[i], sizeof raw[i]);
+        }
+        memtable_get_many(m, 3, keys, hashes, n, snapshot, entries, codes);
+        for (size_t i = 0; i < n; i++) {
+            CHECK_EQ(codes[i], get(m, 3, keys[i], snapshot, &e));
+            CHECK(codes[i] != LOAM_OK || entries[i].value.data == e.value.data);
+        }
+    }
+    memtable_destroy(m);
+}
+
+Test(memtable, F20_figures_mean_the_same_with_and_without_a_limit)
+{
+    struct memtable *m = make(256 << 10, 0), *limited = make(256 << 10, 1 << 20);
+    struct memtable_stats s, t;
+    char value[100] = {0};
+    for (uint32_t i = 0; i < 500; i++) {
+        loam_slice key = loam_bytes(&i, sizeof i), v = loam_bytes(value, sizeof value);
+        CHECK_EQ(add(m, 0, key, entry_tag(i + 1, ENTRY_PUT), v), LOAM_OK);
+        CHECK_EQ(add(limited, 0, key, entry_tag(i + 1, ENTRY_PUT), v), LOAM_OK);
+    }
+    memtable_stats(m, &s);
+    memtable_stats(limited, &t);
+    CHECK(s.entries == 500 && t.entries == 500);
+    CHECK(s.bytes == t.bytes && s.reserved == t.reserved && s.idle == t.idle);
+    CHECK_EQ(s.bytes, memtable_bytes(m));
+    CHECK(s.entry_bytes >= sizeof value + 4 && s.percent_used <= 100);
+    CHECK(!s.under_pressure && !s.frozen && s.limit == UINT64_MAX && t.limit == 1 << 20);
+    uint32_t i = 1000;
+    while (!memtable_under_pressure(limited)) { /* comes before the end of the room */
+        CHECK_EQ(add(limited, 0, loam_bytes(&i, sizeof i), entry_tag(i, ENTRY_PUT),
+                     loam_bytes(value, sizeof value)),
+                 LOAM_OK);
+        i++;
+    }
+    memtable_stats(limited, &t);
+    CHECK(t.under_pressure && t.reserved <= t.limit);
+    memtable_destroy(m);
+    memtable_destroy(limited);
 }

@@ -152,7 +152,7 @@ static void finish(struct shared *s)
     CHECK_EQ(alloc_used(&s->memory), 0);
 }
 
-STRESS(skiplist, f15_f16_f17_writers_readers_and_cursors_agree)
+STRESS(skiplist, F15_F16_F17_writers_readers_and_cursors_agree)
 {
     static struct shared s;
     shared_init(&s, 1 << 20, KEYS, 3000 * stress_scale);
@@ -212,10 +212,73 @@ static void churn(struct crew_member *m)
     }
 }
 
-STRESS(skiplist, f02_f12_threads_may_come_and_go)
+STRESS(skiplist, F2_F12_threads_may_come_and_go)
 {
     static struct shared s;
     shared_init(&s, 1 << 20, KEYS, 0);
     crew_run(8, churn, &s, seed);
     finish(&s);
+}
+
+/* All threads try to be the first of each key, in rounds that end with a delete: one wins each. */
+struct first_of {
+    struct shared *s;
+    pthread_barrier_t barrier;
+    _Atomic uint32_t wins[KEYS];
+};
+
+static void be_first(struct crew_member *m)
+{
+    struct first_of *f = m->shared;
+    for (uint64_t round = 0; round < 4; round++) {
+        for (uint64_t i = 0; i < KEYS; i++) {
+            char key[17];
+            key_of(i, key);
+            uint64_t hash = hash_key(key, 16), seq = atom_add(&f->s->next_seq, 1, relaxed);
+            uint64_t value[2] = {entry_tag(seq, ENTRY_PUT), hash};
+            struct entry in_way;
+            int rc = memtable_add_new(f->s->table, 0, loam_bytes(key, 16), hash, value[0],
+                                      loam_bytes(value, 16), &in_way);
+            if (rc == LOAM_OK) {
+                atom_add(&f->wins[i], 1, relaxed);
+            } else {
+                CHECK_EQ(rc, LOAM_E_EXISTS);
+                CHECK_EQ(tag_kind(in_way.tag), ENTRY_PUT);
+                check_entry(&in_way);
+            }
+        }
+        pthread_barrier_wait(&f->barrier);
+        for (uint64_t i = m->index; i < KEYS; i += m->count) {
+            char key[17];
+            key_of(i, key);
+            CHECK_EQ(atom_load(&f->wins[i], relaxed), round + 1);
+            CHECK_EQ(memtable_add(f->s->table, 0, loam_bytes(key, 16), hash_key(key, 16),
+                                  entry_tag(atom_add(&f->s->next_seq, 1, relaxed), ENTRY_DELETE),
+                                  loam_bytes(NULL, 0)),
+                     LOAM_OK);
+        }
+        pthread_barrier_wait(&f->barrier);
+    }
+}
+
+STRESS(skiplist, F13_of_threads_that_race_to_add_a_new_key_one_wins)
+{
+    static struct shared s;
+    static struct first_of f;
+    shared_init(&s, 1 << 20, KEYS, 0);
+    memset(&f, 0, sizeof f);
+    f.s = &s;
+    CHECK_EQ(pthread_barrier_init(&f.barrier, NULL, 6), 0);
+    crew_run(6, be_first, &f, seed);
+    pthread_barrier_destroy(&f.barrier);
+    CHECK_EQ(memtable_count(s.table), 2 * 4 * KEYS);
+    struct memtable_cursor c;
+    memtable_cursor_init(&c, s.table, 0);
+    const char *broken = skiplist_check(c.at.list);
+    if (broken != NULL) {
+        CHECK_FAIL_("%s", broken);
+    }
+    memtable_destroy(s.table);
+    chunk_pool_destroy(&s.pool);
+    CHECK_EQ(alloc_used(&s.memory), 0);
 }

@@ -82,7 +82,7 @@ static uint64_t test_seed(void)
     return seed;
 }
 
-Test(skiplist, f15_f16_every_level_is_sorted_and_every_tower_linked)
+Test(skiplist, F15_F16_every_level_is_sorted_and_every_tower_linked)
 {
     struct random r;
     random_init(&r, test_seed());
@@ -198,7 +198,7 @@ Test(skiplist, versions_may_arrive_in_any_order)
     }
 }
 
-Test(skiplist, f17_an_entry_is_allocated_once)
+Test(skiplist, F17_an_entry_is_allocated_once)
 {
     uint64_t entries = 10000;
     for (uint64_t i = 0; i < entries; i++) {
@@ -209,7 +209,7 @@ Test(skiplist, f17_an_entry_is_allocated_once)
     CHECK(arena_used(&values) < entries * 24 + (40 << 10));
 }
 
-Test(skiplist, f21_walks_backwards_and_seeks_under_a_comparator)
+Test(skiplist, F21_walks_backwards_and_seeks_under_a_comparator)
 {
     for (uint64_t i = 0; i < 1000; i++) {
         insert_number(9, i * 2, 1);
