@@ -12,6 +12,7 @@ FOLDERS = LIBRARY + ("tools", "tests")
 # The doors to memory, files and threads: what poison.h forbids is their business.
 DOORS = {"arena/alloc.c", "arena/sync.c", "arena/vfs_posix.c", "arena/thread_slot.c"}
 LINES_WARN = 700
+DEFECTS = "tests/arena/defects_test.c"
 COMMENT_REACH = 3  # lines above an atomic operation in which its comment may end
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 ATOMIC = re.compile(r"\batom_(?:load|store|swap|add|sub|or|and|cas)\s*\(")
@@ -99,8 +100,27 @@ def check_atomics(path, text, errors):
             errors.append(f"{path}:{first + 1}: an ordered atomic operation without a comment")
 
 
+def check_defects(errors):
+    """Each numbered defect is in a test's name, or listed in DEFECTS with why it cannot occur."""
+    names, listed = set(), set()
+    for where, _, files_here in os.walk(os.path.join(ROOT, "tests")):
+        for name in files_here:
+            if name.endswith(".c"):
+                with open(os.path.join(where, name), encoding="utf-8") as f:
+                    text = f.read()
+                for test in re.findall(r"^(?:Test|STRESS)\(\w+, (\w+)", text, re.M):
+                    names.update(re.findall(r"(?:^|_)([SFCAD]\d+)(?=_)", test))
+                if name == os.path.basename(DEFECTS):
+                    listed.update(re.findall(r"^ \*     ([SFCAD]\d+)  ", text, re.M))
+    for letter, last in {"S": 14, "F": 22, "C": 14, "A": 9, "D": 9}.items():
+        for number in range(1, last + 1):
+            if f"{letter}{number}" not in names | listed:
+                errors.append(f"{DEFECTS}: {letter}{number} is neither tested nor listed")
+
+
 def main():
     errors, warnings, count = [], [], 0
+    check_defects(errors)
     for path in files():
         if not is_text(path) or not os.path.isfile(os.path.join(ROOT, path)):
             continue

@@ -101,7 +101,7 @@ STRESS(arena, threads_never_share_memory)
     }
 }
 
-STRESS(arena, f20_a_budget_holds_against_all_threads)
+STRESS(arena, F20_a_budget_holds_against_all_threads)
 {
     struct shared s;
     shared_init(&s, 1 << 20);
@@ -135,7 +135,7 @@ static void churn_threads(struct crew_member *m)
     }
 }
 
-STRESS(arena, f02_threads_may_come_and_go)
+STRESS(arena, F2_threads_may_come_and_go)
 {
     struct shared s;
     shared_init(&s, 1 << 20);

@@ -278,7 +278,7 @@ Test(arena, lives_in_lent_memory_and_leaves_it_to_its_owner)
     memset(lent, 1, sizeof lent);
 }
 
-Test(arena, f01_a_new_arena_at_an_old_address_shares_nothing_with_it)
+Test(arena, F1_a_new_arena_at_an_old_address_shares_nothing_with_it)
 {
     /* The same address, another id: the thread's cached lease of the first must not serve. */
     struct arena a;
@@ -306,7 +306,7 @@ static void *allocate_some(void *arg)
     return NULL;
 }
 
-Test(arena, f02_any_number_of_threads_and_what_each_leaves_is_small)
+Test(arena, F2_any_number_of_threads_and_what_each_leaves_is_small)
 {
     struct arena a;
     make(&a, 64 << 10, 2 << 20);
@@ -319,7 +319,7 @@ Test(arena, f02_any_number_of_threads_and_what_each_leaves_is_small)
     arena_destroy(&a);
 }
 
-Test(arena, f03_the_cache_goes_by_id_so_an_arena_may_lie_anywhere)
+Test(arena, F3_the_cache_goes_by_id_so_an_arena_may_lie_anywhere)
 {
     /* Two arenas created at one place one after the other, then one of them elsewhere. */
     struct arena *on_heap = malloc(sizeof *on_heap);
@@ -336,7 +336,7 @@ Test(arena, f03_the_cache_goes_by_id_so_an_arena_may_lie_anywhere)
     free(on_heap);
 }
 
-Test(arena, f04_more_arenas_than_cache_entries_cost_little)
+Test(arena, F4_more_arenas_than_cache_entries_cost_little)
 {
     enum { ARENAS = 50, ROUNDS = 200 };
     static struct arena a[ARENAS];
@@ -354,7 +354,7 @@ Test(arena, f04_more_arenas_than_cache_entries_cost_little)
     }
 }
 
-Test(arena, f05_dead_arenas_leave_no_holes_that_matter)
+Test(arena, F5_dead_arenas_leave_no_holes_that_matter)
 {
     struct arena keep;
     make(&keep, 4 << 10, ARENA_NO_LIMIT);
@@ -370,7 +370,7 @@ Test(arena, f05_dead_arenas_leave_no_holes_that_matter)
     arena_destroy(&keep);
 }
 
-Test(arena, f06_reset_works_any_number_of_times)
+Test(arena, F6_reset_works_any_number_of_times)
 {
     struct arena a;
     make(&a, 4 << 10, 1 << 20);
@@ -387,7 +387,7 @@ Test(arena, f06_reset_works_any_number_of_times)
     arena_destroy(&a);
 }
 
-Test(arena, f07_cycles_of_fill_and_drop_stay_flat)
+Test(arena, F7_cycles_of_fill_and_drop_stay_flat)
 {
     uint64_t maps = 0, held = 0;
     for (int cycle = 0; cycle < 20; cycle++) {
@@ -408,7 +408,7 @@ Test(arena, f07_cycles_of_fill_and_drop_stay_flat)
     CHECK_EQ(alloc_used(&memory), held);
 }
 
-Test(arena, f18_shared_counters_move_once_a_lease)
+Test(arena, F18_shared_counters_move_once_a_lease)
 {
     struct arena a;
     make(&a, 16 << 10, ARENA_NO_LIMIT);
@@ -420,7 +420,7 @@ Test(arena, f18_shared_counters_move_once_a_lease)
     arena_destroy(&a);
 }
 
-Test(arena, f19_sizes_that_do_not_fit_are_refused_and_not_cut)
+Test(arena, F19_sizes_that_do_not_fit_are_refused_and_not_cut)
 {
     struct arena a;
     make(&a, 4 << 10, ARENA_NO_LIMIT);

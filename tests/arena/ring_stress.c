@@ -251,7 +251,7 @@ static void drainer(struct crew_member *m)
     }
 }
 
-STRESS(ring, drain_beside_producers_c12)
+STRESS(ring, C12_drain_beside_producers)
 {
     struct shared *s = calloc(1, sizeof *s);
     CHECK(s != NULL);

@@ -479,7 +479,7 @@ Test(ring, addresses_end_with_an_error_and_are_never_given_out_twice)
 
 /* ---- the defects of the old buffer ----------------------------------------------------------- */
 
-Test(ring, c2_a_thread_is_told_that_it_waits_for_its_own_reservation)
+Test(ring, C2_a_thread_is_told_that_it_waits_for_its_own_reservation)
 {
     struct ring r;
     start(&r, 64, 4);
@@ -505,7 +505,7 @@ Test(ring, c2_a_thread_is_told_that_it_waits_for_its_own_reservation)
     ring_destroy(&r);
 }
 
-Test(ring, c3_c14_a_failed_write_is_reported_and_the_entry_stays_dirty_or_is_dropped)
+Test(ring, C3_C14_a_failed_write_is_reported_and_the_entry_stays_dirty_or_is_dropped)
 {
     struct ring r;
     start(&r, 64, 32);
@@ -529,7 +529,7 @@ Test(ring, c3_c14_a_failed_write_is_reported_and_the_entry_stays_dirty_or_is_dro
     ring_destroy(&r);
 }
 
-Test(ring, c3_a_retry_without_an_error_does_not_spin)
+Test(ring, C3_a_retry_without_an_error_does_not_spin)
 {
     struct ring r;
     start(&r, 64, 32);
@@ -541,7 +541,7 @@ Test(ring, c3_a_retry_without_an_error_does_not_spin)
     ring_destroy(&r);
 }
 
-Test(ring, c4_eviction_reports_written_bytes_and_head_movement_apart)
+Test(ring, C4_eviction_reports_written_bytes_and_head_movement_apart)
 {
     struct ring r;
     start(&r, 64, 8);
@@ -561,7 +561,7 @@ Test(ring, c4_eviction_reports_written_bytes_and_head_movement_apart)
     ring_destroy(&r);
 }
 
-Test(ring, c6_memory_of_the_caller_is_checked_used_and_never_freed)
+Test(ring, C6_memory_of_the_caller_is_checked_used_and_never_freed)
 {
     static _Alignas(4096) unsigned char mine[64 * 32 + 64];
     struct ring r;
@@ -578,7 +578,7 @@ Test(ring, c6_memory_of_the_caller_is_checked_used_and_never_freed)
     ring_destroy(&r);
 }
 
-Test(ring, c6_c13_bad_options_and_no_memory_are_codes)
+Test(ring, C6_C13_bad_options_and_no_memory_are_codes)
 {
     struct ring r;
     struct ring_options o = {.alloc = alloc_global(), .unit = 63, .bytes = 63 * 4};
@@ -602,7 +602,7 @@ Test(ring, c6_c13_bad_options_and_no_memory_are_codes)
     ring_destroy(&r);
 }
 
-Test(ring, c7_sizes_out_of_range_are_codes_and_all_in_range_work)
+Test(ring, C7_sizes_out_of_range_are_codes_and_all_in_range_work)
 {
     struct ring r;
     start(&r, 64, 64);
@@ -622,7 +622,7 @@ Test(ring, c7_sizes_out_of_range_are_codes_and_all_in_range_work)
     ring_destroy(&r);
 }
 
-Test(ring, c10_a_hole_near_the_head_is_not_used_again)
+Test(ring, C10_a_hole_near_the_head_is_not_used_again)
 {
     struct ring r;
     start(&r, 64, 64);
@@ -639,7 +639,7 @@ Test(ring, c10_a_hole_near_the_head_is_not_used_again)
     ring_destroy(&r);
 }
 
-Test(ring, c10_the_best_fitting_of_several_sizes_is_never_too_small)
+Test(ring, C10_the_best_fitting_of_several_sizes_is_never_too_small)
 {
     struct ring r;
     start(&r, 64, 256);
@@ -656,7 +656,7 @@ Test(ring, c10_the_best_fitting_of_several_sizes_is_never_too_small)
     ring_destroy(&r);
 }
 
-Test(ring, c11_waiting_for_room_ends_by_time)
+Test(ring, C11_waiting_for_room_ends_by_time)
 {
     struct ring r;
     start(&r, 64, 4);
@@ -677,7 +677,7 @@ Test(ring, c11_waiting_for_room_ends_by_time)
     ring_destroy(&r);
 }
 
-Test(ring, c11_fills_are_refused_while_somebody_waits_for_a_run_of_units)
+Test(ring, C11_fills_are_refused_while_somebody_waits_for_a_run_of_units)
 {
     struct ring r;
     start(&r, 64, 16);
@@ -690,7 +690,7 @@ Test(ring, c11_fills_are_refused_while_somebody_waits_for_a_run_of_units)
     ring_destroy(&r);
 }
 
-Test(ring, c13_any_number_of_units_works)
+Test(ring, C13_any_number_of_units_works)
 {
     for (size_t units = 1; units <= 40; units++) {
         struct ring r;

@@ -137,7 +137,7 @@ Test(slab, foreign_and_inner_pointers_are_refused)
     stop();
 }
 
-Test(slab, A3_stale_write_loses_no_slot, .disabled = WITH_ASAN)
+Test(slab, A3_A4_stale_write_loses_no_slot_and_leads_nowhere, .disabled = WITH_ASAN)
 {
     enum { N = 16 };
     static _Alignas(16) char buffer[16 * N];

@@ -483,7 +483,7 @@ static void holding_member(struct crew_member *m)
     watchdog_rest(&w->dog, m->index);
 }
 
-STRESS(engine, held_iterators_keep_their_moment)
+STRESS(engine, F10_F11_held_iterators_keep_their_moment)
 {
     struct world w = {.keys = KEYS_MAX, .steps = 3000 * stress_scale};
     run_rounds("held iterators", holding_member, &w, 4, 1, true, splitmix64(&seed));
