@@ -118,6 +118,17 @@ static inline struct magazine_cache *magazine_cache_self(struct magazine_set *s)
     return slot < MAGAZINE_NEAR ? atom_load(&s->near[slot], acquire) : magazine_cache_far_(s, slot);
 }
 
+/* The same without a call: NULL also for a thread that has no number yet or a large one. */
+static inline struct magazine_cache *magazine_cache_near(struct magazine_set *s)
+{
+    if (s->options.single_thread) {
+        return &s->shared;
+    }
+    uint32_t slot = thread_slot_cached_ - 1; /* none yet: too large */
+    /* acquire: as in magazine_cache_self(). */
+    return slot < MAGAZINE_NEAR ? atom_load(&s->near[slot], acquire) : NULL;
+}
+
 /* Takes an item. False: the source has none. Any thread. */
 static inline bool magazine_take(struct magazine_set *s, struct magazine_cache *c, uint64_t *item)
 {

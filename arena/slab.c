@@ -77,7 +77,7 @@ static void *take_special(struct slab *s, struct slab_segment *g, size_t slot, v
     return p;
 }
 
-void *slab_take(struct slab *s)
+static __attribute__((noinline)) void *take_slow(struct slab *s)
 {
     struct magazine_cache *c = magazine_cache_self(&s->magazines);
     uint64_t item;
@@ -98,6 +98,29 @@ void *slab_take(struct slab *s)
         return p;
     }
     return NULL;
+}
+
+/* The common case: an object on top of the thread's magazine, of the segment used last. */
+void *slab_take(struct slab *s)
+{
+    struct magazine_cache *c = magazine_cache_near(&s->magazines);
+    if (__builtin_expect(c != NULL && c->hint != NULL, 1)) {
+        struct magazine *m = &c->magazine[c->loaded];
+        struct slab_segment *g = c->hint;
+        uint32_t n = m->count;
+        if (__builtin_expect(n != 0 && !SLAB_ASAN && !s->special, 1)) {
+            uintptr_t p = (uintptr_t)m->item[n - 1];
+            /* relaxed, both: constant while the slot is cached; detach looks again under the lock. */
+            size_t offset = p - atom_load(&g->base, relaxed);
+            if (__builtin_expect(segment_holds(g, p) && !atom_load(&g->leaving, relaxed), 1)) {
+                m->count = n - 1;
+                slot_step(g, slot_number(s, offset), SLOT_LIVE);
+                magazine_count(&s->magazines, c, MAGAZINE_COUNT_IN);
+                return (void *)p;
+            }
+        }
+    }
+    return take_slow(s);
 }
 
 /* LIVE to CACHED, for one caller only. */
@@ -122,7 +145,7 @@ static int give_refuse(struct slab *s, const char *why)
                 why);
 }
 
-int slab_give(struct slab *s, void *p)
+static __attribute__((noinline)) int give_slow(struct slab *s, void *p)
 {
     if (p == NULL) {
         return LOAM_OK;
@@ -151,6 +174,35 @@ int slab_give(struct slab *s, void *p)
         magazine_give(&s->magazines, c, (uint64_t)(uintptr_t)p);
     }
     return LOAM_OK;
+}
+
+/* The common case: an object of the segment used last, into the thread's magazine. What is not in order
+ * changes nothing here. */
+int slab_give(struct slab *s, void *object)
+{
+    struct magazine_cache *c = magazine_cache_near(&s->magazines);
+    if (__builtin_expect(c != NULL && c->hint != NULL, 1)) {
+        struct magazine *m = &c->magazine[c->loaded];
+        struct slab_segment *g = c->hint;
+        uint32_t n = m->count;
+        uintptr_t p = (uintptr_t)object;
+        if (__builtin_expect(n < s->magazines.options.limit && segment_holds(g, p) && !SLAB_ASAN &&
+                                 !s->special,
+                             1)) {
+            /* relaxed, both: as in slab_take(). */
+            size_t offset = p - atom_load(&g->base, relaxed);
+            size_t slot = slot_number(s, offset);
+            if (__builtin_expect(!atom_load(&g->leaving, relaxed) && slot * s->stride == offset &&
+                                     slot_close(s, g, slot),
+                                 1)) {
+                m->count = n + 1;
+                m->item[n] = p;
+                magazine_count(&s->magazines, c, MAGAZINE_COUNT_OUT);
+                return LOAM_OK;
+            }
+        }
+    }
+    return give_slow(s, object);
 }
 
 void slab_box_close_(struct slab_box *b)
