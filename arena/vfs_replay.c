@@ -81,8 +81,11 @@ static int node_of(struct replay *p, uint64_t id, bool is_dir, struct disk_node 
 static int replay_names(struct replay *p, const struct disk_change *c, struct disk_node *node)
 {
     struct disk_node *from = NULL, *to = NULL;
-    const char *text = c->data;
-    const char *to_text = c->from_dir != DISK_NO_ID ? text + strlen(text) + 1 : text;
+    const char *text = c->from_dir != DISK_NO_ID ? c->data : NULL;
+    const char *to_text = NULL; /* a removal has none, and nothing lies behind its one name */
+    if (c->to_dir != DISK_NO_ID) {
+        to_text = text != NULL ? text + strlen(text) + 1 : c->data;
+    }
     int rc = 0;
     if (c->from_dir != DISK_NO_ID) {
         rc = node_of(p, c->from_dir, true, &from);
