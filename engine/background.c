@@ -31,7 +31,7 @@ static double pressure_of(double have, double soft, double hard)
 static void update_pace_locked(struct db *db)
 {
     const struct limits *l = &db->options.limits;
-    double w = (double)l->memtable_bytes;
+    double w = (double)db_memtable_limit(db);
     double mem = pressure_of((double)memtable_list_bytes(&db->memtables), 1.6 * w,
                              (double)l->memtables_max * w);
     double base = (double)db->picker.tunables.base_level_bytes;
@@ -354,6 +354,7 @@ static void *keeper_main(void *arg)
             last_tick = now;
             retry_errors(db);
             start_when_idle(db);
+            db_share_memory(db);
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);

@@ -34,6 +34,16 @@ void db_log(struct db *db, int level, const char *fmt, ...)
     db->options.user.log(db->options.user.log_ctx, level, line);
 }
 
+void db_share_memory(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    uint64_t have = table_cache_bytes(&db->tables);
+    uint64_t each = have > l->table_bytes ? (have - l->table_bytes) / l->memtables_max : 0;
+    uint64_t most = l->memtable_bytes / 2;
+    /* relaxed: as in db_memtable_limit(). */
+    atom_store(&db->memtable_limit, l->memtable_bytes - (each < most ? each : most), relaxed);
+}
+
 const loam_comparator *db_comparator(void *arg, uint32_t ks)
 {
     struct db *db = arg;
@@ -304,7 +314,7 @@ static int init_parts(struct db *db)
         .alloc = &db->alloc,
         .blocks = &db->cache,
         .max_open_files = db->options.user.max_open_files,
-        .max_bytes = l->table_bytes,
+        .max_bytes = l->table_bytes_most,
         .paranoid = db->paranoid,
     };
     rc = table_cache_init(&db->tables, &tc);
@@ -349,6 +359,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     db->logging = o->user.durability != LOAM_DUR_MEMORY;
     db->fork_count = thread_slot_fork_count();
     atomic_init(&db->refs, 1);
+    atomic_init(&db->memtable_limit, o->limits.memtable_bytes);
     mutex_init(&db->mu, RANK_DB);
     mutex_init(&db->seal_mu, RANK_SEAL);
     mutex_init(&db->control_mu, RANK_CONTROL);

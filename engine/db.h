@@ -59,6 +59,7 @@ struct db {
     struct commit commit;
     struct chunk_pool chunks;
     struct write_controller control;
+    _Atomic uint64_t memtable_limit; /* bytes at which a memtable is sealed; see db_share_memory() */
     struct mutex seal_mu;
     struct memtable *spare; /* guarded by seal_mu: the next memtable, zeroed ahead of need */
 
@@ -117,6 +118,12 @@ int db_new_memtable(struct db *db, struct memtable **m);
 /* Refuses writes from now on because of the thread's error of the moment. */
 void db_refuse_writes(struct db *db, int rc);
 void db_refuse_writes_locked(struct db *db, int rc); /* REQUIRES: mu held */
+/* Lets memtables make room for indexes that need more than their share. Any thread, now and then. */
+void db_share_memory(struct db *db);
+static inline uint64_t db_memtable_limit(const struct db *db)
+{
+    return atom_load(&db->memtable_limit, relaxed); /* relaxed: a threshold that moves slowly */
+}
 /* A line to the user's logger, when its level asks for it. */
 void db_log(struct db *db, int level, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* The comparator of a keyspace; NULL: byte order. */

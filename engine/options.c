@@ -101,19 +101,25 @@ static uint64_t power_of_two_below(uint64_t v)
     return (uint64_t)1 << (63 - __builtin_clzll(v));
 }
 
-/* A third goes to memtables, over half to the cache, the rest to log windows, indexes, iterators
- * and merge buffers. Memtables above 64 MiB gain little and make the list's cache misses dearer. */
+/* A third goes to memtables (above 64 MiB they gain little and make the list's cache misses dearer), a
+ * sixteenth to iterators, the log and the rest; of what is left a sixth to indexes and filters, which
+ * is what tables of about five times the budget need, and the rest to the cache. Indexes may take
+ * half of the memtables' share beyond that: a smaller memtable costs some rewriting, an index that
+ * is read anew for each lookup costs everything. */
 static void divide_budget(uint64_t budget, struct limits *l)
 {
     l->budget = budget;
     uint64_t memtables = budget / 3;
     l->memtable_bytes = clamp(memtables / 3, 32 * 1024, 64 * MIB);
     l->memtables_max = (uint32_t)clamp(memtables / l->memtable_bytes, 3, 6);
+    memtables = l->memtable_bytes * l->memtables_max;
     l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
     l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
-    l->ring_bytes = budget / 2;
-    l->table_bytes = budget / 16;
-    l->iter_bytes = budget / 16;
+    uint64_t rest = budget - memtables - budget / 16;
+    l->table_bytes = rest / 6;
+    l->table_bytes_most = l->table_bytes + memtables / 2;
+    l->ring_bytes = rest - l->table_bytes;
+    l->iter_bytes = budget / 32;
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;

@@ -11,13 +11,14 @@
 /* How one budget is shared out; constant after open. All in bytes unless said otherwise. */
 struct limits {
     uint64_t budget;
-    uint64_t memtable_bytes;   /* data in one memtable before it is sealed */
+    uint64_t memtable_bytes;   /* data in one memtable before it is sealed, at most */
     uint32_t memtables_max;    /* active + sealed; beyond it writers wait for a flush */
     uint64_t ring_bytes;       /* block cache and flush staging */
     uint64_t iter_bytes;       /* iterators keep between calls, beside what they lend */
     uint32_t scan_read_bytes;  /* an iterator reads ahead at most */
     uint32_t merge_read_bytes; /* a merge reads at once of each input */
     uint64_t table_bytes;      /* indexes and filters of open tables */
+    uint64_t table_bytes_most; /* the same when memtables make room */
     uint64_t segment_bytes;    /* capacity of one log segment */
     uint32_t window_bytes;     /* of a log segment mapped at once; a power of two */
     uint64_t chunk_bytes;      /* arena chunk; a power of two */

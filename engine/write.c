@@ -134,7 +134,7 @@ static int reserve(struct call *c, uint64_t size, const loam_write_opts *opts, s
         struct memtable *m = memtable_list_find(&db->memtables, generation);
         int rc = WAL_FULL;
         /* m is NULL for an instant when the generation read is an old one: look again. */
-        if (m != NULL && memtable_bytes(m) < db->options.limits.memtable_bytes) {
+        if (m != NULL && memtable_bytes(m) < db_memtable_limit(db)) {
             rc = wal_begin(&db->wal, size, s);
             if (rc != WAL_FULL) {
                 return rc;

@@ -103,6 +103,19 @@ int sst_builder_open(struct sst_builder **out, const struct sst_build_options *o
     return LOAM_OK;
 }
 
+/* Frees what only building needs: a merge keeps the builders of all its tables until they are
+ * installed. */
+static void free_parts(struct sst_builder *b)
+{
+    block_builder_free(&b->block);
+    index_builder_free(&b->index);
+    filter_builder_free(&b->filter);
+    buf_free(&b->separator);
+    alloc_put(b->alloc, MEM_BUILD, b->image, b->image_cap);
+    b->image = NULL;
+    b->image_cap = 0;
+}
+
 void sst_builder_free(struct sst_builder *b)
 {
     if (b == NULL) {
@@ -112,14 +125,10 @@ void sst_builder_free(struct sst_builder *b)
         block_stage_abandon(&b->stage);
     }
     sst_output_free(&b->out); /* after the stage, which writes to it */
-    block_builder_free(&b->block);
-    index_builder_free(&b->index);
-    filter_builder_free(&b->filter);
+    free_parts(b);
     buf_free(&b->smallest);
     buf_free(&b->last_key);
-    buf_free(&b->separator);
     alloc_put(b->alloc, MEM_TABLE, (void *)b->addr, b->addr_cap * sizeof *b->addr);
-    alloc_put(b->alloc, MEM_BUILD, b->image, b->image_cap);
     alloc_put_aligned(b->alloc, MEM_BUILD, b, sizeof *b, CACHE_LINE);
 }
 
@@ -455,6 +464,8 @@ int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
         return latch(b, rc);
     }
     b->finished = true;
+    sst_output_trim(&b->out);
+    free_parts(b);
     *info = (struct sst_info){
         .size = footer.file_size,
         .entries = b->entries,

@@ -174,15 +174,24 @@ static void free_packers(struct sst_output *o)
     }
 }
 
+void sst_output_trim(struct sst_output *o)
+{
+    free_packers(o);
+    alloc_put(o->alloc, MEM_BUILD, o->buffer, OUT_BYTES);
+    alloc_put(o->alloc, MEM_BUILD, o->offsets, o->place_cap * sizeof *o->offsets);
+    alloc_put(o->alloc, MEM_BUILD, o->sizes, o->place_cap * sizeof *o->sizes);
+    o->buffer = NULL;
+    o->offsets = NULL;
+    o->sizes = NULL;
+    o->place_cap = 0;
+}
+
 void sst_output_free(struct sst_output *o)
 {
     if (o->file != NULL) {
         o->vfs->close(o->vfs->ctx, o->file); /* unfinished: the caller removes it */
     }
-    free_packers(o);
-    alloc_put(o->alloc, MEM_BUILD, o->buffer, OUT_BYTES);
-    alloc_put(o->alloc, MEM_BUILD, o->offsets, o->place_cap * sizeof *o->offsets);
-    alloc_put(o->alloc, MEM_BUILD, o->sizes, o->place_cap * sizeof *o->sizes);
+    sst_output_trim(o);
     mutex_destroy(&o->mutex);
 }
 

@@ -63,6 +63,8 @@ uint64_t sst_output_end(struct sst_output *o); /* offset behind all that was app
  * of all its bytes. */
 int sst_output_finish(struct sst_output *o, struct sst_footer *f, uint64_t *checksum);
 
+/* Frees the buffers, which a finished file needs no more. */
+void sst_output_trim(struct sst_output *o);
 /* An unfinished file is closed; the caller removes it. */
 void sst_output_free(struct sst_output *o);
 
