@@ -82,6 +82,7 @@ int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
         ring_destroy(&c->ring);
         return rc;
     }
+    c->first = atom_load(&c->ring.evict, relaxed); /* relaxed: nobody else yet */
     uint64_t sixteenth = o.bytes / 16;
     c->dirty_limit = sixteenth < DIRTY_LIMIT_BYTES ? sixteenth : DIRTY_LIMIT_BYTES;
     mutex_init(&c->stage_mutex, RANK_STRUCT);
@@ -110,6 +111,16 @@ const void *block_cache_peek(struct block_cache *c, const struct cached_blocks *
     /* acquire: pairs with the releases in relocate() and block_cache_fill_end(). */
     uint64_t addr = atom_load(&t->addr[block], acquire);
     return addr == 0 ? NULL : ring_read(&c->ring, addr, touch, size);
+}
+
+bool block_cache_admits(const struct block_cache *c)
+{
+    static _Thread_local uint32_t lot = 1;
+    if (atom_load(&c->ring.evict, relaxed) == c->first) { /* relaxed: a hint */
+        return true;
+    }
+    lot = lot * 1664525u + 1013904223u;
+    return (lot & 0x80000000u) != 0;
 }
 
 void *block_cache_fill_begin(struct block_cache *c, size_t size, uint64_t *addr)
