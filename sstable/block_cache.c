@@ -142,7 +142,8 @@ void block_cache_fill_end(struct block_cache *c, struct cached_blocks *t, uint32
     }
     assert(epoch_inside() && block < t->count);
     ring_set_owner(&c->ring, addr, t->handle, block);
-    uint64_t seen = atom_load(&t->addr[block], relaxed); /* relaxed: the CAS decides */
+    /* acquire: whether the entry lives is looked up as of its entering at least. */
+    uint64_t seen = atom_load(&t->addr[block], acquire);
     /* release: pairs with the acquire in block_cache_peek(). */
     if ((seen != 0 && ring_live(&c->ring, seen)) ||
         !atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed)) {
