@@ -10,13 +10,13 @@
 #include "arena/status.h"
 #include "tests/explore/explore.h"
 
-enum { CHUNK = 4096, PIECES = 4, PIECE = 400 };
+enum { CHUNK = 4096, PIECES = 4, PIECE = 400, ROOM = 8 };
 
 static struct {
     struct chunk_pool pool;
     struct arena arena;
-    unsigned char *piece[EXPLORE_THREADS][PIECES];
-    uint32_t ref[EXPLORE_THREADS][PIECES];
+    unsigned char *piece[EXPLORE_THREADS][ROOM];
+    uint32_t ref[EXPLORE_THREADS][ROOM];
     _Atomic uint32_t phase;
     _Atomic uint32_t away; /* threads that have let go of the old arena */
 } w;
@@ -81,13 +81,13 @@ static void small_check(void)
 SCENARIO(arena_leases, .says = "small pieces from leases", .threads = 3, .setup = setup,
          .body = small_body, .check = small_check, .bound = 2)
 
-/* A memtable switch: the arena ends while threads still remember their leases in it, and another
- * begins at the same address in the same chunks. One thread has no lease to remember: it gets what
- * the others must not think theirs. */
+/* A memtable switch: the arena ends while threads still remember their leases in it, which have room
+ * left, and another begins at the same address in the same chunks. One thread has no lease to
+ * remember: it gets what the others must not take for theirs. */
 static void reuse_body(unsigned thread)
 {
-    if (thread != 2) {
-        take(thread, 0, 40);
+    for (unsigned i = 0; thread != 2 && i < 3; i++) {
+        take(thread, i, 40);
     }
     if (thread == 0) {
         while (atom_load(&w.away, acquire) != 2) {
@@ -104,7 +104,7 @@ static void reuse_body(unsigned thread)
             spin_pause();
         }
     }
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < (thread == 2 ? ROOM : 2); i++) {
         take(thread, i, 40);
     }
 }

@@ -154,7 +154,7 @@ static void relay_body(unsigned thread)
 }
 
 SCENARIO(epoch_relay, .says = "one advances, another frees", .threads = 3, .flags = LOCK_FREE,
-         .setup = setup, .body = relay_body, .bound = 3, .budget = 150000)
+         .setup = setup, .body = relay_body, .bound = 3, .budget = 120000)
 
 /* The unlinking falls between the barrier of an advance and the advance itself. */
 static void late_unlink_body(unsigned thread)
@@ -174,4 +174,4 @@ static void late_unlink_body(unsigned thread)
 
 SCENARIO(epoch_late_unlink, .says = "an object is unlinked in the midst of an advance",
          .threads = 3, .flags = LOCK_FREE, .setup = setup, .body = late_unlink_body, .bound = 3,
-         .budget = 150000)
+         .budget = 120000)

@@ -21,7 +21,7 @@
 #include "arena/random.h"
 #include "tests/explore/explore_core.h"
 
-#define BUDGET_DEFAULT 20000u
+#define BUDGET_DEFAULT 10000u
 #define POLLS_MAX      2 /* in a run without a bound: polls while others could go on */
 
 /* One choice of a run in the exhaustive search. */

@@ -17,7 +17,7 @@ static const char usage[] =
     "  --bound=N       preemptions in the exhaustive search; -1: any number\n"
     "  --budget=N      runs of an exhaustive search\n"
     "  --stale=N       old values a run of the exhaustive search may see (1)\n"
-    "  --random=N      runs by priorities (2000)\n"
+    "  --random=N      runs by priorities (1000)\n"
     "  --pct=N         changes of priority in each (3)\n"
     "  --seed=N        of the runs by priorities (1)\n"
     "  --schedule=S    one run: a schedule as printed with a failure; prints every step\n"
@@ -72,7 +72,7 @@ static bool parse(struct search_options *o, const char *arg)
         o->step_limit = (uint32_t)strtoul(v, NULL, 10);
     } else if (strcmp(arg, "--long") == 0) {
         o->random *= 20;
-        o->budget = 20 * 60000;
+        o->budget = 20 * 10000;
     } else if (strcmp(arg, "--first") == 0) {
         o->first = true;
     } else if (strcmp(arg, "--verbose") == 0) {
@@ -112,7 +112,7 @@ int main(int argc, char **argv)
     struct search_options o = {.seed = 1,
                                .bound = -2,
                                .stale = 1,
-                               .random = 2000,
+                               .random = 1000,
                                .depth = 3,
                                .modes = "epws",
                                .step_limit = 3000};

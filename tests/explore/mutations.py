@@ -216,6 +216,23 @@ MUTATIONS = [
     ("write-tail-blindly", "wal/wal_writer.c",
      "if (atom_cas(&w->tail, &tail, tail + (size << 8), acq_rel, acquire)) {",
      "if (atom_store(&w->tail, tail + (size << 8), release), true) {", "write"),
+    # ---- block cache and slab ----
+    ("cache-fill-blindly", "sstable/block_cache.c",
+     "!atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed)) {",
+     "(atom_store(&t->addr[block], addr, release), false)) {", "cache"),
+    ("cache-stage-uncounted", "sstable/block_cache.c", "        s->pending++;\n", "", "cache"),
+    ("cache-stage-settled-early", "sstable/block_cache.c",
+     "    int rc = s->rc;\n    mutex_unlock(&c->stage_mutex);\n\n    bool tried",
+     "    int rc = s->rc;\n    stage_settle_locked(s, 1);\n    mutex_unlock(&c->stage_mutex);\n\n    bool tried",
+     "cache"),
+    ("cache-stage-unlisted-early", "sstable/block_cache.c",
+     "    while (s->pending != 0) {\n        cond_wait(&c->stage_done, &c->stage_mutex);\n    }\n", "", "cache"),
+    ("cache-stage-wakes-nobody", "sstable/block_cache.c", "        cond_broadcast(&s->cache->stage_done);",
+     "        (void)s;", "cache"),
+    ("slab-give-by-store", "arena/slab*.c",
+     "return atom_cas(&g->state[slot], &live, SLOT_CACHED, relaxed, relaxed);",
+     "return atom_load(&g->state[slot], relaxed) == live &&\n           "
+     "(atom_store(&g->state[slot], SLOT_CACHED, relaxed), true);", "slab"),
     # ---- group syncs ----
     ("wal-follower-early", "wal/wal_sync.c", "        uint64_t goal = w->sync_goal;\n        mutex_unlock(&w->sync_mu);",
      "        uint64_t goal = w->sync_goal;\n        raise_durable(w, goal);\n        mutex_unlock(&w->sync_mu);", "wal"),
@@ -244,7 +261,7 @@ def build(copy):
 
 
 def explore(copy, scenarios):
-    return subprocess.run(["build/tests/loam-explore", "--first"] + scenarios.split(), cwd=copy,
+    return subprocess.run(["build/tests/loam-explore", "--first", "--budget=60000", "--random=4000"] + scenarios.split(), cwd=copy,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
 
 

@@ -1,0 +1,221 @@
+/* cache_scenarios.c - Blocks filled by readers, staged by builders, moved by the reclaimer, dropped.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * A block's words hold its table and number; whoever is lent a block checks all of them.
+ */
+#include "sstable/block_cache.h"
+
+#include <string.h>
+
+#include "arena/epoch.h"
+#include "arena/status.h"
+#include "tests/explore/explore.h"
+
+enum { BLOCK = 1024, BLOCKS = 24, TABLES = 2 };
+
+static struct {
+    struct block_cache cache;
+    struct cached_blocks table[TABLES];
+    _Atomic uint64_t *addr[TABLES];
+    struct epoch_node retire;
+    struct block_stage stage[2];
+    uint32_t written[2][BLOCKS];
+    bool failing; /* every write of stage 0 */
+} w;
+
+static void fill(void *data, uint64_t name)
+{
+    uint64_t *p = data;
+    for (unsigned i = 0; i < BLOCK / sizeof *p; i++) {
+        p[i] = name;
+    }
+}
+
+static void expect_filled(const void *data, size_t size, uint64_t name)
+{
+    const uint64_t *p = data;
+    EXPECT_EQ(size, BLOCK);
+    for (unsigned i = 0; i < BLOCK / sizeof *p; i++) {
+        EXPECT_EQ(p[i], name);
+    }
+}
+
+/* 0x100 * table + block */
+static bool peek(unsigned table, uint32_t block)
+{
+    size_t size;
+    epoch_enter();
+    const struct cached_blocks *t = slotmap_get(&w.cache.tables, w.table[table].handle);
+    const void *p = t != NULL ? block_cache_peek(&w.cache, t, block, true, &size) : NULL;
+    if (p != NULL) {
+        expect_filled(p, size, 0x100 * table + block);
+    }
+    epoch_exit();
+    return p != NULL;
+}
+
+/* As a reader that missed and has read the block from its file. */
+static void miss(unsigned table, uint32_t block)
+{
+    if (peek(table, block)) {
+        return;
+    }
+    epoch_enter();
+    struct cached_blocks *t = slotmap_get(&w.cache.tables, w.table[table].handle);
+    uint64_t addr;
+    void *p = t != NULL ? block_cache_fill_begin(&w.cache, BLOCK, &addr) : NULL;
+    if (p != NULL) {
+        fill(p, 0x100 * table + block);
+        block_cache_fill_end(&w.cache, t, block, addr, true, false);
+    }
+    epoch_exit();
+}
+
+static void setup(void)
+{
+    EXPECT_EQ(block_cache_init(&w.cache, alloc_global(), 16384), LOAM_OK);
+    for (unsigned i = 0; i < TABLES; i++) {
+        w.addr[i] = explore_memory(BLOCKS * sizeof *w.addr[i]);
+        w.table[i] = (struct cached_blocks){.count = BLOCKS, .addr = w.addr[i]};
+        w.table[i].handle = slotmap_insert(&w.cache.tables, &w.table[i]);
+        EXPECT(w.table[i].handle != 0);
+    }
+}
+
+/* The ring is full, block 4 of table 0 is hot, and eviction has earned copies before it gets there. */
+static void setup_full(void)
+{
+    setup();
+    for (uint32_t b = 0; b < 15; b++) {
+        miss(0, b);
+    }
+    EXPECT(peek(0, 4));
+}
+
+static void fill_body(unsigned thread)
+{
+    if (thread < 2) {
+        miss(0, 0);
+        miss(0, thread);
+    } else {
+        (void)peek(0, 0);
+        (void)peek(0, 1);
+    }
+}
+
+/* Of two that fill one block at once, one enters it. */
+static void fill_check(void)
+{
+    struct cache_metrics m;
+    block_cache_metrics(&w.cache, &m);
+    EXPECT_EQ(m.fills, 2);
+    EXPECT(peek(0, 0) && peek(0, 1));
+}
+
+SCENARIO(cache_fill, .says = "two readers miss the same block, a third looks", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup, .body = fill_body, .check = fill_check, .bound = 2)
+
+static void move_body(unsigned thread)
+{
+    if (thread == 0) {
+        for (uint32_t b = 0; b < 8; b++) {
+            miss(1, b);
+        }
+    } else {
+        (void)peek(0, 4);
+        (void)peek(0, 4);
+    }
+}
+
+SCENARIO(cache_move, .says = "a hot block is moved while it is read", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_full, .body = move_body, .bound = 2)
+
+static void free_addresses(void *arg, void *ptr)
+{
+    (void)arg;
+    explore_free(ptr, BLOCKS * sizeof(uint64_t));
+}
+
+/* The table goes, and its addresses once no section can see them. */
+static void drop_body(unsigned thread)
+{
+    if (thread == 1) {
+        EXPECT_EQ(slotmap_erase(&w.cache.tables, w.table[0].handle), LOAM_OK);
+        epoch_retire_node(&w.retire, free_addresses, NULL, (void *)(uintptr_t)w.addr[0]);
+        epoch_poll();
+        epoch_poll();
+    } else {
+        move_body(thread);
+    }
+}
+
+SCENARIO(cache_drop, .says = "a table is dropped while its hot block moves", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_full, .body = drop_body, .bound = 2)
+
+/* ---- builders -------------------------------------------------------------------------------- */
+
+static int write_block(void *arg, uint32_t block, const void *data, size_t size)
+{
+    unsigned stage = *(unsigned *)arg;
+    expect_filled(data, size, 0x100 * stage + block);
+    EXPECT_EQ(w.written[stage][block], 0);
+    if (w.failing && stage == 0) {
+        return LOAM_E_IO;
+    }
+    w.written[stage][block] = 1; /* a race, if two write it */
+    return LOAM_OK;
+}
+
+static int stage_one(struct block_stage *s, unsigned stage, uint32_t block)
+{
+    uint64_t addr;
+    void *p = block_stage_begin(s, BLOCK, &addr);
+    if (p == NULL) {
+        return s->rc;
+    }
+    fill(p, 0x100 * stage + block);
+    return block_stage_end(s, addr, block, BLOCK);
+}
+
+static void stage_body(unsigned thread)
+{
+    static unsigned names[2] = {0, 1};
+    if (thread == 2) {
+        miss(0, 0);
+        return;
+    }
+    struct block_stage *s = &w.stage[thread];
+    EXPECT_EQ(block_stage_init(s, &w.cache, write_block, &names[thread]), LOAM_OK);
+    int rc = LOAM_OK;
+    for (uint32_t b = 0; rc == LOAM_OK && b < 2; b++) {
+        rc = stage_one(s, thread, b);
+        rc = rc == LOAM_OK ? block_stage_evict_some(s) : rc;
+    }
+    rc = rc == LOAM_OK ? block_stage_drain(s) : rc;
+    if (w.failing && thread == 0) {
+        EXPECT_EQ(rc, LOAM_E_IO);
+    } else {
+        EXPECT_EQ(rc, LOAM_OK);
+        EXPECT(w.written[thread][0] == 1 && w.written[thread][1] == 1);
+    }
+    block_stage_abandon(s);
+}
+
+static void stage_check(void)
+{
+    EXPECT(w.cache.stages == NULL);
+    struct cache_metrics m;
+    block_cache_metrics(&w.cache, &m);
+    EXPECT_EQ(m.dirty_bytes, 0);
+}
+
+static void setup_failing(void)
+{
+    setup();
+    w.failing = true;
+}
+
+SCENARIO(cache_stage, .says = "two builders stage, write each other's blocks and drain",
+         .threads = 3, .setup = setup, .body = stage_body, .check = stage_check, .bound = 1)
+SCENARIO(cache_stage_fails, .says = "the same, and the writes of one fail", .threads = 2,
+         .setup = setup_failing, .body = stage_body, .check = stage_check, .bound = 2)
