@@ -15,6 +15,9 @@
  * sequentially consistent fence at these places; an exchange of the record in its stead would
  * order nothing against the loads that follow. Under TSan, which can see neither, the store is
  * such an exchange all the same.
+ *
+ * tests/explore runs this file under the memory model of C11, with and without membarrier; its README
+ * says for each pair of orders which of its scenarios fails without it.
  */
 #include "arena/epoch.h"
 

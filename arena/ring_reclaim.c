@@ -22,6 +22,8 @@
  * Ordering guarantees
  *   EVICTED (CAS) -> epoch_stamp (seq_cst) -> epoch_passed (acquire of the sections' ends) -> head
  *   (release) -> ring_reserve (acquire): the reads of all sections happen before the next writes.
+ *   tests/explore takes each arrow away in turn (ring_all, ring_drop_reuse, epoch_late_unlink): then
+ *   the next write races with a reader. Its README lists them.
  * Progress guarantees
  *   ring_reclaim is one bounded walk. ring_wait_space blocks on what stops the head: see ring.h.
  */

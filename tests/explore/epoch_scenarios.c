@@ -68,7 +68,7 @@ static void retire_body(unsigned thread)
 }
 
 SCENARIO(epoch_retire, .says = "a reader, and one who replaces, retires and polls", .threads = 2,
-         .flags = LOCK_FREE, .setup = setup, .body = retire_body, .bound = 3)
+         .flags = LOCK_FREE, .setup = setup, .body = retire_body, .bound = -1)
 SCENARIO(epoch_retire_fallback, .says = "the same without membarrier", .threads = 2,
          .flags = LOCK_FREE, .setup = setup_fallback, .body = retire_body, .bound = 3)
 
@@ -120,7 +120,7 @@ static void synchronize_body(unsigned thread)
 }
 
 SCENARIO(epoch_synchronize, .says = "synchronize waits for sections, then frees", .threads = 2,
-         .setup = setup, .body = synchronize_body, .bound = 3)
+         .setup = setup, .body = synchronize_body, .bound = -1)
 
 static void late_body(unsigned thread)
 {

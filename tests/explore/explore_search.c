@@ -347,7 +347,8 @@ static bool exhaustive(const char *how, int bound, int stale, uint32_t budget)
     S->length = 0;
     uint32_t runs = 0, cut = 0;
     bool more = true;
-    for (; more && runs + cut < budget; more = backtrack()) {
+    /* Most runs with sleep sets are cut short. */
+    for (; more && runs + cut / 32 < budget; more = backtrack()) {
         S->depth = 0;
         S->preemptions = S->aged = 0;
         S->sleeping = 0;
@@ -362,6 +363,9 @@ static bool exhaustive(const char *how, int bound, int stale, uint32_t budget)
     char limit[40] = "";
     if (bound >= 0) {
         snprintf(limit, sizeof limit, ", at most %d preemptions", bound);
+    }
+    if (cut != 0) {
+        snprintf(limit, sizeof limit, ", %u runs cut short", cut);
     }
     printf("  %s %s%s: %u runs%s\n", X->scenario->name, how, limit, runs,
            more ? ", not all" : ", all");
@@ -435,7 +439,7 @@ static bool search_modes(const struct scenario *s)
         good = by_priorities("old values", true, o->random, steps);
     }
     if (good && strchr(o->modes, 'w') != NULL) {
-        good = exhaustive("exhaustive with old values", bound < 0 ? 2 : bound, o->stale, budget);
+        good = exhaustive("exhaustive with old values", bound < 0 ? 3 : bound, o->stale, budget);
     }
     if (good && strchr(o->modes, 's') != NULL && (s->flags & LOCK_FREE) != 0) {
         good = with_stopped(8, steps * 2);

@@ -22,7 +22,7 @@ static const char usage[] =
     "  --seed=N        of the runs by priorities (1)\n"
     "  --schedule=S    one run: a schedule as printed with a failure; prints every step\n"
     "  --steps=N       a run that has more of them is taken for a loop without end (3000)\n"
-    "  --long          20 times the budget and the random runs\n"
+    "  --long          100 times the budget and 20 times the random runs\n"
     "  --first         stop at the first failure\n"
     "  --verbose       schedules of known defects, too\n";
 
@@ -72,7 +72,7 @@ static bool parse(struct search_options *o, const char *arg)
         o->step_limit = (uint32_t)strtoul(v, NULL, 10);
     } else if (strcmp(arg, "--long") == 0) {
         o->random *= 20;
-        o->budget = 20 * 10000;
+        o->budget = 100 * 10000;
     } else if (strcmp(arg, "--first") == 0) {
         o->first = true;
     } else if (strcmp(arg, "--verbose") == 0) {

@@ -174,7 +174,7 @@ static void get_erase_body(unsigned thread)
 
 SCENARIO(slotmap_get_erase, .says = "get in a section, erase, finaliser in a poll", .threads = 2,
          .flags = LOCK_FREE, .setup = setup_finaliser, .prepare = prepare, .body = get_erase_body,
-         .check = check, .bound = 3)
+         .check = check, .bound = -1)
 
 /* The slot is used again at once; the old handle must not see the new payload. */
 static void reuse_body(unsigned thread)
@@ -274,7 +274,7 @@ static void one_winner_check(void)
 
 SCENARIO(slotmap_erase_twice, .says = "three erase one handle, one wins", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_finaliser, .prepare = prepare, .body = erase_twice_body,
-         .check = one_winner_check, .bound = 2)
+         .check = one_winner_check, .bound = -1)
 
 static void take_body(unsigned thread)
 {
@@ -332,7 +332,7 @@ static void reserve_check(void)
 
 SCENARIO(slotmap_reserve, .says = "commit against abort, with a reader that may erase",
          .threads = 3, .flags = LOCK_FREE, .setup = setup_reserved, .prepare = prepare,
-         .body = reserve_body, .check = reserve_check, .bound = 2)
+         .body = reserve_body, .check = reserve_check, .bound = -1)
 
 static void wait_ready_body(unsigned thread)
 {
@@ -370,7 +370,7 @@ static void exit_check(void)
 
 SCENARIO(slotmap_thread_exit, .says = "a thread exits with a reservation open", .threads = 2,
          .flags = EXITS, .setup = setup, .prepare = prepare, .body = exit_body, .check = exit_check,
-         .bound = 1)
+         .bound = -1)
 
 static bool count_live(void *arg, uint64_t h, void *payload)
 {
@@ -398,4 +398,4 @@ static void foreach_body(unsigned thread)
 
 SCENARIO(slotmap_foreach, .says = "a walk over live handles while they change", .threads = 2,
          .flags = LOCK_FREE, .setup = setup_finaliser, .prepare = prepare, .body = foreach_body,
-         .check = check, .bound = 2)
+         .check = check, .bound = -1)
