@@ -69,6 +69,7 @@ int loam_close(loam_db *handle)
     if (rc < 0) {
         return rc;
     }
+    background_wind_down(c.db); /* what is inside and waits, or merges, ends early */
     call_end(&c);
     /* Whoever erases the handle closes; calls that are inside end first. */
     void *db = NULL;
@@ -400,18 +401,31 @@ static void wait_for_job(struct db *db, uint64_t micros)
     mutex_unlock(&db->mu);
 }
 
+static int closing(void)
+{
+    return FAIL(LOAM_E_CLOSED, "the database was closed during the call");
+}
+
+static bool is_closing(const struct db *db)
+{
+    return atom_load(&db->stopping, relaxed); /* relaxed: a wish, looked at now and then */
+}
+
 /* Merges level by level until the range is at the bottom. */
 static int compact_levels(struct db *db, uint32_t ks, struct key_range range, uint64_t deadline)
 {
     for (int level = 0; level < LEVEL_COUNT; level++) {
         for (;;) {
             uint64_t left = time_left(deadline);
+            if (is_closing(db)) {
+                return closing();
+            }
             if (left == 0) {
                 return LOAM_STOPPED;
             }
             int rc = background_compact_range(db, ks, range, level);
             if (rc < 0) {
-                return rc;
+                return rc == LOAM_E_CANCELED ? closing() : rc;
             }
             if (rc == LOAM_NOTFOUND) {
                 break;
@@ -470,6 +484,10 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
     mutex_lock(&db->mu);
     while (!db->readonly && rc == LOAM_OK && !background_idle_locked(db)) {
         uint64_t left = time_left(deadline);
+        if (is_closing(db)) {
+            rc = closing();
+            break;
+        }
         if (left == 0) {
             rc = LOAM_STOPPED;
             break;

@@ -51,7 +51,8 @@ static int write_one(loam_db *db, loam_ks *ks, enum entry_kind kind, loam_slice 
                      loam_slice value, const loam_write_opts *opts)
 {
     int rc = check_write_opts(opts);
-    if (rc < 0 || (rc = api_check_slice(key, "key")) < 0 || (rc = api_check_slice(value, "value")) < 0) {
+    if (rc < 0 || (rc = api_check_slice(key, "key")) < 0 ||
+        (rc = api_check_slice(value, "value")) < 0) {
         return rc;
     }
     struct call c;
@@ -347,14 +348,17 @@ int loam_wait_durable(loam_db *handle, uint64_t seq, uint64_t timeout_us)
         }
         uint64_t left = timeout_us - spent;
         thread_sleep_micros(left < 500 ? left : 500);
-        call_wait_end(&c); /* a pin kept all the time would make loam_close() wait for the timeout */
+        call_wait_end(
+            &c); /* a pin kept all the time would make loam_close() wait for the timeout */
         if (!call_wait_begin(&c)) {
             rc = LOAM_E_CLOSED;
             break;
         }
         mutex_lock(&db->mu);
-        if (db->error.code != LOAM_OK || atom_load(&db->stopping, relaxed)) {
-            rc = db->error.code != LOAM_OK ? status_raise(&db->error) : LOAM_STOPPED;
+        if (db->error.code != LOAM_OK) {
+            rc = status_raise(&db->error);
+        } else if (atom_load(&db->stopping, relaxed)) { /* relaxed: a wish */
+            rc = FAIL(LOAM_E_CLOSED, "the database was closed during the call");
         }
         mutex_unlock(&db->mu);
         if (rc != LOAM_OK) {

@@ -385,13 +385,25 @@ int background_start(struct db *db)
     return LOAM_OK;
 }
 
+static void wind_down_locked(struct db *db)
+{
+    atom_store(&db->stopping, true, relaxed); /* relaxed: read now and then */
+    cond_broadcast(&db->work_cv);
+    cond_broadcast(&db->idle_cv);
+}
+
+void background_wind_down(struct db *db)
+{
+    mutex_lock(&db->mu);
+    wind_down_locked(db);
+    mutex_unlock(&db->mu);
+}
+
 void background_stop(struct db *db)
 {
     mutex_lock(&db->mu);
     db->workers_stop = true;
-    atom_store(&db->stopping, true, relaxed); /* relaxed: read now and then */
-    cond_broadcast(&db->work_cv);
-    cond_broadcast(&db->idle_cv);
+    wind_down_locked(db);
     mutex_unlock(&db->mu);
     for (uint32_t i = 0; i < db->workers; i++) {
         thread_join(db->worker[i]);

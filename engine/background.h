@@ -15,6 +15,9 @@
 
 /* LOAM_OK, or the error of starting a thread. REQUIRES: mu not held. */
 int background_start(struct db *db);
+/* The database is about to close: no merge begins any more, running ones are canceled, and waits for
+ * background work end. Flushes go on, and the threads stay until background_stop(). */
+void background_wind_down(struct db *db);
 /* Ends every thread; running merges are canceled, a running flush ends. */
 void background_stop(struct db *db);
 /* Wakes the workers, which the first call starts; when that fails writes are refused until a later

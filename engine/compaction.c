@@ -9,8 +9,10 @@
 
 #include "arena/poison.h"
 
+/* How often a merge looks whether it is still wanted. */
 #define CANCEL_CHECK_ENTRIES 1024u
-#define PART_BYTES_MIN ((uint64_t)4 << 20) /* smaller parts cost more than they save */
+#define CANCEL_CHECK_BYTES   ((uint64_t)1 << 20)
+#define PART_BYTES_MIN       ((uint64_t)4 << 20) /* smaller parts cost more than they save */
 
 /* The sorted sources of a job's inputs: each table of level 0 alone, any other level as one run. */
 struct inputs {
@@ -39,9 +41,8 @@ static bool open_inputs(struct compaction_job *job, struct inputs *in)
         bool apart = (k == 0 ? c->level : c->output_level) == 0;
         for (uint32_t i = 0; i < c->input_count[k]; i += apart ? 1 : c->input_count[k]) {
             in->all[n] = &in->sources[n];
-            source_tables(in->all[n], &db->tables, &c->inputs[k][i],
-                          apart ? 1 : c->input_count[k], c->cmp, &db->alloc,
-                          db->options.limits.merge_read_bytes, true);
+            source_tables(in->all[n], &db->tables, &c->inputs[k][i], apart ? 1 : c->input_count[k],
+                          c->cmp, &db->alloc, db->options.limits.merge_read_bytes, true);
             n++;
         }
     }
@@ -97,8 +98,7 @@ static int merge_part(struct compaction_job *job, struct compaction_part *part, 
     struct part_run run = {.job = job, .part = part};
     struct merge_iter m;
     merge_init(&m, c->cmp, in->all, in->heap, in->count);
-    version_filter_init(&run.filter, &db->alloc, job->held, job->held_count, c->cmp,
-                        c->bottommost);
+    version_filter_init(&run.filter, &db->alloc, job->held, job->held_count, c->cmp, c->bottommost);
     if (part->range.lo.data != NULL) {
         merge_seek(&m, part->range.lo, UINT64_MAX);
     } else {
@@ -110,11 +110,12 @@ static int merge_part(struct compaction_job *job, struct compaction_part *part, 
         if (part->range.hi.data != NULL && key_compare(c->cmp, e->key, part->range.hi) >= 0) {
             break;
         }
-        part->bytes_in += e->key.size + e->value.size + 8;
+        uint64_t size = e->key.size + e->value.size + 8;
+        part->bytes_in += size;
         rc = take_entry(&run, e);
+        bool look = n % CANCEL_CHECK_ENTRIES == 0 || part->bytes_in % CANCEL_CHECK_BYTES < size;
         /* relaxed: wishes, looked at now and then */
-        if (n % CANCEL_CHECK_ENTRIES == 0 &&
-            (atom_load(&job->cancel, relaxed) || atom_load(&db->stopping, relaxed))) {
+        if (look && (atom_load(&job->cancel, relaxed) || atom_load(&db->stopping, relaxed))) {
             rc = FAIL(LOAM_E_CANCELED, "the merge was canceled");
         }
         if (rc == LOAM_OK) {
@@ -166,13 +167,12 @@ static void split_job(struct compaction_job *job)
     uint32_t n = workers < COMPACTION_PARTS_MAX ? workers : COMPACTION_PARTS_MAX;
     n = parts < n ? (uint32_t)parts : n;
     struct key_range ranges[COMPACTION_PARTS_MAX] = {0};
-    job->part_count =
-        n > 1 && job->c->target_file_bytes != UINT64_MAX ? compaction_split(job->c, n, NULL, 0, ranges)
-                                                         : 1;
+    job->part_count = n > 1 && job->c->target_file_bytes != UINT64_MAX
+                          ? compaction_split(job->c, n, NULL, 0, ranges)
+                          : 1;
     for (uint32_t i = 0; i < job->part_count; i++) {
         job->parts[i].range = ranges[i];
-        table_output_init(&job->parts[i].out, job->db, job->space,
-                          (uint8_t)job->c->output_level);
+        table_output_init(&job->parts[i].out, job->db, job->space, (uint8_t)job->c->output_level);
     }
 }
 

@@ -145,7 +145,8 @@ typedef struct loam_read_opts {
  * E_IO, E_NOSPACE, E_NOMEM. */
 LOAM_API LOAM_MUST int loam_open(const char *dir, const loam_options *opts, loam_db **db);
 /* Stops background work, makes everything written durable (except under LOAM_DUR_MEMORY, where it
- * flushes), closes the files. Waits for calls in progress in other threads. Iterators, snapshots
+ * flushes), closes the files. Waits for calls in progress in other threads; those that merge or wait
+ * (loam_compact, loam_wait_idle, loam_wait_durable) end early with LOAM_E_CLOSED. Iterators, snapshots
  * and keyspace handles that are still out turn into LOAM_E_CLOSED ones. The handle is gone
  * whatever is returned. NULL is allowed. */
 LOAM_API int loam_close(loam_db *db);

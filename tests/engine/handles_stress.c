@@ -277,49 +277,6 @@ STRESS(engine, close_ends_calls_of_all_threads)
     printf("    close under load: %" PRIu64 " rounds, %" PRIu64 " calls\n", rounds, calls);
 }
 
-/* ---- waits without limit and close
- * --------------------------------------------------------------- */
-
-struct waiter {
-    loam_db *db;
-    int rc[4];
-};
-
-static void waiting_member(struct crew_member *m)
-{
-    struct waiter *w = m->shared;
-    switch (m->index) {
-    case 0:
-        w->rc[0] = loam_wait_durable(w->db, UINT64_MAX - 1, UINT64_MAX);
-        break;
-    case 1:
-        w->rc[1] = loam_wait_durable(w->db, UINT64_MAX - 1, UINT64_MAX);
-        break;
-    case 2:
-        w->rc[2] = loam_wait_idle(w->db, 0);
-        break;
-    default:
-        thread_sleep_micros(20000);
-        GOES(loam_close(w->db));
-        break;
-    }
-}
-
-STRESS(engine, close_ends_waits_without_limit)
-{
-    struct load_disk disk;
-    load_disk_init(&disk, true);
-    loam_options o = small_options(NULL);
-    o.sync_interval_ms = UINT32_MAX;
-    struct waiter w = {.db = load_open(&disk, &o)};
-    put_text(w.db, NULL, "k", "v");
-    crew_run(4, waiting_member, &w, seed);
-    CHECK_EQ(w.rc[0], LOAM_E_CLOSED);
-    CHECK_EQ(w.rc[1], LOAM_E_CLOSED);
-    CHECK(w.rc[2] == LOAM_OK || w.rc[2] == LOAM_E_CLOSED);
-    load_disk_free(&disk);
-}
-
 /* ---- keyspaces that come and go
  * ------------------------------------------------------------------ */
 
