@@ -20,16 +20,30 @@ need_packages() {
         echo "packages: all present"
         return 0
     fi
-    as_root=
-    [ "$(id -u)" -eq 0 ] || as_root=sudo
     line="apt-get install -y --no-install-recommends$missing"
+    as_root=
+    if [ "$(id -u)" -ne 0 ]; then
+        as_root=sudo
+        if ! command -v sudo >/dev/null 2>&1; then install=no; fi
+    fi
     if [ "$install" = no ]; then
-        echo "packages missing; install them with: ${as_root:+$as_root }$line"
+        echo "packages missing; install them as root with: $line"
         return 1
     fi
     echo "packages: installing$missing"
-    # A list of words is meant: neither variable holds anything but names.
+    mkdir -p build
+    # Lists of words are meant: neither variable holds anything but names. Another package manager
+    # that is at work, as on a machine that has just started, is waited for.
     # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive $as_root $line ||
-        { $as_root apt-get update && DEBIAN_FRONTEND=noninteractive $as_root $line; }
+    apt_get() {
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@" \
+            </dev/null
+    }
+    # shellcheck disable=SC2086
+    if ! { apt_get ${line#apt-get } || { apt_get update && apt_get ${line#apt-get }; }; } \
+        >build/packages.log 2>&1; then
+        tail -n 20 build/packages.log
+        echo "packages: that failed; all of it is in build/packages.log"
+        return 1
+    fi
 }
