@@ -248,6 +248,9 @@ static int must_exist(struct db *db)
     }
     loam_file *f;
     int neg = db->vfs->open(db->vfs->ctx, path, LOAM_VFS_READ, &f);
+    if (neg < 0 && status_from_errno(neg) == LOAM_E_NOENT) {
+        return FAIL(LOAM_E_NOENT, "no database here");
+    }
     if (neg < 0) {
         return FAIL_IO(neg, 0, 0, "cannot open CURRENT of the database");
     }
@@ -265,21 +268,14 @@ static int make_directory(struct db *db)
 
 static int open_directory(struct db *db)
 {
-    if (db->readonly) {
-        return LOAM_OK;
-    }
-    const loam_vfs *vfs = db->vfs;
-    bool exists = (db->options.user.flags & LOAM_OPEN_MUST_EXIST) != 0;
-    int rc = exists ? must_exist(db) : make_directory(db);
-    if (rc < 0) {
-        return rc;
-    }
     char path[FILENAME_CAP];
-    rc = filename_make(db->dir, FILE_LOCK, 0, path);
-    if (rc < 0) {
+    int rc = filename_make(db->dir, FILE_LOCK, 0, path); /* first of all: the name may be too long */
+    if (rc < 0 || db->readonly) {
         return rc;
     }
-    return lifecycle_lock(vfs, path, &db->lock);
+    bool exists = (db->options.user.flags & LOAM_OPEN_MUST_EXIST) != 0;
+    rc = exists ? must_exist(db) : make_directory(db);
+    return rc < 0 ? rc : lifecycle_lock(db->vfs, path, &db->lock);
 }
 
 static int init_parts(struct db *db)
@@ -316,6 +312,7 @@ static int init_parts(struct db *db)
         .max_open_files = db->options.user.max_open_files,
         .max_bytes = l->table_bytes_most,
         .paranoid = db->paranoid,
+        .order_later = db->readonly,
     };
     rc = table_cache_init(&db->tables, &tc);
     if (rc < 0) {
@@ -376,17 +373,13 @@ static struct db *shell_create(const char *dir, const struct options *o)
     return db;
 }
 
-/* A read-only database keeps every table of its version open: a writer may remove their files.
- * hold false: lets them go again. */
+/* A read-only database keeps every table of its version open, those of keyspaces whose order is not
+ * known yet, too: a writer may remove their files. hold false: lets them go again. */
 static int hold_tables(struct db *db, bool hold)
 {
     struct version *v = version_set_ref_current(&db->versions);
     int rc = LOAM_OK;
     for (uint32_t i = 0; i < v->ks_count && rc == LOAM_OK; i++) {
-        const loam_comparator *cmp; /* of a keyspace never opened it is unknown, and so are its tables */
-        if (!keyspace_order_find(&db->versions.keyspaces, v->ks[i]->ks, &cmp)) {
-            continue;
-        }
         for (int n = 0; n < LEVEL_COUNT; n++) {
             const struct level *l = &v->ks[i]->level[n];
             for (uint32_t t = 0; t < l->count && rc == LOAM_OK; t++) {

@@ -141,7 +141,7 @@ static int look_at_table(struct db *db, struct keyspace *space, const loam_compa
         .db_id = db->versions.db_id,
         .size = t->meta.size,
         .paranoid = db->paranoid,
-        .inspect = true, /* takes the table's word for its comparator; who it is is checked below */
+        .order_later = true, /* it may have none */
     };
     struct sst_reader *r;
     rc = sst_open(&options, &r);
@@ -149,11 +149,11 @@ static int look_at_table(struct db *db, struct keyspace *space, const loam_compa
         return rc;
     }
     const struct sst_props *p = sst_props(r);
-    if (p->file_number != t->meta.number || p->db_id != db->versions.db_id || p->ks != t->meta.ks) {
-        rc = FAIL_CORRUPT(t->meta.number, 0, "table %llu is another table",
+    if (p->ks != t->meta.ks) {
+        rc = FAIL_CORRUPT(t->meta.number, 0, "table %llu is of another keyspace",
                           (unsigned long long)t->meta.number);
     } else if (p->comparator.size == 0) {
-        rc = db->readonly ? cannot_write() : rewrite(db, space, cmp, t, r);
+        rc = rewrite(db, space, cmp, t, r);
     }
     sst_close(r);
     return rc;
@@ -172,15 +172,40 @@ static int rewrite_tables(struct db *db, struct keyspace *space, const loam_comp
     return rc;
 }
 
-static int put_in_order(struct db *db, struct keyspace *space, const loam_comparator *cmp)
+/* Of a read-only database, which holds the readers: their files may be gone. */
+static int order_held_table(struct db *db, const loam_comparator *cmp, struct table *t)
 {
-    if (in_memory(db, space->id)) {
-        int rc = db->readonly ? cannot_write() : lifecycle_flush(db);
-        if (rc < 0) {
-            return rc;
+    struct sst_reader *r;
+    int rc = table_cache_pin(&db->tables, t, &r);
+    if (rc == LOAM_OK) {
+        rc = sst_props(r)->comparator.size == 0 ? cannot_write() : sst_set_comparator(r, cmp);
+        table_cache_unpin(&db->tables, t);
+    }
+    return rc;
+}
+
+static int order_held_tables(struct db *db, struct keyspace *space, const loam_comparator *cmp)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    const struct ks_version *k = version_ks(v, space->id);
+    int rc = LOAM_OK;
+    for (int n = 0; k != NULL && n < LEVEL_COUNT; n++) {
+        for (uint32_t i = 0; i < k->level[n].count && rc == LOAM_OK; i++) {
+            rc = order_held_table(db, cmp, k->level[n].tables[i]);
         }
     }
-    return rewrite_tables(db, space, cmp);
+    version_unref(v);
+    return rc;
+}
+
+static int put_in_order(struct db *db, struct keyspace *space, const loam_comparator *cmp)
+{
+    bool memory = in_memory(db, space->id);
+    if (db->readonly) {
+        return memory ? cannot_write() : order_held_tables(db, space, cmp);
+    }
+    int rc = memory ? lifecycle_flush(db) : LOAM_OK;
+    return rc < 0 ? rc : rewrite_tables(db, space, cmp);
 }
 
 int keyspace_order_give(struct db *db, struct keyspace *space, const loam_comparator *cmp)

@@ -199,7 +199,8 @@ static int open_reader(struct table_cache *tc, const struct table *t, struct sst
                                  .db_id = tc->db_id,
                                  .size = t->meta.size,
                                  .paranoid = tc->options.paranoid};
-    if (!tc->options.order.find(tc->options.order.ctx, t->meta.ks, &o.cmp)) {
+    o.order_later = !tc->options.order.find(tc->options.order.ctx, t->meta.ks, &o.cmp);
+    if (o.order_later && !tc->options.order_later) {
         return FAIL(LOAM_E_FORMAT, "the comparator of keyspace %u was not given", t->meta.ks);
     }
     atom_add(&tc->opens, 1, relaxed); /* relaxed: a statistic */

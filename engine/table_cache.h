@@ -38,6 +38,8 @@ struct table_cache_options {
     uint32_t max_open_files;    /* at least 1 */
     uint64_t max_bytes;         /* of indexes and filters; UINT64_MAX: no limit */
     bool paranoid;              /* check blocks at every use */
+    bool order_later;           /* open tables whose order is not known yet, too; it is given to them
+                                   by sst_set_comparator() */
     struct version_order order; /* finds comparators. May be set later, before the first open */
 };
 

@@ -60,7 +60,11 @@ static int open_file(struct sst_reader *r, const struct sst_open_options *o)
     if (rc < 0) {
         return FAIL_IO(rc, o->file_number, 0, "size of table %s", o->path);
     }
-    if (size < FILE_SIZE_MIN || (o->size != 0 && o->size != size)) {
+    if (size < FILE_SIZE_MIN) {
+        return FAIL_CORRUPT(o->file_number, size, "%llu bytes are too few for a table",
+                            (unsigned long long)size);
+    }
+    if (o->size != 0 && o->size != size) {
         return FAIL_CORRUPT(o->file_number, size, "table %llu has %llu bytes instead of %llu",
                             (unsigned long long)o->file_number, (unsigned long long)size,
                             (unsigned long long)o->size);
@@ -119,23 +123,31 @@ static int read_meta(struct sst_reader *r, struct sst_handle h, enum sst_type ty
     return rc;
 }
 
-static int check_comparator(struct sst_reader *r, const struct sst_open_options *o)
+int sst_set_comparator(struct sst_reader *r, const loam_comparator *cmp)
 {
     loam_slice name = r->props.comparator;
-    loam_slice want =
-        o->cmp == NULL ? loam_bytes("", 0) : loam_bytes(o->cmp->name, strlen(o->cmp->name));
-    r->cmp = o->cmp;
+    loam_slice want = cmp == NULL ? loam_bytes("", 0) : loam_bytes(cmp->name, strlen(cmp->name));
     if (bytes_compare(name, want) == 0) {
-        return LOAM_OK;
-    }
-    if (o->inspect) {
-        r->cmp = name.size == 0 ? NULL : &unordered;
+        r->cmp = cmp;
+        r->index.cmp = cmp;
         return LOAM_OK;
     }
     return FAIL_AT(LOAM_E_FORMAT, r->props.file_number, r->footer.props.offset,
                    "table %llu was built with the comparator \"%.*s\"",
                    (unsigned long long)r->props.file_number,
                    (int)(name.size < 255 ? name.size : 255), (const char *)name.data);
+}
+
+static int take_comparator(struct sst_reader *r, const struct sst_open_options *o)
+{
+    if (o->order_later || o->inspect) {
+        r->cmp = r->props.comparator.size == 0 ? NULL : &unordered;
+    }
+    if (o->order_later) {
+        return LOAM_OK;
+    }
+    int rc = sst_set_comparator(r, o->cmp);
+    return o->inspect ? LOAM_OK : rc;
 }
 
 /* Numbers that contradict each other or the file. */
@@ -185,7 +197,7 @@ static int read_props(struct sst_reader *r, const struct sst_open_options *o)
     if (!narrow || !props_plausible(p)) {
         return damaged(r, h.offset, "its properties contradict each other");
     }
-    return check_comparator(r, o);
+    return take_comparator(r, o);
 }
 
 static int read_index(struct sst_reader *r)

@@ -34,6 +34,7 @@ struct sst_open_options {
     bool paranoid;              /* verify cached blocks at each use, too */
     bool inspect;               /* for tools: believe the file's own identity and take any
                                    comparator; walking works, lookups by key only in byte order */
+    bool order_later;           /* cmp is not known yet: sst_set_comparator() before any lookup */
     struct sst_warm *warm;      /* NULL, or what the builder left; taken over whatever happens */
 };
 
@@ -100,6 +101,9 @@ void sst_get_scratch_free(struct sst_get_scratch *s);
 /* Returns LOAM_OK, E_NOMEM, E_NOENT, an I/O error, E_CORRUPT, or E_FORMAT (not a table, a newer
  * format, another comparator). Owns: *r is the caller's. */
 int sst_open(const struct sst_open_options *o, struct sst_reader **r);
+/* The comparator of a reader that was opened with order_later; its name must match (LOAM_E_FORMAT).
+ * NULL: byte order. REQUIRES: nobody else uses the reader yet. */
+int sst_set_comparator(struct sst_reader *r, const loam_comparator *cmp);
 /* Quiescent: no section and no cursor can reach it. Its cached blocks become stale. NULL is
  * allowed. */
 void sst_close(struct sst_reader *r);

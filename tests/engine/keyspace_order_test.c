@@ -140,3 +140,61 @@ Test(keyspace_order, a_reader_cannot_put_entries_in_order_and_says_so)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+static int count_tables(void *ctx, loam_slice name)
+{
+    size_t n = name.size;
+    *(unsigned *)ctx += n > 4 && memcmp((const char *)name.data + n - 4, ".sst", 4) == 0;
+    return 0;
+}
+
+static unsigned tables_in(const loam_vfs *disk)
+{
+    unsigned n = 0;
+    CHECK(disk->list(disk->ctx, "/db", count_tables, &n) >= 0);
+    return n;
+}
+
+/* Two tables in the order of the comparator; round by round other values. */
+static void write_tables(loam_db *db, loam_ks *ks, const char *value)
+{
+    for (size_t i = 0; i < KEYS; i++) {
+        put_text(db, ks, keys[i], value);
+        if (i == 3) {
+            GOES(loam_flush(db, NULL));
+        }
+    }
+    GOES(loam_flush(db, NULL));
+}
+
+Test(keyspace_order, a_reader_holds_tables_whose_order_it_is_given_later)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_small(disk, "/db");
+    loam_ks *ks = open_space(db, MODEL_REVERSE);
+    write_tables(db, ks, "old");
+    loam_options o = small_options(disk);
+    o.flags = LOAM_OPEN_READONLY;
+    loam_db *reader;
+    GOES(loam_open("/db", &o, &reader));
+    /* The writer merges; none of the files that the reader found is left. */
+    write_tables(db, ks, "new");
+    GOES(loam_compact(db, ks, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    loam_ks_release(ks);
+    GOES(loam_close(db));
+    CHECK_EQ(tables_in(disk), 1);
+
+    const loam_ks_options nocase = {.struct_size = sizeof nocase,
+                                    .comparator = model_comparator(MODEL_NOCASE)};
+    FAILS(loam_ks_open(reader, "space", &nocase, &ks), LOAM_E_FORMAT);
+    FAILS(loam_ks_open(reader, "space", NULL, &ks), LOAM_E_FORMAT);
+    ks = open_space(reader, MODEL_REVERSE);
+    static const char *const expected[] = {"cc", "bB", "b", "aa", "a", "Bb", "BB", "B", "A", NULL};
+    expect_walk(reader, ks, expected);
+    for (size_t i = 0; i < KEYS; i++) {
+        expect_text(reader, ks, keys[i], "old");
+    }
+    loam_ks_release(ks);
+    GOES(loam_close(reader));
+    loam_vfs_free(disk);
+}
