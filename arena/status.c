@@ -66,6 +66,7 @@ int status_from_errno(int64_t neg_errno)
     case ENOMEM:
         return LOAM_E_NOMEM;
     case ENOENT:
+    case ENOTDIR:
         return LOAM_E_NOENT;
     case EEXIST:
         return LOAM_E_EXISTS;

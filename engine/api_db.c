@@ -22,10 +22,16 @@ uint32_t loam_version(void)
     return LOAM_VERSION_MAJOR << 16 | LOAM_VERSION_MINOR << 8 | LOAM_VERSION_PATCH;
 }
 
+#if defined(__clang__)
+#define COMPILER __VERSION__
+#else
+#define COMPILER "gcc " __VERSION__
+#endif
+
 const char *loam_build_info(void)
 {
     return "loam " STRING(LOAM_VERSION_MAJOR) "." STRING(LOAM_VERSION_MINOR) "." STRING(
-        LOAM_VERSION_PATCH) " (" __VERSION__ "; xxh3, lz4"
+        LOAM_VERSION_PATCH) " (" COMPILER "; xxh3, lz4"
 #if defined(LOAM_HAVE_ZSTD)
                             ", zstd"
 #endif

@@ -70,9 +70,9 @@ static int check_opts(const loam_iter_opts *o)
     if (o == NULL) {
         return LOAM_OK;
     }
-    if (o->struct_size < sizeof *o) {
-        return FAIL(LOAM_E_INVAL, "iter_opts.struct_size is %zu, at least %zu", o->struct_size,
-                    sizeof *o);
+    int rc = options_check_size(o, o->struct_size, sizeof *o, "iter_opts");
+    if (rc < 0) {
+        return rc;
     }
     if ((o->flags & ~LOAM_ITER_KEYS) != 0) {
         return FAIL(LOAM_E_INVAL, "iter_opts.flags has unknown bits 0x%x",

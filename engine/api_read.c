@@ -96,14 +96,16 @@ static int check_read_opts(const loam_read_opts *o)
     if (o == NULL) {
         return LOAM_OK;
     }
-    if (o->struct_size < sizeof *o) {
-        return FAIL(LOAM_E_INVAL, "read_opts.struct_size is %zu, at least %zu", o->struct_size,
-                    sizeof *o);
+    int rc = options_check_size(o, o->struct_size, sizeof *o, "read_opts");
+    if (rc < 0) {
+        return rc;
     }
     const uint32_t known = LOAM_R_NOFILL | LOAM_R_VERIFY;
-    if ((o->flags & ~known) != 0 || o->reserved_ != 0) {
-        return FAIL(LOAM_E_INVAL, "read_opts.flags has unknown bits 0x%x, or reserved_ is set",
-                    o->flags & ~known);
+    if ((o->flags & ~known) != 0) {
+        return FAIL(LOAM_E_INVAL, "read_opts.flags has unknown bits 0x%x", o->flags & ~known);
+    }
+    if (o->reserved_ != 0) {
+        return FAIL(LOAM_E_INVAL, "read_opts.reserved_ is not zero");
     }
     return LOAM_OK;
 }

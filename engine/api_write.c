@@ -18,14 +18,16 @@ static int check_write_opts(const loam_write_opts *o)
     if (o == NULL) {
         return LOAM_OK;
     }
-    if (o->struct_size < sizeof *o) {
-        return FAIL(LOAM_E_INVAL, "write_opts.struct_size is %zu, at least %zu", o->struct_size,
-                    sizeof *o);
+    int rc = options_check_size(o, o->struct_size, sizeof *o, "write_opts");
+    if (rc < 0) {
+        return rc;
     }
     const uint32_t known = LOAM_W_DURABLE | LOAM_W_RELAXED | LOAM_W_NOWAIT;
-    if ((o->flags & ~known) != 0 || o->reserved_ != 0) {
-        return FAIL(LOAM_E_INVAL, "write_opts.flags has unknown bits 0x%x, or reserved_ is set",
-                    o->flags & ~known);
+    if ((o->flags & ~known) != 0) {
+        return FAIL(LOAM_E_INVAL, "write_opts.flags has unknown bits 0x%x", o->flags & ~known);
+    }
+    if (o->reserved_ != 0) {
+        return FAIL(LOAM_E_INVAL, "write_opts.reserved_ is not zero");
     }
     if ((o->flags & LOAM_W_DURABLE) != 0 && (o->flags & LOAM_W_RELAXED) != 0) {
         return FAIL(LOAM_E_INVAL, "write_opts.flags: DURABLE and RELAXED exclude each other");

@@ -12,7 +12,30 @@
 #include "arena/poison.h"
 
 #define BUDGET_MIN ((uint64_t)1 << 20)
-#define MIB ((uint64_t)1 << 20)
+#define MIB        ((uint64_t)1 << 20)
+
+/* What a newer caller has behind the fields known here must be zero. */
+static int check_tail(const void *opts, size_t size, size_t known, const char *what)
+{
+    if (size > ((size_t)1 << 16)) {
+        return FAIL(LOAM_E_INVAL, "%s.struct_size is %zu: not initialised?", what, size);
+    }
+    const unsigned char *bytes = opts;
+    for (size_t i = known; i < size; i++) {
+        if (bytes[i] != 0) {
+            return FAIL(LOAM_E_INVAL, "%s sets a field this version of the library does not know",
+                        what);
+        }
+    }
+    return LOAM_OK;
+}
+
+int options_check_size_(const void *opts, size_t size, size_t known, const char *what)
+{
+    return size < known
+               ? FAIL(LOAM_E_INVAL, "%s.struct_size is %zu, at least %zu", what, size, known)
+               : check_tail(opts, size, known, what);
+}
 
 int options_copy(void *dst, size_t dst_size, const void *src, size_t src_size, size_t min_size,
                  const char *what)
@@ -24,15 +47,9 @@ int options_copy(void *dst, size_t dst_size, const void *src, size_t src_size, s
     if (src_size < min_size) {
         return FAIL(LOAM_E_INVAL, "%s.struct_size is %zu, at least %zu", what, src_size, min_size);
     }
-    if (src_size > ((size_t)1 << 16)) {
-        return FAIL(LOAM_E_INVAL, "%s.struct_size is %zu: not initialised?", what, src_size);
-    }
-    const unsigned char *bytes = src;
-    for (size_t i = dst_size; i < src_size; i++) {
-        if (bytes[i] != 0) {
-            return FAIL(LOAM_E_INVAL, "%s sets a field this version of the library does not know",
-                        what);
-        }
+    int rc = check_tail(src, src_size, dst_size, what);
+    if (rc < 0) {
+        return rc;
     }
     memcpy(dst, src, src_size < dst_size ? src_size : dst_size);
     return LOAM_OK;
@@ -123,7 +140,8 @@ static void divide_budget(uint64_t budget, struct limits *l)
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
-    l->window_bytes = (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
+    l->window_bytes =
+        (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
     l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);
     l->batch_max = clamp(budget / 2, 1, LOAM_MAX_VALUE + 16 * MIB);
     l->target_file_bytes = clamp(l->memtable_bytes, 256 * 1024, 64 * MIB);
@@ -178,10 +196,41 @@ int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out)
     return LOAM_OK;
 }
 
+/* All calls but map and unmap must be there; either both of these or none. */
+static int check_vfs(const loam_vfs *v)
+{
+    if (v->struct_size < sizeof *v) {
+        return FAIL(LOAM_E_INVAL, "options.vfs.struct_size is %zu, at least %zu", v->struct_size,
+                    sizeof *v);
+    }
+    const struct {
+        const char *name;
+        bool present;
+    } calls[] = {
+        {"open", v->open != NULL},       {"close", v->close != NULL},
+        {"read", v->read != NULL},       {"write", v->write != NULL},
+        {"sync", v->sync != NULL},       {"truncate", v->truncate != NULL},
+        {"reserve", v->reserve != NULL}, {"size", v->size != NULL},
+        {"advise", v->advise != NULL},   {"sync_dir", v->sync_dir != NULL},
+        {"mkdir", v->mkdir != NULL},     {"rename", v->rename != NULL},
+        {"link", v->link != NULL},       {"remove", v->remove != NULL},
+        {"list", v->list != NULL},       {"lock", v->lock != NULL},
+        {"space", v->space != NULL},     {"now_us", v->now_us != NULL},
+        {"random", v->random != NULL},   {"unmap", v->map == NULL || v->unmap != NULL},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        if (!calls[i].present) {
+            return FAIL(LOAM_E_INVAL, "options.vfs.%s is NULL", calls[i].name);
+        }
+    }
+    return LOAM_OK;
+}
+
 static int check_pointers(const loam_options *u)
 {
-    if (u->vfs != NULL && (u->vfs->struct_size < sizeof *u->vfs || u->vfs->open == NULL)) {
-        return FAIL(LOAM_E_INVAL, "options.vfs has no calls or too small a struct_size");
+    int rc = u->vfs != NULL ? check_vfs(u->vfs) : LOAM_OK;
+    if (rc < 0) {
+        return rc;
     }
     if (u->allocator != NULL && (u->allocator->struct_size < sizeof *u->allocator ||
                                  u->allocator->alloc == NULL || u->allocator->free == NULL)) {
@@ -200,8 +249,8 @@ static int check_pointers(const loam_options *u)
 
 static int check_numbers(const loam_options *u)
 {
-    const uint32_t known = LOAM_OPEN_MUST_EXIST | LOAM_OPEN_NEW | LOAM_OPEN_READONLY |
-                           LOAM_OPEN_PARANOID;
+    const uint32_t known =
+        LOAM_OPEN_MUST_EXIST | LOAM_OPEN_NEW | LOAM_OPEN_READONLY | LOAM_OPEN_PARANOID;
     if ((u->flags & ~known) != 0) {
         return FAIL(LOAM_E_INVAL, "options.flags has unknown bits 0x%x", u->flags & ~known);
     }

@@ -40,6 +40,14 @@ struct options {
 int options_copy(void *dst, size_t dst_size, const void *src, size_t src_size, size_t min_size,
                  const char *what);
 
+/* The struct of one call, which is read in place: `size` is its struct_size, `known` this library's.
+ * E_INVAL naming `what`: too small, or a newer caller sets a field that is not known here. */
+int options_check_size_(const void *opts, size_t size, size_t known, const char *what);
+static inline int options_check_size(const void *opts, size_t size, size_t known, const char *what)
+{
+    return size == known ? LOAM_OK : options_check_size_(opts, size, known, what);
+}
+
 /* opts NULL: all defaults. Returns LOAM_OK, or LOAM_E_INVAL / LOAM_E_UNSUPPORTED naming the field. */
 int options_resolve(const loam_options *opts, struct options *out);
 int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out);

@@ -29,18 +29,29 @@ TestSuite(api, .init = set_up, .fini = tear_down);
 /* ---- options -----------------------------------------------------------------------------------
  */
 
-static void refused_open(loam_options o, int code)
+/* The message of an error in an option names the field, "reserved_" for "reserved_[7]". */
+static void names(const char *field)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(field, "["), field);
+    if (strstr(loam_last_error()->message, name) == NULL) {
+        CHECK_FAIL_("'%s' does not name %s", loam_last_error()->message, name);
+    }
+}
+
+static void refused_open(loam_options o, const char *field, int code)
 {
     loam_db *other = (loam_db *)&o;
     FAILS(loam_open("/other", &o, &other), code);
     CHECK(other == NULL);
+    names(field);
 }
 
 #define REFUSES(field, value, code)                                                                \
     do {                                                                                           \
         loam_options bad_ = small_options(disk);                                                   \
         bad_.field = (value);                                                                      \
-        refused_open(bad_, (code));                                                                \
+        refused_open(bad_, #field, (code));                                                        \
     } while (0)
 
 static int never_called(void *ctx, loam_slice a, loam_slice b)
@@ -69,10 +80,83 @@ Test(api, open_refuses_option_values_out_of_range)
     REFUSES(reserved0_, 1, LOAM_E_INVAL);
     REFUSES(reserved_[0], 1, LOAM_E_INVAL);
     REFUSES(reserved_[7], 1, LOAM_E_INVAL);
-    const loam_vfs no_calls = {.struct_size = sizeof no_calls};
-    REFUSES(vfs, &no_calls, LOAM_E_INVAL);
     const loam_allocator no_alloc = {.struct_size = sizeof no_alloc};
     REFUSES(allocator, &no_alloc, LOAM_E_INVAL);
+}
+
+/* With any call missing but map, which takes unmap with it. */
+Test(api, a_file_system_without_a_call_is_refused)
+{
+    loam_vfs v = *disk;
+    loam_options o = small_options(&v);
+    v.struct_size--;
+    refused_open(o, "vfs.struct_size", LOAM_E_INVAL);
+#define WITHOUT(call)                                                                              \
+    do {                                                                                           \
+        v = *disk;                                                                                 \
+        v.call = NULL;                                                                             \
+        refused_open(o, "vfs." #call, LOAM_E_INVAL);                                               \
+    } while (0)
+    WITHOUT(open);
+    WITHOUT(close);
+    WITHOUT(read);
+    WITHOUT(write);
+    WITHOUT(sync);
+    WITHOUT(truncate);
+    WITHOUT(reserve);
+    WITHOUT(size);
+    WITHOUT(unmap);
+    WITHOUT(advise);
+    WITHOUT(sync_dir);
+    WITHOUT(mkdir);
+    WITHOUT(rename);
+    WITHOUT(link);
+    WITHOUT(remove);
+    WITHOUT(list);
+    WITHOUT(lock);
+    WITHOUT(space);
+    WITHOUT(now_us);
+    WITHOUT(random);
+    v = *disk;
+    v.map = NULL;
+    v.unmap = NULL;
+    loam_db *other;
+    GOES(loam_open("/other", &o, &other));
+    GOES(loam_close(other));
+}
+
+/* The structs of single calls, too: zero is what an older library would have done. */
+Test(api, a_newer_callers_options_of_one_call_are_taken_while_the_new_fields_are_zero)
+{
+    struct {
+        loam_write_opts o;
+        uint64_t more[2];
+    } w = {.o = {.struct_size = sizeof w}};
+    struct {
+        loam_read_opts o;
+        uint64_t more[2];
+    } r = {.o = {.struct_size = sizeof r}};
+    struct {
+        loam_iter_opts o;
+        uint64_t more[2];
+    } i = {.o = {.struct_size = sizeof i}};
+    loam_iter *it;
+    GOES(loam_put(db, NULL, text("k"), text("v"), &w.o));
+    GOES(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r.o));
+    GOES(loam_iter_open(db, NULL, &i.o, &it));
+    loam_iter_close(it);
+    w.more[1] = r.more[1] = i.more[1] = 1;
+    FAILS(loam_put(db, NULL, text("k"), text("v"), &w.o), LOAM_E_INVAL);
+    names("write_opts");
+    FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r.o), LOAM_E_INVAL);
+    names("read_opts");
+    FAILS(loam_iter_open(db, NULL, &i.o, &it), LOAM_E_INVAL);
+    names("iter_opts");
+    w.o.struct_size = r.o.struct_size = i.o.struct_size = SIZE_MAX;
+    FAILS(loam_put(db, NULL, text("k"), text("v"), &w.o), LOAM_E_INVAL);
+    FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r.o), LOAM_E_INVAL);
+    FAILS(loam_iter_open(db, NULL, &i.o, &it), LOAM_E_INVAL);
+    CHECK(it == NULL);
 }
 
 Test(api, a_newer_callers_options_are_taken_while_the_new_fields_are_zero)
@@ -89,21 +173,22 @@ Test(api, a_newer_callers_options_are_taken_while_the_new_fields_are_zero)
     FAILS(loam_open("/other", &n.o, &other), LOAM_E_INVAL);
 }
 
-static void refused_ks(loam_ks_options o, int code)
+static void refused_ks(loam_ks_options o, const char *field, int code)
 {
     loam_ks *ks = (loam_ks *)&o;
     FAILS(loam_ks_open(db, "bad", &o, &ks), code);
     CHECK(ks == NULL);
+    names(field);
     loam_options whole = small_options(disk);
     whole.default_ks = &o;
-    refused_open(whole, code);
+    refused_open(whole, field, code);
 }
 
 #define REFUSES_KS(field, value, code)                                                             \
     do {                                                                                           \
         loam_ks_options bad_ = {.struct_size = sizeof bad_};                                       \
         bad_.field = (value);                                                                      \
-        refused_ks(bad_, (code));                                                                  \
+        refused_ks(bad_, #field, (code));                                                          \
     } while (0)
 
 Test(api, keyspace_options_are_checked)
@@ -209,32 +294,45 @@ Test(api, write_and_read_options_are_checked)
     loam_write_opts w = {.struct_size = sizeof w, .flags = 0x100, .err = &e};
     FAILS(loam_put(db, NULL, text("k"), text("v"), &w), LOAM_E_INVAL);
     CHECK_EQ(e.code, LOAM_E_INVAL);
+    names("write_opts.flags");
     w.flags = LOAM_W_DURABLE | LOAM_W_RELAXED;
     FAILS(loam_delete(db, NULL, text("k"), &w), LOAM_E_INVAL);
+    names("write_opts.flags");
     w.flags = 0;
     w.reserved_ = 1;
     FAILS(loam_put(db, NULL, text("k"), text("v"), &w), LOAM_E_INVAL);
+    names("write_opts.reserved_");
     w.reserved_ = 0;
     w.struct_size = 8;
     FAILS(loam_put(db, NULL, text("k"), text("v"), &w), LOAM_E_INVAL);
+    names("write_opts.struct_size");
     loam_read_opts r = {.struct_size = sizeof r, .flags = 4};
     FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r), LOAM_E_INVAL);
+    names("read_opts.flags");
     r.flags = 0;
+    r.reserved_ = 1;
+    FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r), LOAM_E_INVAL);
+    names("read_opts.reserved_");
+    r.reserved_ = 0;
     r.struct_size = 0;
     FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r), LOAM_E_INVAL);
+    names("read_opts.struct_size");
     loam_iter_opts i = {.struct_size = sizeof i, .flags = 2};
     loam_iter *it = (loam_iter *)&i;
     FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
     CHECK(it == NULL);
+    names("iter_opts.flags");
     i.flags = 0;
     i.prefix = text("p");
     i.lower = text("l");
     FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
+    names("prefix");
     i.prefix = loam_bytes(NULL, 3);
     i.lower = loam_bytes(NULL, 0);
     FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
     i.struct_size = 1;
     FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
+    names("iter_opts.struct_size");
     FAILS(loam_iter_open(db, NULL, NULL, NULL), LOAM_E_INVAL);
 }
 
