@@ -93,6 +93,9 @@ int cli_open(const struct cli *c, enum cli_mode mode, struct cli_db *d)
         o.flags = LOAM_OPEN_MUST_EXIST;
     }
     int rc = loam_open(c->db, &o, &d->db);
+    if (rc == LOAM_E_NOENT && mode == CLI_WRITE && strcmp(c->command, "put") == 0) {
+        return cli_error("%s: no database here; put --create makes one", c->db);
+    }
     if (rc != LOAM_OK) {
         return cli_failed(rc, c->db);
     }

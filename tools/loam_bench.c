@@ -259,10 +259,10 @@ int main(int argc, char **argv)
     }
     rc = context_init(&p.context, &flags, argv);
     if (rc == 0) {
-        bench_report_header(&flags, p.context.key_bytes);
         rc = add_stores(&p, &flags);
     }
     if (rc == 0) {
+        bench_report_header(&flags, p.context.key_bytes);
         bool compared = p.engines > 1 || flags.rounds > 1 || flags.suite[0] != '\0';
         compared ? run_compared(&p) : run_alone(&p);
         rc = p.status;

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tools/cli.h"
 
@@ -239,12 +240,10 @@ static const struct command *take_positionals(struct cli *c)
     const struct command *cmd = find_command(c->count > 0 ? c->args[0] : NULL);
     if (cmd == NULL && c->db == NULL && c->count > 1) {
         cmd = find_command(c->args[1]);
-        if (cmd != NULL && cmd->needs_db) {
+        if (cmd != NULL) {
             c->db = c->args[0];
             c->args++;
             c->count--;
-        } else {
-            cmd = NULL;
         }
     }
     if (cmd == NULL) {
@@ -261,6 +260,15 @@ static const struct command *take_positionals(struct cli *c)
     return cmd;
 }
 
+static int no_command(const struct cli *c, const char *first)
+{
+    if (c->db == NULL && c->count == 1 && access(first, F_OK) == 0) {
+        return cli_usage(c, "what to do with '%s'? No command is given", first);
+    }
+    return cli_usage(c, "'%s' is not a command",
+                     c->db == NULL && c->count > 1 ? c->args[1] : first);
+}
+
 int main(int argc, char **argv)
 {
     struct cli c;
@@ -270,7 +278,7 @@ int main(int argc, char **argv)
         return rc;
     }
     if (c.version) {
-        printf("loam %s\n", loam_build_info());
+        puts(loam_build_info());
         return CLI_OK;
     }
     c.args = argv + optind;
@@ -282,14 +290,13 @@ int main(int argc, char **argv)
         return c.help || first != NULL ? CLI_OK : CLI_USAGE;
     }
     if (cmd == NULL) {
-        return cli_usage(&c, "'%s' is not a command",
-                         c.db == NULL && c.count > 1 ? c.args[1] : first);
+        return no_command(&c, first);
     }
     if (cmd->needs_db && c.db == NULL) {
         return cli_usage(&c, "no database given");
     }
     if (c.count < cmd->min_args || (cmd->max_args >= 0 && c.count > cmd->max_args)) {
-        return cli_usage(&c, "%s takes %s", cmd->name,
+        return cli_usage(&c, "%s takes %s%s", cmd->name, cmd->needs_db ? "a database and " : "",
                          cmd->usage[0] != '\0' ? cmd->usage : "no arguments");
     }
     rc = cmd->run(&c);

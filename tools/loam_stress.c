@@ -242,7 +242,7 @@ static void usage(FILE *f)
           "  --seconds N          time to write in all cycles together (default 3)\n"
           "  --cycles N           kills (default 1)\n"
           "  --threads N          writing threads, at most 64 (default 2)\n"
-          "  --value_size N       bytes (default 100)\n"
+          "  --value_size N       bytes, at most 1 MiB (default 100)\n"
           "  --memory_budget N    bytes (default 64 MiB)\n"
           "  --durable            each write survives power loss, too\n"
           "  --kill               kill at a random moment of the second half of a cycle\n"
@@ -250,6 +250,16 @@ static void usage(FILE *f)
           "  --seed N             of the random moments (default: the time)\n"
           "  --json               print one JSON object\n",
           f);
+}
+
+static bool in_range(int flag, uint64_t n)
+{
+    switch (flag) {
+    case 'c': return n >= 1 && n <= 1000000;
+    case 't': return n >= 1 && n <= THREADS_MAX;
+    case 'v': return n <= (1u << 20);
+    default: return true;
+    }
 }
 
 static int parse(int argc, char **argv, struct settings *s)
@@ -263,26 +273,43 @@ static int parse(int argc, char **argv, struct settings *s)
         {"json", no_argument, NULL, 'j'},             {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0}};
     int c;
-    while ((c = getopt_long_only(argc, argv, "", flags, NULL)) != -1) {
+    opterr = 0;
+    while ((c = getopt_long_only(argc, argv, ":", flags, NULL)) != -1) {
+        uint64_t n = 0;
+        char *end = NULL;
+        if (c == 's') {
+            s->seconds = strtod(optarg, &end);
+            end = s->seconds > 0 && s->seconds < 1e6 ? end : optarg;
+        } else if (strchr("ctvmS", c) != NULL) {
+            n = strtoull(optarg, &end, 0);
+            end = in_range(c, n) && *optarg != '-' ? end : optarg;
+        }
+        if (end != NULL && (end == optarg || *end != '\0')) {
+            fprintf(stderr, "loam-stress: bad value '%s' for %s (try --help)\n", optarg,
+                    argv[optind - 1] == optarg ? argv[optind - 2] : argv[optind - 1]);
+            return 2;
+        }
         switch (c) {
         case 'd': s->db = optarg; break;
-        case 's': s->seconds = atof(optarg); break;
-        case 'c': s->cycles = (unsigned)strtoul(optarg, NULL, 0); break;
-        case 't': s->threads = (unsigned)strtoul(optarg, NULL, 0); break;
-        case 'v': s->value_size = (unsigned)strtoul(optarg, NULL, 0); break;
-        case 'm': s->memory_budget = strtoull(optarg, NULL, 0); break;
-        case 'S': s->seed = strtoull(optarg, NULL, 0); break;
+        case 's': break;
+        case 'c': s->cycles = (unsigned)n; break;
+        case 't': s->threads = (unsigned)n; break;
+        case 'v': s->value_size = (unsigned)n; break;
+        case 'm': s->memory_budget = n; break;
+        case 'S': s->seed = n; break;
         case 'D': s->durable = true; break;
         case 'k': s->kill = true; break;
         case 'K': s->keep = true; break;
         case 'j': s->json = true; break;
         case 'h': usage(stdout); exit(0);
-        default: return 2;
+        default:
+            fprintf(stderr, "loam-stress: %s '%s' (try --help)\n",
+                    c == ':' ? "no value given for" : "unknown flag", argv[optind - 1]);
+            return 2;
         }
     }
-    if (optind != argc || s->cycles == 0 || s->threads == 0 || s->threads > THREADS_MAX ||
-        s->seconds <= 0) {
-        fputs("loam-stress: see --help\n", stderr);
+    if (optind != argc) {
+        fprintf(stderr, "loam-stress: not a flag: '%s' (try --help)\n", argv[optind]);
         return 2;
     }
     return 0;

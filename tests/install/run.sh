@@ -124,7 +124,7 @@ readme_example() {
     test -s "$work/readme.c" &&
         "$cc" -std=c11 -Wall -Wextra -Werror "$work/readme.c" -o "$work/readme" \
             $(pkg-config --cflags --libs loam) &&
-        (mkdir "$work/readme_dir" && cd "$work/readme_dir" && "$work/readme")
+        (mkdir "$work/readme_dir" && cd "$work/readme_dir" && test "$("$work/readme")" = world)
 }
 
 check "installs" installs
