@@ -117,7 +117,7 @@ enum { LOAD_BATCH_OPS = 1000, LOAD_BATCH_BYTES = 1 << 20 };
 
 struct load {
     const struct cli *cli;
-    loam_db *db;
+    struct cli_db to; /* opened, and made, when a section has begun: not for text of another kind */
     loam_ks *ks; /* of the section; NULL: "default" */
     loam_batch *batch;
     uint64_t batch_bytes;
@@ -195,12 +195,16 @@ static bool decode(char *text, size_t size, bool print, size_t *decoded)
 
 static int open_section_ks(struct load *l, const char *name)
 {
+    int status = l->to.db == NULL ? cli_open(l->cli, CLI_CREATE, &l->to) : CLI_OK;
+    if (status != CLI_OK) {
+        return status;
+    }
     loam_ks_release(l->ks);
     l->ks = NULL;
     if (name == NULL || strcmp(name, "default") == 0) {
         return CLI_OK;
     }
-    int rc = loam_ks_open(l->db, name, NULL, &l->ks);
+    int rc = loam_ks_open(l->to.db, name, NULL, &l->ks);
     return rc == LOAM_OK ? CLI_OK : cli_failed(rc, name);
 }
 
@@ -255,7 +259,7 @@ static int read_header(struct load *l, bool *more)
 
 static int write_batch(struct load *l)
 {
-    int rc = loam_write(l->db, l->batch, NULL);
+    int rc = loam_write(l->to.db, l->batch, NULL);
     loam_batch_clear(l->batch);
     l->batch_bytes = 0;
     return rc == LOAM_OK ? CLI_OK : cli_failed(rc, "load");
@@ -341,21 +345,18 @@ static int load_all(struct load *l)
 
 int cli_load(struct cli *c)
 {
-    struct cli_db d;
     struct load l = {.cli = c, .in = stdin, .name = c->file != NULL ? c->file : "stdin"};
     if (c->file != NULL && (l.in = fopen(c->file, "r")) == NULL) {
         return cli_error("%s: %s", c->file, strerror(errno));
     }
-    int status = cli_open(c, CLI_CREATE, &d);
-    if (status == CLI_OK) {
-        l.db = d.db;
-        l.batch = loam_batch_new(LOAD_BATCH_BYTES);
-        cli_progress_start(&l.progress, "loaded");
-        status = l.batch == NULL ? cli_error("out of memory") : load_all(&l);
-        cli_progress_end(&l.progress);
-        loam_batch_free(l.batch);
-        loam_ks_release(l.ks);
-        status = cli_close(&d, status);
+    l.batch = loam_batch_new(LOAD_BATCH_BYTES);
+    cli_progress_start(&l.progress, "loaded");
+    int status = l.batch == NULL ? cli_error("out of memory") : load_all(&l);
+    cli_progress_end(&l.progress);
+    loam_batch_free(l.batch);
+    loam_ks_release(l.ks);
+    if (l.to.db != NULL) {
+        status = cli_close(&l.to, status);
     }
     if (status == CLI_OK && c->json) {
         cli_json_line(json_pack("{s:I, s:I}", "entries", (json_int_t)l.entries, "bytes",

@@ -167,6 +167,10 @@ says 0 5 "$loam" copy count --ks third
 echo garbage >in
 says 4 '' "$loam" junk load
 : >in
+says 4 '' "$loam" junk load
+ok=no
+if [ ! -e junk ]; then ok=yes; fi
+verdict $ok "load makes no database for what is no dump"
 
 # ---- damage: exit 3, named ------------------------------------------------------------------------
 
