@@ -267,16 +267,19 @@ void loam_ks_release(loam_ks *ks)
     if (ks == NULL || r == NULL) {
         return;
     }
+    bool closed = false;
     epoch_enter();
     struct ks_handle *k = slotmap_get(&r->spaces, HANDLE_OF(ks));
     if (k != NULL && slotmap_erase(&r->spaces, HANDLE_OF(ks)) == LOAM_OK) {
         struct call c;
-        if (call_begin_raw(&c, k->db_handle) == LOAM_OK) {
+        closed = call_begin_raw(&c, k->db_handle) != LOAM_OK;
+        if (!closed) {
             keyspace_put(k->space);
             call_end(&c);
         }
     }
     epoch_exit();
+    registry_released(closed);
 }
 
 /* The id of a keyspace by name, for an operation that "default" does not allow. */

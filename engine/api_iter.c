@@ -199,6 +199,7 @@ void loam_iter_close(loam_iter *handle)
     if (handle == NULL || r == NULL) {
         return;
     }
+    bool closed = false;
     epoch_enter();
     struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
     if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK) {
@@ -214,8 +215,10 @@ void loam_iter_close(loam_iter *handle)
         if (open) {
             call_end(&c);
         }
+        closed = !open;
     }
     epoch_exit();
+    registry_released(closed);
 }
 
 /* ---- moves ------------------------------------------------------------------------------------- */

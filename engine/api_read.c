@@ -63,12 +63,15 @@ void loam_snap_release(loam_snap *handle)
     if (handle == NULL || r == NULL) {
         return;
     }
+    bool closed = false;
     epoch_enter();
     struct snap *s = slotmap_get(&r->snaps, HANDLE_OF(handle));
     if (s != NULL && slotmap_erase(&r->snaps, HANDLE_OF(handle)) == LOAM_OK) {
         db_let_go(s->shell, &s->held);
+        closed = slotmap_get(&r->dbs, s->db_handle) == NULL;
     }
     epoch_exit();
+    registry_released(closed);
 }
 
 uint64_t loam_snap_seq(const loam_snap *handle)

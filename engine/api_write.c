@@ -182,6 +182,7 @@ void loam_batch_free(loam_batch *handle)
         slotmap_erase(&r->batches, HANDLE_OF(handle));
     }
     epoch_exit();
+    registry_released(false);
 }
 
 void loam_batch_clear(loam_batch *handle)

@@ -16,6 +16,9 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct mutex start_mu; /* guards `started`; held while tables are made */
 static size_t started;        /* tables that are initialised */
 
+#define POLL_EVERY 64u /* releases of a thread: a poll costs as much as several of them */
+static _Thread_local unsigned releases;
+
 static struct slotmap *const all_maps[] = {&registry_.dbs,   &registry_.spaces,  &registry_.snaps,
                                            &registry_.iters, &registry_.batches, &registry_.memtables};
 
@@ -81,4 +84,11 @@ struct registry *registry_start_(void)
     bool ready = start_locked();
     mutex_unlock(&start_mu);
     return ready ? &registry_ : NULL;
+}
+
+void registry_released(bool closed)
+{
+    if (!epoch_inside() && (closed || ++releases % POLL_EVERY == 0)) {
+        epoch_poll();
+    }
 }

@@ -46,4 +46,10 @@ _Static_assert(sizeof(void *) == sizeof(uint64_t), "handles travel in 64-bit poi
 #define HANDLE_OF(p) ((uint64_t)(uintptr_t)(p))
 #define HANDLE_AS(type, h) ((type *)(uintptr_t)(h))
 
+/* After a handle was released: frees what released handles held, at once when their database is
+ * closed, otherwise now and then. A database open for writing has threads that do so; where there is
+ * none, these calls are all that happens.
+ * REQUIRES: no lock held. Does nothing inside a section. */
+void registry_released(bool closed);
+
 #endif

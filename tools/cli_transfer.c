@@ -118,7 +118,7 @@ enum { LOAD_BATCH_OPS = 1000, LOAD_BATCH_BYTES = 1 << 20 };
 struct load {
     const struct cli *cli;
     struct cli_db to; /* opened, and made, when a section has begun: not for text of another kind */
-    loam_ks *ks; /* of the section; NULL: "default" */
+    loam_ks *ks;      /* of the section; NULL: "default" */
     loam_batch *batch;
     uint64_t batch_bytes;
     FILE *in;
@@ -198,6 +198,9 @@ static int open_section_ks(struct load *l, const char *name)
     int status = l->to.db == NULL ? cli_open(l->cli, CLI_CREATE, &l->to) : CLI_OK;
     if (status != CLI_OK) {
         return status;
+    }
+    if (l->batch == NULL && (l->batch = loam_batch_new(LOAD_BATCH_BYTES)) == NULL) {
+        return cli_error("out of memory");
     }
     loam_ks_release(l->ks);
     l->ks = NULL;
@@ -349,9 +352,8 @@ int cli_load(struct cli *c)
     if (c->file != NULL && (l.in = fopen(c->file, "r")) == NULL) {
         return cli_error("%s: %s", c->file, strerror(errno));
     }
-    l.batch = loam_batch_new(LOAD_BATCH_BYTES);
     cli_progress_start(&l.progress, "loaded");
-    int status = l.batch == NULL ? cli_error("out of memory") : load_all(&l);
+    int status = load_all(&l);
     cli_progress_end(&l.progress);
     loam_batch_free(l.batch);
     loam_ks_release(l.ks);

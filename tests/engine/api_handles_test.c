@@ -316,6 +316,40 @@ static void counting_free(void *ctx, void *p, size_t align, size_t size)
 static const loam_allocator counting = {
     .struct_size = sizeof counting, .alloc = counting_alloc, .free = counting_free};
 
+/* A process without a database that is open for writing has no thread to free what was released. */
+Test(api_handles, released_handles_do_not_pile_up_without_background_threads)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_small(disk, "/db");
+    put_text(db, NULL, "k", "v");
+    GOES(loam_close(db));
+    loam_options o = small_options(disk);
+    o.flags = LOAM_OPEN_READONLY;
+    GOES(loam_open("/db", &o, &db));
+    uint64_t peak = 0;
+    for (unsigned i = 0; i < 20000; i++) {
+        loam_snap *snap;
+        loam_iter *it;
+        loam_ks *ks;
+        loam_batch *b = loam_batch_new(0);
+        CHECK(b != NULL);
+        GOES(loam_snap_take(db, &snap));
+        GOES(loam_iter_open(db, NULL, NULL, &it));
+        GOES(loam_ks_open(db, "default", NULL, &ks));
+        loam_ks_release(ks);
+        loam_iter_close(it);
+        loam_snap_release(snap);
+        loam_batch_free(b);
+        uint64_t used = alloc_used(alloc_global());
+        if (i == 1000) {
+            peak = 2 * used;
+        }
+        CHECK(i <= 1000 || used <= peak);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 Test(api_handles, all_memory_comes_back_to_the_allocator)
 {
     loam_vfs *disk = memory_disk();
