@@ -351,8 +351,8 @@ int loam_wait_durable(loam_db *handle, uint64_t seq, uint64_t timeout_us)
         }
         uint64_t left = timeout_us - spent;
         thread_sleep_micros(left < 500 ? left : 500);
-        call_wait_end(
-            &c); /* a pin kept all the time would make loam_close() wait for the timeout */
+        /* A pin kept all the time would make loam_close() wait for the timeout. */
+        call_wait_end(&c);
         if (!call_wait_begin(&c)) {
             rc = LOAM_E_CLOSED;
             break;
