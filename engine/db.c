@@ -249,7 +249,7 @@ static int must_exist(struct db *db)
     loam_file *f;
     int neg = db->vfs->open(db->vfs->ctx, path, LOAM_VFS_READ, &f);
     if (neg < 0 && status_from_errno(neg) == LOAM_E_NOENT) {
-        return FAIL(LOAM_E_NOENT, "no database here");
+        return FAIL(LOAM_E_NOENT, "no database here: there is no CURRENT");
     }
     if (neg < 0) {
         return FAIL_IO(neg, 0, 0, "cannot open CURRENT of the database");
