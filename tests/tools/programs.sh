@@ -116,7 +116,7 @@ printf 'x\000\n\134' >in # the last is a backslash
 says 0 '' "$loam" db put bin
 : >in
 says 0 78000a5c "$loam" db get --hex 62696e
-says 0 'bin	x\00\0a\5c' "$loam" db scan --prefix bin
+says 0 "bin${tab}x\\00\\0a\\5c" "$loam" db scan --prefix bin
 says 0 '' "$loam" db put --hex 00ff ''
 says 0 1 "$loam" db count --to a
 says 0 '' "$loam" db delete --hex 00ff 62696e 7a7a
