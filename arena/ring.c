@@ -355,7 +355,7 @@ void ring_shrink(struct ring *r, uint64_t addr, size_t used)
 void ring_publish(struct ring *r, uint64_t addr)
 {
     struct ring_desc *d = ring_desc_(r, addr);
-    assert(reserved_state(d, addr) == RING_RESERVED);
+    assert(ring_may_step_(reserved_state(d, addr), RING_READY));
     /* seq_cst: releases the bytes to claimers and readers, and precedes the load in notify. */
     atom_swap(&d->word, ring_word_(addr, RING_READY), seq_cst);
     ring_notify_(r);
@@ -364,7 +364,7 @@ void ring_publish(struct ring *r, uint64_t addr)
 void ring_publish_clean(struct ring *r, uint64_t addr, bool hot)
 {
     struct ring_desc *d = ring_desc_(r, addr);
-    assert(reserved_state(d, addr) == RING_RESERVED || reserved_state(d, addr) == RING_FILLING);
+    assert(ring_may_step_(reserved_state(d, addr), RING_CLEAN));
     /* seq_cst: as in ring_publish(). */
     atom_swap(&d->word, ring_word_(addr, RING_CLEAN) | (hot ? RING_REF : 0), seq_cst);
     ring_notify_(r);
@@ -373,7 +373,7 @@ void ring_publish_clean(struct ring *r, uint64_t addr, bool hot)
 void ring_discard(struct ring *r, uint64_t addr)
 {
     struct ring_desc *d = ring_desc_(r, addr);
-    assert(reserved_state(d, addr) == RING_RESERVED || reserved_state(d, addr) == RING_FILLING);
+    assert(ring_may_step_(reserved_state(d, addr), RING_DISCARDED));
     /* seq_cst: releases the units to the next filler, and precedes the load in notify. */
     atom_swap(&d->word, ring_word_(addr, RING_DISCARDED), seq_cst);
     hole_offer(r, addr);

@@ -22,6 +22,7 @@
  *   CLEAN     -> EVICTED                     the reclaimer
  *   DISCARDED -> FILLING | EVICTED           ring_reserve of a fill (hole reuse) | the reclaimer
  *   EVICTED, PAD -> (free)                   the reclaimer, after the epoch has passed
+ * ring_may_step_() is this table; each step asserts it.
  *
  * Ordering guarantees
  *   Bytes written before ring_publish* are seen by whoever finds the entry readable. A thread
@@ -311,6 +312,20 @@ static inline uint64_t ring_tag_(uint64_t addr)
 static inline enum ring_state ring_state_(uint64_t word)
 {
     return (enum ring_state)(word >> 20 & 15);
+}
+/* The table of states at the head. To FREE leads only the head, which passes whole runs. */
+static inline bool ring_may_step_(enum ring_state from, enum ring_state to)
+{
+    static const uint16_t next[RING_STATE_COUNT] = {
+        [RING_FREE] = 1 << RING_RESERVED | 1 << RING_FILLING | 1 << RING_PAD,
+        [RING_RESERVED] = 1 << RING_READY | 1 << RING_CLEAN | 1 << RING_DISCARDED,
+        [RING_FILLING] = 1 << RING_CLEAN | 1 << RING_DISCARDED,
+        [RING_READY] = 1 << RING_WRITING | 1 << RING_EVICTED,
+        [RING_WRITING] = 1 << RING_CLEAN | 1 << RING_READY | 1 << RING_EVICTED,
+        [RING_CLEAN] = 1 << RING_EVICTED,
+        [RING_DISCARDED] = 1 << RING_FILLING | 1 << RING_EVICTED,
+    };
+    return (next[from] >> to & 1) != 0;
 }
 static inline uint64_t ring_word_(uint64_t addr, enum ring_state s)
 {

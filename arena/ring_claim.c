@@ -128,6 +128,7 @@ void ring_complete(struct ring *r, uint64_t addr, enum ring_outcome outcome)
     uint64_t w = atom_load(&d->word, relaxed); /* relaxed: the CAS decides */
     do {
         assert(ring_tag_(w) == ring_tag_(addr) && ring_state_(w) == RING_WRITING);
+        assert(ring_may_step_(RING_WRITING, s));
         /* seq_cst: the writer's reads are over; precedes the load in notify. */
     } while (!atom_cas(&d->word, &w, ring_word_(addr, s) | (w & (RING_REF | RING_PINS)), seq_cst,
                        relaxed));

@@ -142,6 +142,7 @@ static bool evict_entry(struct ring *r, uint64_t addr, struct ring_desc *d)
             tried = true;
             second_chance(r, addr, d, units);
         }
+        assert(ring_may_step_(s, RING_EVICTED));
         /* acq_rel: the last unpin and discard happen before; fails on a mark, a pin or a refill. */
         if (atom_cas(&d->word, &w, ring_word_(addr, RING_EVICTED), acq_rel, acquire)) {
             return true;
