@@ -5,7 +5,6 @@
 
 #include "arena/status.h"
 #include "engine/check.h"
-#include "engine/op.h"
 
 #include "arena/poison.h"
 
@@ -19,19 +18,10 @@ struct log_verdict {
     uint64_t end; /* position it came to */
 };
 
-static int check_ops(void *arg, uint64_t number, const struct wal_record *record)
+static int rest(void *arg, uint64_t number, const struct wal_record *record)
 {
     struct check *c = arg;
-    struct reader r = reader_of(record->payload.data, record->payload.size);
-    struct op op;
-    int rc;
-    while ((rc = op_read(&r, &op)) == LOAM_OK) {
-    }
-    if (rc != LOAM_NOTFOUND) {
-        return FAIL_CORRUPT(number, record->offset,
-                            "log segment %llu: a record holds no valid operations",
-                            (unsigned long long)number);
-    }
+    (void)number;
     return c->pace != NULL ? c->pace(c->arg, record->end - record->position) : LOAM_OK;
 }
 
@@ -103,7 +93,7 @@ int check_logs(struct check *c, const struct log_chain_options *options,
 {
     struct log_chain_options o = *options;
     struct log_verdict last = {.rc = LOAM_OK};
-    o.record = check_ops;
+    o.record = rest;
     o.ctx = c;
     for (int i = 0; i < ATTEMPTS; i++) {
         struct log_verdict now;

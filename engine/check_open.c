@@ -144,6 +144,7 @@ static bool log_moved(void *arg, struct log_chain_options *o)
     o->first_needed = vs->log_number;
     o->none = vs->log_none;
     o->last_seq = vs->last_seq;
+    o->next_ks = version_set_next_ks(vs);
     mutex_unlock(&vs->mu);
     return true;
 }

@@ -316,7 +316,7 @@ LOAM_API LOAM_MUST int loam_resume(loam_db *db);
 typedef struct loam_damage {
     size_t struct_size;
     int32_t code;           /* LOAM_E_CORRUPT, LOAM_E_FORMAT, LOAM_E_IO; LOAM_E_NOENT: no file */
-    uint32_t recovered;     /* 0 while checking */
+    uint32_t recovered;     /* repair only: 1 = nothing of it is lost */
     const char *file;       /* its name in the directory */
     uint64_t offset, bytes; /* where; bytes 0: from there to the end, or not known */
     uint64_t keys_lost_max; /* entries at risk are at most so many; UINT64_MAX: not known */
@@ -337,6 +337,19 @@ LOAM_API LOAM_MUST int loam_verify(loam_db *db, loam_damage_fn fn, void *ctx);
  * LOAM_E_BUSY: the log changes faster than it can be read. */
 LOAM_API LOAM_MUST int loam_check(const char *dir, const loam_options *opts, loam_damage_fn fn,
                                   void *ctx);
+/* Makes a database that loam_check calls sound out of all that is readable of a damaged one, and tells
+ * of what is lost; a sound one is left as it is. Tables are kept block by block, the log record by
+ * record, across holes: so a batch is whole or absent as ever, but what follows a lost one may be
+ * there. Without a readable manifest the tables in the directory are taken as they are found; what was
+ * deleted may then show again, and a keyspace whose name is lost becomes "recovered-<id>". The damaged
+ * files stay beside the database as NAME.damaged. Needs room for what it writes anew. A crash leaves
+ * the database damaged or repaired; repairing may be repeated.
+ * opts: vfs, allocator, and the comparator of default_ks; in a keyspace whose comparator is not known
+ * a damaged table is kept only as far as its index is whole.
+ * LOAM_OK: sound now. LOAM_E_NOENT, LOAM_E_LOCKED, LOAM_E_FORMAT (not loam's, or newer), or an error
+ * of reading or writing: nothing has changed. LOAM_STOPPED likewise: fn ended it. */
+LOAM_API LOAM_MUST int loam_repair(const char *dir, const loam_options *opts, loam_damage_fn fn,
+                                   void *ctx);
 
 /* ---- numbers --------------------------------------------------------------------------------- */
 

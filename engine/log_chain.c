@@ -8,6 +8,7 @@
 
 #include "arena/status.h"
 #include "engine/filename.h"
+#include "engine/op.h"
 
 #include "arena/poison.h"
 
@@ -71,13 +72,36 @@ static int open_segment(const struct log_chain *c, size_t i, struct wal_reader *
     return wal_reader_open(r, c->o.vfs, c->o.dir, c->o.alloc, c->numbers[i], c->o.db_id);
 }
 
+static int check_ops(const struct log_chain *c, uint64_t number, const struct wal_record *record)
+{
+    struct reader r = reader_of(record->payload.data, record->payload.size);
+    struct op o;
+    int rc;
+    while ((rc = op_read(&r, &o)) == LOAM_OK) {
+        if (c->o.next_ks != 0 && o.ks >= c->o.next_ks) {
+            return FAIL_CORRUPT(
+                number, record->offset,
+                "log segment %llu: a write to keyspace %u, of which the manifest knows "
+                "nothing",
+                (unsigned long long)number, o.ks);
+        }
+    }
+    return rc == LOAM_NOTFOUND ? LOAM_OK
+                               : FAIL_AT(rc, number, record->offset,
+                                         "log segment %llu: a record holds no valid operations",
+                                         (unsigned long long)number);
+}
+
 static int walk_records(struct log_chain *c, struct wal_reader *r, uint64_t number)
 {
     struct wal_record record;
     int rc;
     while ((rc = wal_read_next(r, &record)) == LOAM_OK) {
         c->end = record.end;
-        rc = c->o.record(c->o.ctx, number, &record);
+        rc = check_ops(c, number, &record);
+        if (rc == LOAM_OK && c->o.record != NULL) {
+            rc = c->o.record(c->o.ctx, number, &record);
+        }
         if (rc < 0) {
             return rc;
         }

@@ -10,6 +10,9 @@
  * is damage: LOAM_E_CORRUPT naming file and offset. Otherwise it is the torn end of writes that nobody
  * was promised, and what lies behind it is given up for good.
  *
+ * A record whose operations do not parse, or are on a keyspace of which the manifest cannot know, is
+ * damage, too: a keyspace is durable before its first write.
+ *
  * Recovery, checking and repair all judge by this one walk. Writes nothing.
  */
 #ifndef LOAM_ENGINE_LOG_CHAIN_H_
@@ -27,11 +30,13 @@ struct log_chain_options {
     uint64_t first_needed; /* oldest live segment; 0: none is named */
     bool none;             /* no segment of that number was made */
     uint64_t last_seq;     /* of what the tables hold, as far as they say */
+    uint32_t next_ks;      /* every keyspace id ever given out is below it; 0: not known */
     bool sealed;           /* closed cleanly: the log ends in segment sealed_number (0: there is none) */
     uint64_t sealed_number, sealed_position;
     uint64_t upto; /* what lies at or behind this position is not looked at, and everything below it
                       is there for certain; 0: the log's own end counts */
-    /* Gets every record of operations in order; < 0 ends the walk with that error. */
+    /* Gets every record of operations in order, which was checked; < 0 ends the walk with that error.
+     * NULL is allowed. */
     int (*record)(void *ctx, uint64_t number, const struct wal_record *record);
     void *ctx;
 };

@@ -40,35 +40,22 @@ static int seal_replayed(struct replay *p, uint64_t end)
     return LOAM_OK;
 }
 
-static int replay_ops(struct replay *p, uint64_t number, const struct wal_record *record)
+static int replay_ops(struct replay *p, const struct wal_record *record)
 {
     struct reader r = reader_of(record->payload.data, record->payload.size);
     struct op o;
     uint64_t seq = record->position, count = 0, data = 0;
-    int rc;
-    while ((rc = op_read(&r, &o)) == LOAM_OK) {
+    while (op_read(&r, &o) == LOAM_OK) {
         count++;
         data += o.key.size + o.value.size;
     }
-    if (rc == LOAM_NOTFOUND) {
-        rc = memtable_reserve(p->m, (size_t)count, data);
-    }
-    if (rc < 0) {
-        return rc == LOAM_E_CORRUPT ? FAIL_CORRUPT(number, record->offset,
-                                                   "log record at position %llu holds no "
-                                                   "valid operations",
-                                                   (unsigned long long)record->position)
-                                    : rc;
-    }
+    int rc = memtable_reserve(p->m, (size_t)count, data);
     r = reader_of(record->payload.data, record->payload.size);
-    while (op_read(&r, &o) == LOAM_OK) {
+    while (rc >= 0 && op_read(&r, &o) == LOAM_OK) {
         rc = memtable_add(p->m, o.ks, o.key, hash_key(o.key.data, o.key.size),
                           entry_tag(seq++, o.kind), o.value);
-        if (rc < 0) {
-            return rc;
-        }
     }
-    return LOAM_OK;
+    return rc;
 }
 
 static int replay_record(void *ctx, uint64_t number, const struct wal_record *record)
@@ -81,7 +68,7 @@ static int replay_record(void *ctx, uint64_t number, const struct wal_record *re
         p->first_log = number;
     }
     if (rc == LOAM_OK) {
-        rc = replay_ops(p, number, record);
+        rc = replay_ops(p, record);
     }
     if (rc == LOAM_OK && memtable_bytes(p->m) >= db->options.limits.memtable_bytes &&
         memtable_list_count(&db->memtables) + 2 < MEMTABLE_SLOTS) {
@@ -101,6 +88,7 @@ static int list_logs(struct replay *p)
         .first_needed = version_set_log_number(&db->versions),
         .none = version_set_log_none(&db->versions),
         .last_seq = version_set_last_seq(&db->versions),
+        .next_ks = version_set_next_ks(&db->versions),
         .record = replay_record,
         .ctx = p,
     };

@@ -164,6 +164,12 @@ uint64_t version_set_next_file(const struct version_set *vs)
     return atom_load(&vs->next_file, relaxed); /* relaxed: a bound of the moment */
 }
 
+uint32_t version_set_next_ks(const struct version_set *vs)
+{
+    uint64_t next = atom_load(&vs->next_ks, relaxed); /* relaxed: a number that only grows */
+    return next <= UINT32_MAX ? (uint32_t)next : UINT32_MAX;
+}
+
 uint64_t version_set_new_ks_id(struct version_set *vs)
 {
     return atom_add(&vs->next_ks, 1, relaxed); /* relaxed: only uniqueness matters */

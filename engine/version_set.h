@@ -109,6 +109,7 @@ struct version *version_set_ref_current(struct version_set *vs);
 
 uint64_t version_set_new_file(struct version_set *vs); /* a number never used before. Any thread */
 uint64_t version_set_new_ks_id(struct version_set *vs); /* likewise; above KS_ID_MAX: none is left */
+uint32_t version_set_next_ks(const struct version_set *vs); /* every id given out is below it */
 /* Every number below it may have been used; for choosing names of recycled files. */
 uint64_t version_set_next_file(const struct version_set *vs);
 uint64_t version_set_last_seq(struct version_set *vs);

@@ -113,6 +113,7 @@ int cli_compact(struct cli *c);
 int cli_each_ks(loam_db *db, int (*fn)(void *arg, const char *name), void *arg);
 /* cli_verify.c */
 int cli_verify(struct cli *c);
+int cli_repair(struct cli *c);
 /* cli_dump.c: these read the files themselves */
 int cli_sst(struct cli *c);
 int cli_wal(struct cli *c);

@@ -1,4 +1,4 @@
-/* cli_verify.c - The command verify: every finding of loam_check() as a line.
+/* cli_verify.c - The commands verify and repair: every finding of the library as a line.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <inttypes.h>
@@ -7,7 +7,8 @@
 
 struct findings {
     const struct cli *cli;
-    uint64_t count;
+    bool repair;
+    uint64_t count, lost;
 };
 
 static void print_key(const struct cli *c, loam_slice key)
@@ -19,9 +20,14 @@ static void print_key(const struct cli *c, loam_slice key)
     }
 }
 
-static void print_text(const struct cli *c, const loam_damage *d)
+static void print_text(const struct findings *f, const loam_damage *d)
 {
-    printf("damaged: %s offset %" PRIu64, d->file, d->offset);
+    const struct cli *c = f->cli;
+    printf("%s: %s offset %" PRIu64,
+           !f->repair     ? "damaged"
+           : d->recovered ? "recovered"
+                          : "lost",
+           d->file, d->offset);
     if (d->bytes != 0) {
         printf(" bytes %" PRIu64, d->bytes);
     }
@@ -43,10 +49,14 @@ static void json_number(json_t *o, const char *name, uint64_t value)
     json_object_set_new(o, name, json_integer((json_int_t)value));
 }
 
-static void print_json(const struct cli *c, const loam_damage *d)
+static void print_json(const struct findings *f, const loam_damage *d)
 {
+    const struct cli *c = f->cli;
     json_t *o = json_pack("{s:s, s:s, s:s}", "damaged", d->file, "error", loam_strerror(d->code),
                           "message", loam_last_error()->message);
+    if (f->repair) {
+        json_object_set_new(o, "recovered", json_boolean(d->recovered));
+    }
     json_number(o, "offset", d->offset);
     if (d->bytes != 0) {
         json_number(o, "bytes", d->bytes);
@@ -70,10 +80,11 @@ static int tell(void *ctx, const loam_damage *d)
 {
     struct findings *f = ctx;
     f->count++;
+    f->lost += !d->recovered;
     if (f->cli->json) {
-        print_json(f->cli, d);
+        print_json(f, d);
     } else {
-        print_text(f->cli, d);
+        print_text(f, d);
     }
     return 0;
 }
@@ -83,11 +94,18 @@ static void summarise(const struct findings *f)
     if (f->cli->json) {
         json_t *o = json_object();
         json_number(o, "damages", f->count);
+        if (f->repair) {
+            json_number(o, "lost", f->lost);
+        }
         cli_json_line(o);
     } else if (f->count == 0) {
         printf("no damage\n");
     } else {
-        printf("%" PRIu64 " damaged place%s\n", f->count, f->count == 1 ? "" : "s");
+        printf("%" PRIu64 " damaged place%s", f->count, f->count == 1 ? "" : "s");
+        if (f->repair) {
+            printf(", %" PRIu64 " with a loss; the damaged files stay as *.damaged", f->lost);
+        }
+        printf("\n");
     }
 }
 
@@ -100,4 +118,15 @@ int cli_verify(struct cli *c)
     }
     summarise(&f);
     return f.count == 0 ? CLI_OK : rc == LOAM_E_IO ? CLI_ERROR : CLI_CORRUPT;
+}
+
+int cli_repair(struct cli *c)
+{
+    struct findings f = {.cli = c, .repair = true};
+    int rc = loam_repair(c->db, NULL, tell, &f);
+    if (rc < 0) {
+        return cli_failed(rc, c->db);
+    }
+    summarise(&f);
+    return f.lost == 0 ? CLI_OK : CLI_CORRUPT;
 }

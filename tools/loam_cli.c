@@ -56,6 +56,10 @@ static const struct command commands[] = {
      "Names file, offset, keyspace and key range of what is damaged (*: any); exit code 3 then.\n"
      "Works on a database that another process has open.\n",
      cli_verify, 0, 0, true},
+    {"repair", "", "make a damaged database one that opens",
+     "Keeps all that is readable and names what is not (*: any); exit code 3 when something is lost.\n"
+     "The damaged files stay in the directory as NAME.damaged. A sound database is left as it is.\n",
+     cli_repair, 0, 0, true},
     {"sst", "FILE", "print a table file",
      "  --entries    every version in it: key, sequence number, kind, value\n"
      "  --verify     check every checksum\n"
@@ -90,7 +94,7 @@ static const char tail[] =
     "  --json       one JSON object a line    --help       of a command: loam COMMAND --help\n"
     "  --version\n"
     "\n"
-    "Only put, delete, load and compact write; the others take no lock and may run beside a "
+    "Only put, delete, load, compact and repair write; the others take no lock and may run beside a "
     "process\n"
     "that has the database open.\n"
     "Exit codes: 0 done, 1 no such key, 2 usage, 3 damaged data, 4 other errors.\n";

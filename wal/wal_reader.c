@@ -13,15 +13,13 @@
 
 #include "arena/poison.h"
 
-#define BUFFER_MAX (256u << 10) /* bytes; longer records are checked in pieces of this size */
 /* What the search behind the end may spend on records that turn out not to be any: a file whose own
  * bytes lead to more was made to. */
 #define WASTE_BASE  (1u << 20)
 #define WASTE_TIMES 4u
 #define LONE_MAX    4096u /* bytes; see worth_summing */
 
-/* ---- open and close ----------------------------------------------------------------------------
- */
+/* ---- errors and memory ------------------------------------------------------------------------ */
 
 static int keep_error(struct wal_reader *r, int rc)
 {
@@ -30,118 +28,18 @@ static int keep_error(struct wal_reader *r, int rc)
     return rc;
 }
 
-static int read_error(struct wal_reader *r, int64_t rc, uint64_t offset)
+int wal_reader_io_error_(struct wal_reader *r, int64_t rc, uint64_t offset)
 {
     return keep_error(r, FAIL_IO((int)rc, r->number, offset, "cannot read log segment %llu",
                                  (unsigned long long)r->number));
 }
 
-static int open_file(struct wal_reader *r, const char *dir)
-{
-    struct wal_place place = {.alloc = r->alloc, .dir = NULL, .dir_size = strlen(dir)};
-    char name[WAL_FILE_NAME_MAX];
-    wal_file_name(name, r->number);
-    size_t n = strlen(name), size = place.dir_size + 1 + n + 1;
-    char *path = alloc_get(r->alloc, MEM_LOG, size);
-    if (path == NULL) {
-        return FAIL(LOAM_E_NOMEM, "no memory to read the log");
-    }
-    memcpy(path, dir, place.dir_size);
-    path[place.dir_size] = '/';
-    memcpy(path + place.dir_size + 1, name, n + 1);
-    int rc = r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ, &r->file);
-    alloc_put(r->alloc, MEM_LOG, path, size);
-    if (rc < 0) {
-        r->file = NULL;
-        return FAIL_IO(rc, r->number, 0, "cannot open log segment %llu",
-                       (unsigned long long)r->number);
-    }
-    rc = r->vfs->size(r->vfs->ctx, r->file, &r->size);
-    return rc < 0 ? read_error(r, rc, 0) : LOAM_OK;
-}
-
-static int take_buffer(struct wal_reader *r)
-{
-    r->buffer_cap = r->size < BUFFER_MAX ? (size_t)r->size : BUFFER_MAX;
-    if (r->buffer_cap < WAL_HEADER_PAGE) {
-        r->buffer_cap = WAL_HEADER_PAGE;
-    }
-    r->buffer = alloc_get_aligned(r->alloc, MEM_LOG, r->buffer_cap, WAL_HEADER_PAGE);
-    return r->buffer != NULL ? LOAM_OK : FAIL(LOAM_E_NOMEM, "no memory to read the log");
-}
-
-static int read_header(struct wal_reader *r, uint64_t db_id)
-{
-    int64_t n = wal_file_read(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
-    if (n < 0) {
-        return read_error(r, n, 0);
-    }
-    if (n < WAL_HEADER_PAGE) {
-        return FAIL_CORRUPT(r->number, (uint64_t)n, "log segment %llu is cut inside its header",
-                            (unsigned long long)r->number);
-    }
-    int rc = wal_file_header_decode(r->buffer, r->number, &r->header);
-    if (rc < 0) {
-        return rc;
-    }
-    if (r->header.number != r->number || r->header.db_id != db_id) {
-        return FAIL_CORRUPT(
-            r->number, 16, "log segment %llu holds %s", (unsigned long long)r->number,
-            r->header.db_id != db_id ? "another database's log" : "another segment");
-    }
-    if ((r->header.flags & WAL_FLAG_FULL_SIZE) != 0 &&
-        r->size - WAL_HEADER_PAGE < r->header.capacity) {
-        return FAIL_CORRUPT(r->number, r->size, "log segment %llu is cut short",
-                            (unsigned long long)r->number);
-    }
-    /* What was put behind the capacity is no part of the log. */
-    if (r->size - WAL_HEADER_PAGE > r->header.capacity) {
-        r->size = WAL_HEADER_PAGE + r->header.capacity;
-    }
-    return LOAM_OK;
-}
-
-int wal_reader_open(struct wal_reader *r, const loam_vfs *vfs, const char *dir, struct alloc *alloc,
-                    uint64_t number, uint64_t db_id)
-{
-    memset(r, 0, sizeof *r);
-    r->vfs = vfs;
-    r->alloc = alloc;
-    r->number = number;
-    r->limit = UINT64_MAX;
-    r->next = WAL_HEADER_PAGE;
-    int rc = open_file(r, dir);
-    if (rc == LOAM_OK) {
-        rc = take_buffer(r);
-    }
-    if (rc == LOAM_OK) {
-        rc = read_header(r, db_id);
-    }
-    if (rc < 0) {
-        wal_reader_close(r);
-    } else {
-        (void)vfs->advise(vfs->ctx, r->file, 0, r->size, LOAM_ADVISE_SEQUENTIAL);
-    }
-    return rc;
-}
-
-static void drop_big(struct wal_reader *r)
+void wal_reader_drop_big_(struct wal_reader *r)
 {
     if (r->big != NULL) {
         alloc_put(r->alloc, MEM_LOG, r->big, (size_t)r->big_size);
         r->big = NULL;
         r->big_size = 0;
-    }
-}
-
-void wal_reader_close(struct wal_reader *r)
-{
-    drop_big(r);
-    alloc_put_aligned(r->alloc, MEM_LOG, r->buffer, r->buffer_cap, WAL_HEADER_PAGE);
-    r->buffer = NULL;
-    if (r->file != NULL) {
-        (void)r->vfs->close(r->vfs->ctx, r->file);
-        r->file = NULL;
     }
 }
 
@@ -154,7 +52,7 @@ static uint64_t left_at(const struct wal_reader *r, uint64_t off)
 }
 
 /* Bytes of the file from off on, at least `want` unless the file ends: *have of them at the result.
- * NULL with the error kept when reading fails. want <= BUFFER_MAX. */
+ * NULL with the error kept when reading fails. want fits the buffer. */
 static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, size_t *have)
 {
     assert(off % 8 == 0);
@@ -168,7 +66,7 @@ static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, 
         int64_t got = wal_file_read(r->vfs, r->file, r->buffer, n, off);
         if (got < 0) {
             r->buffer_size = 0;
-            (void)read_error(r, got, off);
+            (void)wal_reader_io_error_(r, got, off);
             return NULL;
         }
         r->buffer_offset = off;
@@ -321,7 +219,7 @@ static int lend_payload(struct wal_reader *r, uint64_t off, const struct wal_rec
     r->big_size = size;
     int64_t n = wal_file_read(r->vfs, r->file, r->big, (size_t)size, off);
     if (n < 0) {
-        return read_error(r, n, off);
+        return wal_reader_io_error_(r, n, off);
     }
     /* Read a second time, so checked a second time. */
     uint64_t covered = wal_record_covered(h->type, h->length);
@@ -407,7 +305,7 @@ void wal_reader_promise(struct wal_reader *r, uint64_t durable)
 
 int wal_read_next(struct wal_reader *r, struct wal_record *record)
 {
-    drop_big(r);
+    wal_reader_drop_big_(r);
     for (;;) {
         struct wal_record_header h = {0};
         int rc = look_next(r, &h);
@@ -445,7 +343,7 @@ void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end)
 
 static int read_to_the_end(struct wal_reader *r)
 {
-    drop_big(r);
+    wal_reader_drop_big_(r);
     struct wal_record_header h = {0};
     int rc;
     while ((rc = look_next(r, &h)) == LOAM_OK) {
@@ -540,9 +438,40 @@ int wal_reader_scan(struct wal_reader *r)
  * behind that end was given up before the close, so there is nothing to look for. */
 static bool ends_as_sealed(const struct wal_reader *r, uint64_t sealed_end)
 {
-    return sealed_end != 0 && r->based &&
-           r->base + (r->next - WAL_HEADER_PAGE) == sealed_end &&
+    return sealed_end != 0 && r->based && r->base + (r->next - WAL_HEADER_PAGE) == sealed_end &&
            (r->durable <= sealed_end || r->limit <= sealed_end);
+}
+
+int wal_reader_skip(struct wal_reader *r)
+{
+    uint64_t waste = 0, allowed = WASTE_BASE + WASTE_TIMES * r->size;
+    wal_reader_drop_big_(r);
+    if (r->failed != 0) {
+        return status_raise(&r->error);
+    }
+    for (uint64_t off = r->next + 8; waste <= allowed && left_at(r, off) >= WAL_RECORD_HEADER;) {
+        struct wal_record_header h = {0};
+        enum found found;
+        uint64_t spent;
+        int rc = next_candidate(r, &off);
+        if (rc < 0 || left_at(r, off) == 0) {
+            return rc < 0 ? rc : LOAM_NOTFOUND;
+        }
+        rc = probe(r, off, &h, &found, &spent);
+        if (rc < 0) {
+            return rc;
+        }
+        if (found == FOUND_RECORD && h.position < r->limit) {
+            r->base = r->based ? r->base : h.position - (off - WAL_HEADER_PAGE);
+            r->based = true;
+            r->next = off;
+            r->ended = false;
+            return LOAM_OK;
+        }
+        waste += spent;
+        off += found == FOUND_RECORD ? wal_record_size(h.length) : 8;
+    }
+    return LOAM_NOTFOUND;
 }
 
 int wal_reader_check(struct wal_reader *r, uint64_t sealed_end)

@@ -76,6 +76,10 @@ struct wal_reader_end {
  * open. */
 int wal_reader_open(struct wal_reader *r, const loam_vfs *vfs, const char *dir, struct alloc *alloc,
                     uint64_t number, uint64_t db_id);
+/* Likewise, but takes a file for the rest of a segment whatever state its header and its length are in:
+ * only another database's is refused. For repair. */
+int wal_reader_open_damaged(struct wal_reader *r, const loam_vfs *vfs, const char *dir,
+                            struct alloc *alloc, uint64_t number, uint64_t db_id);
 void wal_reader_close(struct wal_reader *r); /* also after a failed open, or twice */
 
 /* The position of the first record without reading on. LOAM_OK or LOAM_NOTFOUND, or an error.
@@ -95,6 +99,10 @@ void wal_reader_promise(struct wal_reader *r, uint64_t durable);
 int wal_read_next(struct wal_reader *r, struct wal_record *record);
 void wal_reader_end(const struct wal_reader *r, struct wal_reader_end *end);
 
+/* Behind the end, to the next place where a record of this use of the file can be read, so that
+ * wal_read_next() goes on there. LOAM_OK, LOAM_NOTFOUND, or an error. For repair. */
+int wal_reader_skip(struct wal_reader *r);
+
 /* Looks behind the end for records of this use of the file, so .durable and .torn are complete.
  * Reads on to the end first. LOAM_OK or an error; LOAM_E_CORRUPT when the file is built to make the
  * search expensive. */
@@ -104,5 +112,9 @@ int wal_reader_scan(struct wal_reader *r);
  *           promised is missing; LOAM_E_CORRUPT with file number and offset; or an error of
  *           reading. */
 int wal_reader_check(struct wal_reader *r, uint64_t sealed_end);
+
+/* Between wal_reader.c and wal_reader_open.c. */
+int wal_reader_io_error_(struct wal_reader *r, int64_t rc, uint64_t offset); /* kept */
+void wal_reader_drop_big_(struct wal_reader *r);
 
 #endif

@@ -290,6 +290,47 @@ Test(check, ends_when_the_callback_says_so)
     loam_vfs_free(disk);
 }
 
+Test(check, a_log_that_writes_to_a_keyspace_the_manifest_does_not_know_is_damage)
+{
+    loam_vfs *disk = memory_disk(), *fault, *after;
+    loam_fault_plan plan = {.struct_size = sizeof plan};
+    GOES(loam_vfs_fault(disk, &plan, &fault));
+    loam_options o = roomy(fault);
+    const loam_write_opts w = {.struct_size = sizeof w, .flags = LOAM_W_DURABLE};
+    loam_db *db;
+    loam_ks *ks;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_ks_open(db, "new", NULL, &ks));
+    GOES(loam_put(db, ks, LOAM_LIT("key"), LOAM_LIT("value"), &w));
+    GOES(loam_vfs_power_cut(fault, 0, &after));
+    /* The edit that creates the keyspace is the last: damaged, it looks like one that was torn. */
+    struct found f = path_of(after, FILE_MANIFEST, 0);
+    loam_file *file;
+    uint64_t size;
+    CHECK_EQ(after->open(after->ctx, f.path, LOAM_VFS_READ, &file), 0);
+    CHECK_EQ(after->size(after->ctx, file, &size), 0);
+    after->close(after->ctx, file);
+    flip(after, f.path, size - 1);
+    o.vfs = after;
+    struct listed l = {.count = 0};
+    FAILS(loam_check(DIR, &o, list, &l), LOAM_E_CORRUPT);
+    CHECK_EQ(l.count, 1);
+    loam_db *again;
+    FAILS(loam_open(DIR, &o, &again), LOAM_E_CORRUPT);
+    GOES(loam_repair(DIR, &o, NULL, NULL));
+    GOES(loam_open(DIR, &o, &again));
+    loam_ks *found;
+    GOES(loam_ks_open(again, "recovered-1", NULL, &found));
+    expect_text(again, found, "key", "value");
+    loam_ks_release(found);
+    GOES(loam_close(again));
+    loam_vfs_free(after);
+    loam_ks_release(ks);
+    GOES(loam_close(db));
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
 static void *close_soon(void *db)
 {
     thread_sleep_micros(3000);

@@ -1,7 +1,7 @@
 /* fuzz_directory.c - Checks, opens, reads, writes and reopens a database made of files of any bytes.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Input: a byte of flags (1 and 4 read-only, 2 paranoid), then files: kind, number, flags (1 seal), two
+ * Input: a byte of flags (1 and 4 read-only, 2 paranoid, 8 repair first), then files: kind, number, flags (1 seal), two
  * bytes of size, bytes; a log segment as fuzz_put_log() takes it. A database that opens and reads
  * without an error must agree with itself - scans both ways, gets - and one that took a write must
  * have it after a reopen.
@@ -144,6 +144,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                       .vfs = disk,
                       .allocator = fuzz_allocator()};
     int checked = loam_check(FUZZ_DIR, &o, NULL, NULL);
+    if ((flags & 8) != 0 && loam_repair(FUZZ_DIR, &o, NULL, NULL) == LOAM_OK) {
+        checked = loam_check(FUZZ_DIR, &o, NULL, NULL);
+        if (checked != LOAM_OK) {
+            CHECK_FAIL_("repaired, but: %s", loam_last_error()->message);
+        }
+    }
     o.flags |= read_only ? LOAM_OPEN_READONLY : 0;
     loam_db *db;
     int rc = loam_open(FUZZ_DIR, &o, &db);
