@@ -431,3 +431,16 @@ Test(api_handles, steady_puts_gets_and_steps_allocate_nothing)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+Test(api_handles, freed_batches_do_not_pile_up_where_no_database_is_open)
+{
+    uint64_t most = 0;
+    for (unsigned i = 0; i < 20000; i++) {
+        loam_batch *b = loam_batch_new(0);
+        GOES(loam_batch_put(b, NULL, LOAM_LIT("key"), LOAM_LIT("value")));
+        loam_batch_free(b);
+        uint64_t now = alloc_used_by(alloc_global(), MEM_BATCH);
+        most = now > most ? now : most;
+    }
+    CHECK(most < (1 << 20));
+}
