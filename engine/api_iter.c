@@ -43,13 +43,17 @@ static int iter_begin(struct iter_call *c, const loam_iter *handle)
         epoch_exit();
         return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
     }
-    int rc = LOAM_OK;
-    c->call.pinned = false;
-    c->call.db = call_find(r, c->it->db_handle, &rc);
-    if (__builtin_expect(c->call.db == NULL, 0)) {
+    /* The shell outlives the iterator. acquire: pairs with background_wind_down(): loam_close() waits
+     * for sections that do not see its store. */
+    struct db *db = c->it->shell;
+    if (__builtin_expect(atom_load(&db->stopping, acquire) ||
+                             db->fork_count != thread_slot_fork_count(), 0)) {
+        int rc = call_refused_(db->handle, atom_load(&db->stopping, relaxed) ? NULL : db);
         epoch_exit();
         return rc;
     }
+    c->call.db = db;
+    c->call.pinned = false;
     /* acquire and release at the end: whoever comes next sees what this call did. */
     if (__builtin_expect(atom_swap(&c->it->busy, 1, acquire) != 0, 0)) {
         call_end(&c->call);

@@ -202,6 +202,23 @@ static void *merger_main(void *arg)
     return NULL;
 }
 
+/* Whether there is something to merge. idle: also what waits for quiet times. */
+static bool merge_due_locked(struct db *db, bool idle)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
+    struct compaction *c;
+    int rc = compaction_pick(&db->picker, v, oldest, &c);
+    if (rc == LOAM_NOTFOUND && idle) {
+        rc = compaction_idle_pick(&db->picker, v, oldest, &c);
+    }
+    if (rc == LOAM_OK) {
+        compaction_free(&db->picker, c); /* only asked; a worker will pick it again */
+    }
+    version_unref(v);
+    return rc == LOAM_OK;
+}
+
 /* One flusher and one merger do the work of all, if need be; with less nothing would end. */
 static void start_workers_locked(struct db *db)
 {
@@ -260,15 +277,7 @@ bool background_idle_locked(struct db *db)
     if (db->paused != 0) {
         return true;
     }
-    struct version *v = version_set_ref_current(&db->versions);
-    struct compaction *c;
-    bool due = compaction_pick(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit), &c) ==
-               LOAM_OK;
-    if (due) {
-        compaction_free(&db->picker, c); /* only asked; a worker will pick it again */
-    }
-    version_unref(v);
-    return !due;
+    return !merge_due_locked(db, false);
 }
 
 /* ---- keeper ------------------------------------------------------------------------------------ */
@@ -321,11 +330,13 @@ static void retry_errors(struct db *db)
     mutex_unlock(&db->mu);
 }
 
-/* Idle merges want their threads, and so does a flush whose threads could not be started. */
+/* Idle merges want their threads, and so does a flush whose threads could not be started. A database
+ * at rest goes without. */
 static void start_when_idle(struct db *db)
 {
     mutex_lock(&db->mu);
-    if (db->workers < 2 && clock_micros() - db->idle_since > IDLE_MERGE_US && may_work_locked(db)) {
+    if (db->workers < 2 && clock_micros() - db->idle_since > IDLE_MERGE_US && may_work_locked(db) &&
+        (flush_due_locked(db) || merge_due_locked(db, true))) {
         background_wake_locked(db);
     }
     mutex_unlock(&db->mu);
@@ -387,7 +398,9 @@ int background_start(struct db *db)
 
 static void wind_down_locked(struct db *db)
 {
-    atom_store(&db->stopping, true, relaxed); /* relaxed: read now and then */
+    /* release: pairs with iter_begin(), whose sections that do not see it are waited for; the others
+     * only read it now and then. */
+    atom_store(&db->stopping, true, release);
     cond_broadcast(&db->work_cv);
     cond_broadcast(&db->idle_cv);
 }

@@ -18,10 +18,11 @@ struct call {
 /* Why there is no database for a handle: the error of call_begin. */
 int call_refused_(uint64_t handle, const struct db *db);
 
-/* The database of a raw handle, as iterators and snapshots keep it; NULL with *rc. r may be NULL.
- * REQUIRES: inside a section, which lends it. */
-static inline struct db *call_find(struct registry *r, uint64_t handle, int *rc)
+/* The database of a raw handle, as iterators and snapshots keep it; NULL with *rc. REQUIRES: inside a
+ * section, which lends it. */
+static inline struct db *call_find(uint64_t handle, int *rc)
 {
+    struct registry *r = registry_get();
     struct db *db = r != NULL ? (struct db *)slotmap_get(&r->dbs, handle) : NULL;
     if (__builtin_expect(db == NULL || db->fork_count != thread_slot_fork_count(), 0)) {
         *rc = call_refused_(handle, db);
@@ -36,7 +37,7 @@ static inline int call_begin_raw(struct call *c, uint64_t handle)
     int rc = LOAM_OK;
     epoch_enter();
     c->pinned = false;
-    c->db = call_find(registry_get(), handle, &rc);
+    c->db = call_find(handle, &rc);
     if (__builtin_expect(c->db == NULL, 0)) {
         epoch_exit();
     }

@@ -80,7 +80,8 @@ struct db {
     struct cond work_cv;  /* something to do, or stop */
     struct cond idle_cv;  /* a job ended, a memtable was dropped, an error came or went */
     uint64_t views;       /* published so far */
-    _Atomic bool stopping; /* no new work; running merges end early. Set under mu */
+    _Atomic bool stopping; /* no new work; running merges end early; iterators are closed.
+                              Set under mu, before the handle goes */
     bool workers_stop;
     uint32_t paused;      /* loam_pause: no new merges */
     bool flushing;
