@@ -393,6 +393,9 @@ int wal_reader_scan(struct wal_reader *r)
         return rc;
     }
     uint64_t waste = 0, allowed = WASTE_BASE + WASTE_TIMES * r->size;
+    /* Without a base one record is not believed about it: damage may have put a whole one elsewhere.
+     * The lowest base that any of them gives makes the promises of all count. */
+    uint64_t lowest = UINT64_MAX;
     /* The end itself is no record, unless the limit made it the end: that one was given up. */
     uint64_t off = r->next;
     while (left_at(r, off) >= WAL_RECORD_HEADER) {
@@ -408,10 +411,8 @@ int wal_reader_scan(struct wal_reader *r)
             break;
         }
         if (found == FOUND_RECORD) {
-            if (!r->based) {
-                r->based = true;
-                r->base = h.position - (off - WAL_HEADER_PAGE);
-            }
+            uint64_t base = h.position - (off - WAL_HEADER_PAGE);
+            lowest = base < lowest ? base : lowest;
             if (h.position < r->limit) {
                 r->beyond = r->torn = true;
                 note_durable(r, wal_record_durable(&h));
@@ -429,6 +430,10 @@ int wal_reader_scan(struct wal_reader *r)
                                               (unsigned long long)r->number));
         }
         off += 8;
+    }
+    if (!r->based && lowest != UINT64_MAX) {
+        r->based = true;
+        r->base = lowest;
     }
     r->scanned = rc >= 0;
     return rc;

@@ -433,3 +433,19 @@ Test(wal_torn_tail, random_bytes_never_give_wrong_records)
         }
     }
 }
+
+/* The lost first record leaves the base to be found; a whole record that damage has put elsewhere must
+ * not be believed about it, or it hides what the others promise. */
+Test(wal_torn_tail, a_record_at_another_place_hides_no_promise)
+{
+    struct wal_reader_end end;
+    unsigned records;
+    image_begin(0, 64u << 10);
+    image_add(6000, WAL_DURABLE_UNKNOWN);
+    image_add(2000, 0); /* the first one was durable when this was written */
+    uint64_t from = image.end;
+    image_add(64, WAL_DURABLE_UNKNOWN);
+    memcpy(image.bytes + WAL_HEADER_PAGE + 1024, image.bytes + from, (size_t)(image.end - from));
+    CHECK_EQ(image_judge(0, &records, &end), LOAM_E_CORRUPT);
+    CHECK_EQ(records, 0);
+}
