@@ -202,7 +202,8 @@ LOAM_API LOAM_MUST int loam_vfs_power_cut(loam_vfs *fault_vfs, uint64_t variant,
 /* What a crash leaves. Names, by LOAM_NAMES_*: of the random ones, with ORDERED the oldest so many
  * changes since they were last durable, with POSIX any of them too. */
 enum {
-    LOAM_CUT_ALL = 0,     /* everything: the process was killed, the machine went on */
+    LOAM_CUT_ALL = 0,     /* everything: the process was killed, the machine went on; what was not
+                             synced is pending as before, for a power cut that comes later */
     LOAM_CUT_SYNCED = 1,  /* only what was synced */
     LOAM_CUT_NAMES = 2,   /* all names, synced data */
     LOAM_CUT_DATA = 3,    /* synced names, all data */
@@ -224,7 +225,8 @@ typedef struct loam_crash {
     uint64_t seed;
 } loam_crash;
 
-/* Begins to record a memory disk; what it holds now counts as durable. A disk has one recording. */
+/* Begins to record a memory disk; what it holds now counts as durable, unless a LOAM_CUT_ALL made it
+ * with pending changes. A disk has one recording. */
 LOAM_API LOAM_MUST int loam_vfs_record(loam_vfs *disk, loam_recording **rec);
 /* Before or after its disk is freed; NULL is allowed. */
 LOAM_API void loam_recording_free(loam_recording *rec);

@@ -55,7 +55,7 @@ static void choose_modes(struct cut *c, const struct disk_cut_spec *spec)
         enum names_kept names;
         enum data_kept data;
     } fixed[] = {
-        [LOAM_CUT_ALL] = {NAMES_ALL, DATA_ALL},
+        [LOAM_CUT_ALL] = {NAMES_ALL, DATA_ALL}, /* not used: a clone is made */
         [LOAM_CUT_SYNCED] = {NAMES_SYNCED, DATA_SYNCED},
         [LOAM_CUT_NAMES] = {NAMES_ALL, DATA_SYNCED},
         [LOAM_CUT_DATA] = {NAMES_SYNCED, DATA_ALL},
@@ -68,7 +68,6 @@ static void choose_modes(struct cut *c, const struct disk_cut_spec *spec)
     };
     c->names = spec->variant != CUT_MIXED ? fixed[spec->variant].names : NAMES_DRAWN;
     c->data = spec->variant != CUT_MIXED ? fixed[spec->variant].data : DATA_EACH_FILE;
-    c->killed = spec->variant == LOAM_CUT_ALL;
     c->bits = spec->seed;
     c->next = spec->next;
     if (c->names == NAMES_DRAWN) {
@@ -187,9 +186,7 @@ static int cut_all_names(struct cut *c)
 {
     int rc = 0;
     for (struct disk_node *n = c->from->nodes; n != NULL && rc == 0; n = n->next) {
-        /* Without a record of what is durable there is only what is there: a copy of the disk. */
-        rc = disk_names_copy_locked(&n->cut_names,
-                                    c->from->recording ? &n->synced_names : &n->names);
+        rc = disk_names_copy_locked(&n->cut_names, &n->synced_names);
     }
     mark_kept_ops(c);
     for (struct disk_name_op *op = c->from->log; op != NULL; op = op->next) {
@@ -409,9 +406,7 @@ static int cut_file(struct cut *c, const struct disk_node *from, struct disk_nod
     }
     switch (f.mode) {
     case DATA_ALL:
-        if (!c->killed) {
-            give_up_lost(from, &to->now);
-        }
+        give_up_lost(from, &to->now);
         size = to->now.size;
         break;
     case DATA_SYNCED:
@@ -516,8 +511,12 @@ int disk_cut(struct disk *d, const struct disk_cut_spec *spec, struct disk **aft
         return rc;
     }
     mutex_lock(&d->mutex);
-    choose_modes(&c, spec);
-    rc = cut_locked(&c);
+    if (spec->variant == LOAM_CUT_ALL) {
+        rc = disk_clone_locked(d, c.to);
+    } else {
+        choose_modes(&c, spec);
+        rc = cut_locked(&c);
+    }
     mutex_unlock(&d->mutex);
     if (rc != 0) {
         disk_free(c.to);

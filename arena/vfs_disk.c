@@ -124,6 +124,16 @@ int disk_image_grow(struct disk_image *m, uint64_t size)
     return 0;
 }
 
+int disk_image_copy_all(struct disk_image *to, const struct disk_image *from)
+{
+    int rc = disk_image_grow(to, (uint64_t)from->capacity * DISK_PAGE);
+    for (size_t i = 0; rc == 0 && i < from->capacity; i++) {
+        to->pages[i] = disk_page_share(from->pages[i]);
+    }
+    to->size = from->size;
+    return rc;
+}
+
 int disk_image_copy(struct disk_image *to, const struct disk_image *from)
 {
     int rc = disk_image_grow(to, from->size);

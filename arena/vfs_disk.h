@@ -2,7 +2,8 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Shared by vfs_disk.c (files), vfs_names.c (directories), vfs_memory.c (the vfs on a disk),
- * vfs_fault.c (faults before it), vfs_cut.c (a new disk as it may be found after a power cut),
+ * vfs_fault.c (faults before it), vfs_clone.c and vfs_cut.c (a new disk as it may be found after the
+ * process was killed or power lost),
  * vfs_record.c (every change remembered), vfs_replay.c (cuts at any of them) and vfs_hash.c; nobody
  * else includes it.
  *
@@ -190,7 +191,11 @@ int disk_image_grow(struct disk_image *m, uint64_t size);
 int disk_image_copy(struct disk_image *to, const struct disk_image *from); /* `to` is empty */
 void disk_image_clear(struct disk_image *m);
 uint64_t disk_image_space(const struct disk_image *m); /* bytes of its pages */
+int disk_image_copy_all(struct disk_image *to, const struct disk_image *from); /* beyond its size, too */
 int disk_names_copy_locked(struct disk_names *to, const struct disk_names *from); /* `to` empty */
+/* The same with the twins of the nodes. */
+int disk_names_clone_locked(struct disk_names *to, const struct disk_names *from);
+int disk_log_clone_locked(struct disk *to, const struct disk *from);
 void disk_names_clear_locked(struct disk *d, struct disk_names *n);
 /* Applies one logged change to the tables `which` picks. */
 typedef struct disk_names *disk_names_of(struct disk_node *dir);
@@ -211,7 +216,10 @@ struct disk_cut_spec {
 };
 #define CUT_MIXED UINT64_MAX /* each file in a way of its own */
 
-/* A new disk as after a power cut now. 0, -ENOMEM, -ENOSPC. */
+/* vfs_clone.c: makes the new disk `to` like `from`, durable and pending. 0 or -ENOMEM. */
+int disk_clone_locked(struct disk *from, struct disk *to);
+
+/* A new disk as after a power cut now; LOAM_CUT_ALL: a clone. 0, -ENOMEM, -ENOSPC. */
 int disk_cut(struct disk *d, const struct disk_cut_spec *spec, struct disk **after);
 /* What may or may not have reached the disk: names, blocks and sizes; LOAM_CUT_SUBSET takes a bit
  * of its seed for each. */

@@ -123,6 +123,20 @@ int disk_names_copy_locked(struct disk_names *to, const struct disk_names *from)
     return 0;
 }
 
+int disk_names_clone_locked(struct disk_names *to, const struct disk_names *from)
+{
+    for (size_t i = 0; i < from->count; i++) {
+        char *copy = names_grow(to) == 0 ? text_copy(from->at[i].text) : NULL;
+        if (copy == NULL) {
+            return -ENOMEM;
+        }
+        struct disk_node *twin = from->at[i].node->twin;
+        disk_node_ref_locked(twin);
+        to->at[to->count++] = (struct disk_name){copy, twin};
+    }
+    return 0;
+}
+
 void disk_names_free(struct disk_names *t)
 {
     for (size_t i = 0; i < t->count; i++) {
@@ -356,6 +370,26 @@ int disk_sync_names_locked(struct disk *d)
         op->marked = true;
     }
     return log_apply_marked(d);
+}
+
+int disk_log_clone_locked(struct disk *to, const struct disk *from)
+{
+    for (const struct disk_name_op *op = from->log; op != NULL; op = op->next) {
+        const struct disk_name_op twin = {
+            .from_dir = op->from_dir != NULL ? op->from_dir->twin : NULL,
+            .to_dir = op->to_dir != NULL ? op->to_dir->twin : NULL,
+            .from = op->from,
+            .to = op->to,
+            .node = op->node->twin,
+        };
+        struct disk_name_op *copy = op_copy(to, &twin);
+        if (copy == NULL) {
+            return -ENOMEM;
+        }
+        *to->log_end = copy;
+        to->log_end = &copy->next;
+    }
+    return 0;
 }
 
 void disk_log_clear_locked(struct disk *d)

@@ -23,13 +23,14 @@ struct crash_run {
     uint64_t round;
 };
 
-/* A recording, and what it promised when: by the model, or before and after it was first shown. */
+/* A recording, and what it promised when: by the model, or before and after it was first shown.
+ * Before, what a killed process had left unsynced may go with a power cut. */
 struct source {
     loam_recording *rec;
     const struct model *model;
     unsigned depth;
     uint64_t shown; /* depth > 1 */
-    struct model_promise before, after;
+    struct model_promise before_killed, before_cut, after;
     const char *path; /* how one gets to this recording */
 };
 
@@ -130,18 +131,21 @@ static void failed(struct crash_run *r, const struct source *s, const loam_crash
     if (saved) {
         fprintf(stderr, "  again: loam-crash --replay=%s\n", dir);
     }
+    if (crash_failures(r->totals) >= r->plan->failures) {
+        atomic_store(&r->totals->stop, true);
+    }
 }
 
 /* ---- one state --------------------------------------------------------------------------------- */
 
 static void visit(struct crash_run *r, const struct source *s);
 
-static struct model_promise promise_of(const struct source *s, const loam_crash *c)
+static struct model_promise promise_of(const struct source *s, uint64_t at, bool killed)
 {
     if (s->depth > 1) {
-        return c->at < s->shown ? s->before : s->after;
+        return at >= s->shown ? s->after : killed ? s->before_killed : s->before_cut;
     }
-    return model_promise(s->model, c->at, c->variant == LOAM_CUT_ALL);
+    return model_promise(s->model, at, killed);
 }
 
 /* Opens the state on a recorded disk, flushes and closes, and goes through the crashes of that. */
@@ -153,7 +157,12 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
              "%s, change %" PRIu64 ", variant %u, case seed %" PRIu64 ", in its recovery",
              outer->path, c->at, c->variant, c->seed);
     struct source s = {
-        .model = outer->model, .depth = outer->depth + 1, .before = *p, .path = path};
+        .model = outer->model,
+        .depth = outer->depth + 1,
+        .before_killed = *p,
+        .before_cut = promise_of(outer, c->at, false),
+        .path = path,
+    };
     loam_vfs *disk, *fault;
     if (loam_recording_crash(outer->rec, c, &disk) < 0) {
         return;
@@ -185,7 +194,7 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
 static void try_state(struct crash_run *r, const struct source *s, const loam_crash *c)
 {
     struct crash_totals *t = r->totals;
-    struct model_promise p = promise_of(s, c);
+    struct model_promise p = promise_of(s, c->at, c->variant == LOAM_CUT_ALL);
     loam_vfs *state;
     char why[MODEL_WHY];
     if (loam_recording_crash(s->rec, c, &state) < 0) {

@@ -16,6 +16,7 @@
 struct crash_plan {
     uint64_t seed;
     uint64_t states;       /* stop at so many distinct ones; 0 = do not */
+    uint64_t failures;     /* stop at so many */
     uint32_t tries;        /* seeds of each random variant at each moment */
     uint32_t nested_every; /* one state in so many has its recovery crashed too; 0 = none */
     uint32_t lie;          /* LOAM_CALL_* that the disk only pretends to do */

@@ -27,7 +27,6 @@ struct settings {
     double seconds;     /* 0: no limit */
     uint64_t rounds;    /* 0: no limit */
     uint64_t first;     /* round */
-    uint64_t failures;  /* stop after so many */
     unsigned jobs;
     bool json;
     const char *replay;
@@ -65,9 +64,6 @@ static _Noreturn void worker_main(const struct settings *s, struct shared *sh, u
             break;
         }
         crash_run_round(r, s->first + round);
-        if (crash_failures(&sh->totals) >= s->failures) {
-            atomic_store(&sh->totals.stop, true);
-        }
     }
     crash_run_free(r);
     fflush(NULL);
@@ -210,7 +206,7 @@ static int run(const struct settings *s)
         }
         double elapsed = now_seconds() - start;
         if ((s->seconds > 0 && elapsed >= s->seconds) ||
-            crash_failures(&sh->totals) >= s->failures) {
+            crash_failures(&sh->totals) >= s->plan.failures) {
             atomic_store(&sh->totals.stop, true);
         }
         if (terminal) {
@@ -295,7 +291,7 @@ static int parse(int argc, char **argv, struct settings *s)
         case 'j': s->jobs = (unsigned)strtoul(optarg, NULL, 0); break;
         case 't': s->plan.tries = (uint32_t)strtoul(optarg, NULL, 0); break;
         case 'N': s->plan.nested_every = (uint32_t)strtoul(optarg, NULL, 0); break;
-        case 'f': s->failures = strtoull(optarg, NULL, 0); break;
+        case 'f': s->plan.failures = strtoull(optarg, NULL, 0); break;
         case 'o': s->plan.save = optarg; break;
         case 'p': s->replay = optarg; break;
         case 'l': fine = parse_lie(optarg, &s->plan.lie); break;
@@ -304,7 +300,7 @@ static int parse(int argc, char **argv, struct settings *s)
         default: fine = false; break;
         }
     }
-    if (!fine || optind != argc || s->jobs == 0 || s->jobs > JOBS_MAX || s->failures == 0 ||
+    if (!fine || optind != argc || s->jobs == 0 || s->jobs > JOBS_MAX || s->plan.failures == 0 ||
         s->seconds < 0) {
         fputs("loam-crash: see --help\n", stderr);
         return 2;
@@ -317,8 +313,7 @@ int main(int argc, char **argv)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct settings s = {
         .plan = {.seed = (uint64_t)time(NULL), .states = 60000, .tries = 2, .nested_every = 150,
-                 .save = "loam-crash-cases"},
-        .failures = 5,
+                 .failures = 5, .save = "loam-crash-cases"},
         .jobs = cores < 1 ? 1 : cores > (long)JOBS_MAX ? JOBS_MAX : (unsigned)cores,
     };
     int rc = parse(argc, argv, &s);

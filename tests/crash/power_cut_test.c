@@ -96,12 +96,13 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     t.phase = seed % NESTED_STRIDE;
     t.fixed = true;
     t.promise = im->promise;
+    t.after_cut = im->after_cut;
     t.stride = NESTED_STRIDE;
     loam_db *db;
     struct oracle_seen seen;
     uint32_t commit = open_and_judge(o, &im->promise, &t.vfs, &db, &seen);
     mutex_lock(&t.mu);
-    t.promise = exactly(commit, &seen); /* it has been shown: it stays */
+    t.promise = t.after_cut = exactly(commit, &seen); /* it has been shown: it stays */
     mutex_unlock(&t.mu);
     tap_cut(&t);
     crash_must(loam_close(db), "close");

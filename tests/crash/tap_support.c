@@ -20,10 +20,14 @@ static void take_pictures(struct tap *t, uint64_t index)
         struct tap_image *im = &t->images[t->count++];
         im->index = index;
         im->variant = t->variants[i];
-        im->promise = t->fixed ? t->promise : oracle_promise_low(t->oracle, im->variant == 0);
+        im->after_cut = t->fixed ? t->after_cut : oracle_promise_low(t->oracle, false);
+        im->promise = im->variant != 0 ? im->after_cut
+                      : t->fixed       ? t->promise
+                                       : oracle_promise_low(t->oracle, true);
         CHECK_EQ(loam_vfs_power_cut(t->fault, im->variant, &im->disk), LOAM_OK);
         if (!t->fixed) {
             oracle_promise_high(t->oracle, &im->promise);
+            oracle_promise_high(t->oracle, &im->after_cut);
         }
     }
 }

@@ -13,6 +13,7 @@
 struct tap_image {
     loam_vfs *disk;
     struct oracle_promise promise;
+    struct oracle_promise after_cut; /* what is left of it when power goes before a recovery ends */
     uint64_t index, variant;
 };
 
@@ -31,8 +32,8 @@ struct tap {
     uint64_t stride, phase; /* calls with index % stride == phase are due; stride 0: none */
     const uint64_t *variants;
     unsigned variant_count;
-    bool fixed; /* the promise is `promise` and not taken from the oracle */
-    struct oracle_promise promise;
+    bool fixed; /* the promise is not taken from the oracle: of a kill, of a power cut */
+    struct oracle_promise promise, after_cut;
     struct tap_image *images; /* Owns: the disks */
     size_t count, cap;
 };

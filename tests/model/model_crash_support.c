@@ -242,6 +242,7 @@ void run_wrap_disk(struct run *r)
 void run_crash(struct run *r)
 {
     uint64_t variant = run_one_in(r, 3) ? 0 : 1 + run_below(r, 9);
+    uint64_t synced = r->durable; /* a kill keeps the rest only until power goes, too */
     r->what = variant == 0 ? "kill" : "power cut";
     run_note(r, r->what, (uint32_t)variant, MODEL_NONE);
     for (unsigned depth = 0;; depth++) {
@@ -264,6 +265,7 @@ void run_crash(struct run *r)
         int rc = run_open_db(r);
         if (rc < 0 && r->armed && rc == LOAM_E_IO) {
             variant = 1 + run_below(r, 9);
+            r->durable = synced;
             continue;
         }
         if (rc < 0) {
