@@ -121,8 +121,8 @@ bool crash_case_save(const char *dir, const loam_vfs *state, const struct model 
         return false;
     }
     fprintf(f, HEAD "how %s\nwhy %s\n", how, why);
-    fprintf(f, "promise %d %u %u %u %u %u\n", p->opened, p->low, p->high, p->control_low,
-            p->control_high, m->next_value);
+    fprintf(f, "promise %d %u %u %u %u %d %u\n", p->opened, p->low, p->high, p->control_low,
+            p->control_high, p->extra, m->next_value);
     for (uint32_t i = p->control_low; i <= p->control_high; i++) {
         write_names(f, m, i);
     }
@@ -158,13 +158,14 @@ static bool in_range(uint32_t n, uint32_t low, uint32_t high)
 static bool load_line(struct loading *l, const char *line)
 {
     struct model *m = l->m;
-    unsigned s, k, v, opened;
+    unsigned s, k, v, opened, extra;
     char name[MODEL_NAME];
     if (strncmp(line, "how ", 4) == 0 || strncmp(line, "why ", 4) == 0) {
         return true;
     }
-    if (sscanf(line, "promise %u %u %u %u %u %u", &opened, &l->p.low, &l->p.high, &l->p.control_low,
-               &l->p.control_high, &m->next_value) == 6) {
+    if (sscanf(line, "promise %u %u %u %u %u %u %u", &opened, &l->p.low, &l->p.high,
+               &l->p.control_low, &l->p.control_high, &extra, &m->next_value) == 7) {
+        l->p.extra = extra != 0;
         l->p.opened = opened != 0;
         l->promised = in_range(l->p.low, l->p.low, l->p.high) &&
                       in_range(l->p.control_low, l->p.control_low, l->p.control_high);
@@ -249,7 +250,7 @@ bool crash_case_load(const char *dir, loam_vfs **state, struct model *m, struct 
         model_free(m);
         return false;
     }
-    *p = (struct model_promise){l.p.opened, 0, l.p.high - l.p.low, 0,
-                                l.p.control_high - l.p.control_low};
+    *p = (struct model_promise){
+        l.p.opened, 0, l.p.high - l.p.low, 0, l.p.control_high - l.p.control_low, l.p.extra};
     return true;
 }

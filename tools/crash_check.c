@@ -225,7 +225,9 @@ loam_db *crash_open_and_judge(const struct model *m, const struct model_promise 
     if (!goes(why, loam_open(CRASH_DIR, &options, &r.db), "unopenable: open")) {
         return NULL;
     }
-    if (!read_all(&r, p, seen) || !model_judge(m, p, seen, why)) {
+    bool fine = read_all(&r, p, seen) && model_judge(m, p, seen, why) &&
+                (!p->extra || seen->has_extra || complain(why, "lost: the put after a recovery"));
+    if (!fine) {
         (void)loam_close(r.db);
         return NULL;
     }
@@ -336,13 +338,12 @@ bool crash_check(const struct model *m, const struct model_promise *p, const loa
     if (!fine || !list_files(vfs, &files, why) || !check_closed(&files, why)) {
         return false;
     }
-    const struct model_promise exact = {true, first.commit, first.commit, first.control,
-                                        first.control};
+    const struct model_promise exact = {true,          first.commit,  first.commit,
+                                        first.control, first.control, true};
     db = crash_open_and_judge(m, &exact, vfs, &again, why);
     if (db == NULL) {
         return false;
     }
-    fine = (again.has_extra || complain(why, "lost: one more put, by the next open")) &&
-           check_tables(vfs, db, files, seed % 256 == 1, why);
+    fine = check_tables(vfs, db, files, seed % 256 == 1, why);
     return goes(why, loam_close(db), "second close") && fine;
 }

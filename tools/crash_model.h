@@ -50,6 +50,7 @@ struct model_promise {
     bool opened;        /* an open has returned: there is a database */
     uint32_t low, high; /* commits */
     uint32_t control_low, control_high;
+    bool extra; /* the put that followed a recovery */
 };
 
 /* From `at` changes of the disk on. */

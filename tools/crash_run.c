@@ -29,7 +29,7 @@ struct source {
     loam_recording *rec;
     const struct model *model;
     unsigned depth;
-    uint64_t shown; /* depth > 1 */
+    uint64_t shown, put; /* depth > 1: when it was open, when one more put was acknowledged */
     struct model_promise before_killed, before_cut, after;
     const char *path; /* how one gets to this recording */
 };
@@ -79,7 +79,8 @@ static bool seen_add(struct crash_run *r, uint64_t h)
 static uint64_t state_hash(const loam_vfs *state, const struct model_promise *p)
 {
     uint64_t h = loam_vfs_hash(state);
-    const uint64_t words[] = {p->opened, p->low, p->high, p->control_low, p->control_high};
+    const uint64_t words[] = {p->opened,      p->low,          p->high,
+                              p->control_low, p->control_high, p->extra};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         h = (h ^ words[i]) * MIX;
         h ^= h >> 29;
@@ -143,12 +144,41 @@ static void visit(struct crash_run *r, const struct source *s);
 static struct model_promise promise_of(const struct source *s, uint64_t at, bool killed)
 {
     if (s->depth > 1) {
-        return at >= s->shown ? s->after : killed ? s->before_killed : s->before_cut;
+        struct model_promise p = at >= s->shown ? s->after
+                                 : killed       ? s->before_killed
+                                                : s->before_cut;
+        p.extra = p.extra || at >= s->put;
+        return p;
     }
     return model_promise(s->model, at, killed);
 }
 
-/* Opens the state on a recorded disk, flushes and closes, and goes through the crashes of that. */
+/* The recovery to be recorded: an open, one durable put, now and then a flush, a close. */
+static bool run_recovery(struct source *s, const loam_vfs *vfs, bool flush, char why[MODEL_WHY])
+{
+    struct model_seen seen;
+    loam_db *db = crash_open_and_judge(s->model, &s->before_killed, vfs, &seen, why);
+    if (db == NULL) {
+        return false;
+    }
+    const loam_write_opts opts = {.struct_size = sizeof opts, .flags = LOAM_W_DURABLE};
+    s->shown = loam_recording_mark(s->rec);
+    s->after = (struct model_promise){true,         seen.commit,  seen.commit,
+                                      seen.control, seen.control, s->before_killed.extra};
+    int rc = loam_put(db, NULL, model_key(MODEL_KEYS), LOAM_LIT("more"), &opts);
+    s->put = loam_recording_mark(s->rec);
+    rc = rc >= 0 && flush ? loam_flush(db, NULL) : rc;
+    if (rc < 0) {
+        snprintf(why, MODEL_WHY, "a put or flush: %s", loam_last_error()->message);
+    }
+    int closed = loam_close(db);
+    if (rc >= 0 && closed < 0) {
+        snprintf(why, MODEL_WHY, "a close: %s", loam_last_error()->message);
+    }
+    return rc >= 0 && closed >= 0;
+}
+
+/* Recovers the state on a recorded disk, and goes through the crashes of that. */
 static void crash_recovery(struct crash_run *r, const struct source *outer, const loam_crash *c,
                            const struct model_promise *p)
 {
@@ -168,20 +198,11 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
         return;
     }
     const loam_fault_plan plan = {
-        .struct_size = sizeof plan, .seed = c->seed, .no_map = c->at % 2 == 0};
-    struct model_seen seen;
-    loam_db *db = NULL;
+        .struct_size = sizeof plan, .seed = c->seed, .no_map = c->at % 4 == 0};
     if (loam_vfs_record(disk, &s.rec) >= 0 && loam_vfs_fault(disk, &plan, &fault) >= 0) {
-        db = crash_open_and_judge(s.model, p, fault, &seen, why);
-        s.shown = loam_recording_mark(s.rec);
-        s.after =
-            (struct model_promise){true, seen.commit, seen.commit, seen.control, seen.control};
-        if (db != NULL && ((c->at % 3 == 0 && loam_flush(db, NULL) < 0) | (loam_close(db) < 0))) {
-            snprintf(why, sizeof why, "flush or close: %s", loam_last_error()->message);
-            db = NULL;
-        }
+        bool fine = run_recovery(&s, fault, c->at % 3 == 0, why);
         loam_vfs_free(fault);
-        if (db != NULL) {
+        if (fine) {
             visit(r, &s);
         } else {
             failed(r, outer, c, p, why);
