@@ -58,9 +58,9 @@ static bool write_some(struct crash_workload *w, bool big)
 {
     uint8_t bytes[MODEL_VALUE_MAX + 8];
     struct model *m = w->model;
-    bool durable = below(w, 4) == 0;
-    const loam_write_opts opts = {.struct_size = sizeof opts,
-                                  .flags = durable ? LOAM_W_DURABLE : 0};
+    bool durable = below(w, w->durable_one_in) == 0;
+    bool asked = durable && w->durable_one_in != 1; /* else the database says it for all */
+    const loam_write_opts opts = {.struct_size = sizeof opts, .flags = asked ? LOAM_W_DURABLE : 0};
     unsigned n = below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1) : 1;
     loam_batch *batch = n > 1 ? loam_batch_new(0) : NULL;
     struct model_state *next = model_next_state(m);
@@ -195,7 +195,9 @@ static bool ks_rename(struct crash_workload *w)
 static bool session_open(struct crash_workload *w)
 {
     loam_options options = crash_options(w->vfs);
-    options.durability = below(w, 4) == 0 ? LOAM_DUR_POWER : LOAM_DUR_DEFAULT;
+    bool all_durable = below(w, 8) == 0;
+    options.durability = all_durable ? LOAM_DUR_POWER : LOAM_DUR_DEFAULT;
+    w->durable_one_in = all_durable ? 1 : below(w, 3) == 0 ? 40 : 4;
     if (!done(w, loam_open(CRASH_DIR, &options, &w->db), "open")) {
         return false;
     }
@@ -259,7 +261,8 @@ static bool step(struct crash_workload *w)
     case 9:
         return done(w, loam_wait_idle(w->db, 0), "wait");
     case 10:
-        return write_many(w, 4 + below(w, 12), 3); /* fills memtables: sealed without being asked */
+        /* Fills memtables: the log goes on in its next segment with nothing synced. */
+        return write_many(w, 10 + below(w, 30), 2);
     default:
         return write_many(w, 1 + below(w, 10), 40);
     }

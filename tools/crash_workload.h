@@ -13,6 +13,7 @@ struct crash_workload {
     loam_recording *rec;
     const loam_vfs *vfs;
     uint64_t seed; /* moves on */
+    uint32_t durable_one_in; /* writes of this session */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
     char why[MODEL_WHY]; /* of the call that failed */

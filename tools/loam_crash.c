@@ -241,7 +241,7 @@ static void usage(FILE *f)
           "  --round N     only workload N of the seed\n"
           "  --jobs N      processes, at most 64 (default: one a core)\n"
           "  --tries N     seeds of each random variant at a moment (default 2)\n"
-          "  --nested N    one state in N has its recovery crashed too (default 150; 0: none)\n"
+          "  --nested N    one state in N has its recovery crashed too (default 60; 0: none)\n"
           "  --failures N  stop after N (default 5)\n"
           "  --save DIR    where failed cases go (default loam-crash-cases)\n"
           "  --replay CASE check one saved case; its files are in CASE/db\n"
@@ -312,7 +312,7 @@ int main(int argc, char **argv)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct settings s = {
-        .plan = {.seed = (uint64_t)time(NULL), .states = 60000, .tries = 2, .nested_every = 150,
+        .plan = {.seed = (uint64_t)time(NULL), .states = 60000, .tries = 2, .nested_every = 60,
                  .failures = 5, .save = "loam-crash-cases"},
         .jobs = cores < 1 ? 1 : cores > (long)JOBS_MAX ? JOBS_MAX : (unsigned)cores,
     };
