@@ -151,7 +151,7 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     put_fixed32(h + 8, MANIFEST_FORMAT);
     put_fixed64(h + 16, db_id);
     put_fixed64(h + 24, number);
-    m->chain = checksum64(h, 32, 0);
+    m->tie = m->chain = checksum64(h, 32, 0);
     put_fixed64(h + 32, m->chain);
     neg = write_all(m->vfs, m->file, h, sizeof h, 0);
     if (neg < 0) {
@@ -168,10 +168,10 @@ void manifest_record_begin(struct buf *record)
     buf_append(record, room, sizeof room);
 }
 
-static uint64_t record_checksum(const uint8_t *record, size_t payload, uint64_t chain)
+static uint64_t record_checksum(const uint8_t *record, size_t payload, uint64_t tie, uint64_t chain)
 {
     struct checksum_stream s;
-    checksum_begin(&s, chain);
+    checksum_begin(&s, tie + chain);
     checksum_add(&s, record, 8);
     checksum_add(&s, record + MANIFEST_RECORD_BYTES, payload);
     return checksum_end(&s);
@@ -191,7 +191,7 @@ int manifest_write(struct manifest *m, struct buf *record)
     }
     put_fixed32(record->data, (uint32_t)payload);
     put_fixed32(record->data + 4, RECORD_EDIT);
-    uint64_t chain = record_checksum(record->data, payload, m->chain);
+    uint64_t chain = record_checksum(record->data, payload, m->tie, m->chain);
     put_fixed64(record->data + 8, chain);
     int64_t neg = write_all(m->vfs, m->file, record->data, record->size, m->size);
     if (neg < 0) {
@@ -374,7 +374,7 @@ static int check_header(struct manifest_reader *r)
     if (get_fixed32(h + 8) > MANIFEST_FORMAT) {
         return wrong_format(id, "the manifest is of a newer format");
     }
-    r->chain = get_fixed64(h + 32);
+    r->tie = r->chain = get_fixed64(h + 32);
     if (r->chain != checksum64(h, 32, 0)) {
         return FAIL_CORRUPT(id, 0, "manifest header: wrong checksum");
     }
@@ -471,6 +471,7 @@ static int fetch(struct manifest_reader *r, uint64_t offset, size_t n, const uin
 struct rest {
     const uint8_t *p;
     size_t n;
+    uint64_t tie;
     uint64_t budget; /* bytes that may still be hashed: keeps hostile files linear */
 };
 
@@ -497,7 +498,7 @@ static bool continues(struct rest *t, size_t at, uint64_t chain)
         return true;
     }
     t->budget -= payload + MANIFEST_RECORD_BYTES;
-    return get_fixed64(t->p + at + 8) == record_checksum(t->p + at, payload, chain);
+    return get_fixed64(t->p + at + 8) == record_checksum(t->p + at, payload, t->tie, chain);
 }
 
 /* Whether a good record follows the bad one at the start: one whose seed is the checksum stored in
@@ -511,7 +512,8 @@ static bool good_record_follows(struct rest *t, uint64_t chain)
     size_t payload;
     uint64_t stored = get_fixed64(t->p + 8);
     if (looks_like_record(t, 0, &payload) &&
-        continues(t, MANIFEST_RECORD_BYTES + payload, record_checksum(t->p, payload, chain))) {
+        continues(t, MANIFEST_RECORD_BYTES + payload,
+                  record_checksum(t->p, payload, t->tie, chain))) {
         return true;
     }
     for (size_t at = 0; t->n - at > MANIFEST_RECORD_BYTES; at++) {
@@ -536,7 +538,7 @@ static int bad_record(struct manifest_reader *r)
     if (left > SIZE_MAX / 2) {
         return FAIL_CORRUPT(id, r->offset, "the manifest is too long");
     }
-    struct rest t = {.n = (size_t)left, .budget = 4 * left + 65536};
+    struct rest t = {.n = (size_t)left, .tie = r->tie, .budget = 4 * left + 65536};
     int rc = fetch(r, r->offset, t.n, &t.p);
     if (rc != LOAM_OK) {
         return rc;
@@ -578,7 +580,7 @@ int manifest_read_next(struct manifest_reader *r, loam_slice *payload, uint64_t 
         return rc;
     }
     uint64_t stored = get_fixed64(p + 8);
-    if (stored != record_checksum(p, size, r->chain)) {
+    if (stored != record_checksum(p, size, r->tie, r->chain)) {
         return bad_record(r);
     }
     if (get_fixed32(p + 4) != RECORD_EDIT) {

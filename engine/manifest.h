@@ -17,11 +17,12 @@
  *        0     4  size of the payload, at least 1
  *        4     4  kind: 1 = version edit (version_edit.h)
  *        8     8  checksum of bytes 0 to 7 and the payload; its seed is the checksum of the record
- *                 before, and for the first record the checksum of the header
+ *                 before - for the first record of the header - plus that of the header
  *       16        payload
  *
  * The chain of seeds ties each record to everything before it: a record from another place, another
- * manifest or an older copy does not verify. The first records are a snapshot of the whole state;
+ * manifest or an older copy does not verify. Nor do two records in a row that an old manifest left in
+ * a block of the disk: each seed knows the header. The first records are a snapshot of the whole state;
  * the last of them carries the field "snapshot end". Each later record is one edit.
  *
  * CURRENT: 64 bytes.
@@ -74,6 +75,7 @@ struct manifest {
     uint64_t db_id;
     uint64_t number;
     uint64_t size;          /* bytes written and synced */
+    uint64_t tie;           /* checksum of the header */
     uint64_t chain;         /* checksum of the last record */
     uint64_t snapshot_size; /* bytes up to the end of the snapshot */
 };
@@ -126,7 +128,7 @@ struct manifest_reader {
     struct manifest_current expect;
     uint64_t file_size;
     uint64_t offset; /* of the next record */
-    uint64_t chain;
+    uint64_t tie, chain; /* checksums of the header and of the record before */
     bool snapshot_whole; /* set by the caller once it has seen the end of the snapshot */
     bool torn;           /* the file ends in an append cut short */
     struct buf window;   /* bytes of the file from window_offset on */

@@ -130,6 +130,32 @@ Test(manifest, reads_back_what_was_written)
     CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
 }
 
+/* A power cut may leave a new block with what an old manifest had there: records that follow each other
+ * well, and still no damage. */
+Test(manifest, records_of_an_old_manifest_in_a_torn_append_are_no_damage)
+{
+    loam_vfs *disk = new_disk();
+    uint64_t ends[RECORDS + 1];
+    uint8_t old[1024], bytes[2048];
+    int count;
+    bool torn;
+    write_manifest(disk, 77, 2, false, ends);
+    load(disk, "/db/MANIFEST-000000000002", old, sizeof old);
+    write_manifest(disk, 77, 3, false, ends);
+    load(disk, PATH, bytes, sizeof bytes);
+    size_t at = (size_t)ends[RECORDS - 1], stale = (size_t)(ends[RECORDS] - ends[1]);
+    memset(bytes + at, 0, MANIFEST_RECORD_BYTES);
+    bytes[at] = (uint8_t)stale; /* one long record, whose bytes are not there */
+    bytes[at + 4] = 1;
+    CHECK(stale < 256);
+    memcpy(bytes + at + MANIFEST_RECORD_BYTES, old + ends[1], stale);
+    store(disk, PATH, bytes, at + MANIFEST_RECORD_BYTES + stale);
+    CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
+    CHECK_EQ(count, RECORDS - 1);
+    CHECK(torn);
+    loam_vfs_free(disk);
+}
+
 Test(manifest, takes_only_the_last_record_for_a_torn_append)
 {
     loam_vfs *disk = new_disk();
