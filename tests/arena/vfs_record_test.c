@@ -307,26 +307,56 @@ Test(vfs_record, stores_through_a_map_are_changes)
     CHECK_EQ(VFS(disk, close, f), 0);
 }
 
-/* What a crash left is a disk like any other: its own crashes can be recorded. */
-Test(vfs_record, the_disk_after_a_crash_can_be_recorded)
+/* What a crash left is a disk like any other: its own crashes can be recorded. After a kill what was
+ * pending is pending still, and power may go now. */
+Test(vfs_record, the_disk_after_a_kill_can_lose_what_was_never_synced)
 {
     record();
-    loam_file *f = new_file("/db/f", "first");
+    loam_file *f = new_file("/db/durable", "first");
+    CHECK_EQ(VFS(disk, sync, f, 0), 0);
     CHECK_EQ(VFS(disk, close, f), 0);
-    loam_vfs *after = crash(loam_recording_length(rec), LOAM_CUT_ALL, LOAM_NAMES_POSIX, 0), *again;
+    CHECK_EQ(VFS(disk, sync_dir, "/db"), 0);
+    f = new_file("/db/pending", "first");
+    CHECK_EQ(VFS(disk, close, f), 0);
+    uint64_t end = loam_recording_length(rec);
+    loam_vfs *after = crash(end, LOAM_CUT_ALL, LOAM_NAMES_POSIX, 0), *again;
     loam_recording *second;
+    CHECK(holds(after, "/db/durable", 0, "first"));
+    CHECK(holds(after, "/db/pending", 0, "first"));
     CHECK_EQ(loam_vfs_record(after, &second), LOAM_OK);
-    CHECK_EQ(VFS(after, open, "/db/f", RW, &f), 0);
+    CHECK_EQ(VFS(after, open, "/db/durable", RW, &f), 0);
     CHECK_EQ(VFS(after, write, f, "SECOND", 6, 0), 6);
     CHECK_EQ(VFS(after, close, f), 0);
     const loam_crash c = {.struct_size = sizeof c, .at = 1, .variant = LOAM_CUT_SYNCED};
     CHECK_EQ(loam_recording_crash(second, &c, &again), LOAM_OK);
-    CHECK(holds(again, "/db/f", 0, "first")); /* it was there when the recording began */
+    CHECK(holds(again, "/db/durable", 0, "first"));
+    CHECK(!holds(again, "/db/pending", 0, "first"));
     loam_vfs_free(again);
     loam_vfs_free(after); /* before its recording */
     CHECK_EQ(loam_recording_crash(second, &c, &again), LOAM_OK);
     loam_vfs_free(again);
     loam_recording_free(second);
+}
+
+/* After a loss of power there is no cache: what is there is durable. */
+Test(vfs_record, the_disk_after_a_power_cut_is_durable)
+{
+    record();
+    loam_file *f = new_file("/db/f", "first");
+    CHECK_EQ(VFS(disk, close, f), 0);
+    loam_recording *second;
+    loam_vfs *again;
+    const loam_crash all = {
+        .struct_size = sizeof all, .at = 2, .variant = LOAM_CUT_SUBSET, .seed = UINT64_MAX};
+    loam_vfs *after;
+    CHECK_EQ(loam_recording_crash(rec, &all, &after), LOAM_OK);
+    CHECK_EQ(loam_vfs_record(after, &second), LOAM_OK);
+    const loam_crash c = {.struct_size = sizeof c, .variant = LOAM_CUT_SYNCED};
+    CHECK_EQ(loam_recording_crash(second, &c, &again), LOAM_OK);
+    CHECK(holds(again, "/db/f", 0, "first"));
+    loam_vfs_free(again);
+    loam_recording_free(second);
+    loam_vfs_free(after);
 }
 
 Test(vfs_record, refuses_what_it_cannot_do)
