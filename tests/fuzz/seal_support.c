@@ -22,7 +22,7 @@ void fuzz_seal_manifest(uint8_t *p, size_t size)
     if (size < MANIFEST_HEADER_BYTES) {
         return;
     }
-    uint64_t chain = checksum64(p, 32, 0);
+    uint64_t tie = checksum64(p, 32, 0), chain = tie;
     put_fixed64(p + 32, chain);
     for (size_t at = MANIFEST_HEADER_BYTES; size - at > MANIFEST_RECORD_BYTES;) {
         uint32_t payload = get_fixed32(p + at);
@@ -30,7 +30,7 @@ void fuzz_seal_manifest(uint8_t *p, size_t size)
             return;
         }
         struct checksum_stream s;
-        checksum_begin(&s, chain);
+        checksum_begin(&s, tie + chain);
         checksum_add(&s, p + at, 8);
         checksum_add(&s, p + at + MANIFEST_RECORD_BYTES, payload);
         chain = checksum_end(&s);
