@@ -270,14 +270,16 @@ static void visit_moment(struct crash_run *r, const struct source *s, uint64_t a
         fprintf(stderr, "loam-crash: %s\n", loam_last_error()->message);
         exit(4);
     }
-    bool all = s->depth == 1 && items <= CRASH_EXHAUSTIVE_MAX;
+    bool all = s->depth == 1 && items <= CRASH_EXHAUSTIVE_MAX &&
+               (items <= CRASH_MANY_ITEMS || r->plan->exhaustive || (at + r->round) % 16 == 0);
     c.variant = LOAM_CUT_SUBSET;
     for (c.seed = 0; all && c.seed < 1ull << items && !*stop; c.seed++) {
         try_state(r, s, &c);
     }
     atomic_fetch_add(all ? &r->totals->exhaustive : &r->totals->sampled, s->depth == 1);
     uint64_t random = r->plan->seed ^ (r->round * MIX) ^ (at << 8) ^ names;
-    for (c.variant = LOAM_CUT_BLOCKS; c.variant <= LOAM_CUT_STALE; c.variant++) {
+    uint32_t last = all ? LOAM_CUT_STALE : LOAM_CUT_SUBSET;
+    for (c.variant = LOAM_CUT_BLOCKS; c.variant <= last; c.variant++) {
         for (uint32_t i = 0; i < r->plan->tries && !*stop; i++) {
             c.seed = model_random(&random);
             if (items != 0 && !left_out(s, at, c.variant)) {

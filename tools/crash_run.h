@@ -12,6 +12,7 @@
 
 #define CRASH_DEPTH_MAX      3u  /* a crash, one in its recovery, one in the recovery from that */
 #define CRASH_EXHAUSTIVE_MAX 10u /* pending items of which every subset is tried */
+#define CRASH_MANY_ITEMS 6u      /* with more of them at some of the moments only: they change slowly */
 
 struct crash_plan {
     uint64_t seed;
@@ -19,6 +20,7 @@ struct crash_plan {
     uint64_t failures;     /* stop at so many */
     uint32_t tries;        /* seeds of each random variant at each moment */
     uint32_t nested_every; /* one state in so many has its recovery crashed too; 0 = none */
+    bool exhaustive;       /* every subset at every moment with few pending items */
     uint32_t lie;          /* LOAM_CALL_* that the disk only pretends to do */
     const char *save;      /* where failed cases go */
 };

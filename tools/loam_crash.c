@@ -243,7 +243,9 @@ static void usage(FILE *f)
           "  --round N     only workload N of the seed\n"
           "  --jobs N      processes, at most 64 (default: one a core)\n"
           "  --tries N     seeds of each random variant at a moment (default 2)\n"
-          "  --nested N    one state in N has its recovery crashed too (default 60; 0: none)\n"
+          "  --nested N    one state in N has its recovery crashed too (default 150; 0: none)\n"
+          "  --exhaustive  every subset of up to 10 pending blocks and names at every moment, not only\n"
+          "                of up to 6, and of more at one moment in 16\n"
           "  --failures N  stop after N (default 5)\n"
           "  --save DIR    where failed cases go (default loam-crash-cases)\n"
           "  --replay CASE check one saved case; its files are in CASE/db\n"
@@ -278,7 +280,8 @@ static int parse(int argc, char **argv, struct settings *s)
         {"jobs", required_argument, NULL, 'j'},     {"tries", required_argument, NULL, 't'},
         {"nested", required_argument, NULL, 'N'},   {"failures", required_argument, NULL, 'f'},
         {"save", required_argument, NULL, 'o'},     {"replay", required_argument, NULL, 'p'},
-        {"lie", required_argument, NULL, 'l'},      {"json", no_argument, NULL, 'J'},
+        {"lie", required_argument, NULL, 'l'},      {"exhaustive", no_argument, NULL, 'x'},
+             {"json", no_argument, NULL, 'J'},
         {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
     int c;
     bool fine = true;
@@ -297,6 +300,7 @@ static int parse(int argc, char **argv, struct settings *s)
         case 'o': s->plan.save = optarg; break;
         case 'p': s->replay = optarg; break;
         case 'l': fine = parse_lie(optarg, &s->plan.lie); break;
+        case 'x': s->plan.exhaustive = true; break;
         case 'J': s->json = true; break;
         case 'h': usage(stdout); exit(0);
         default: fine = false; break;
@@ -314,7 +318,7 @@ int main(int argc, char **argv)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     struct settings s = {
-        .plan = {.seed = (uint64_t)time(NULL), .states = 60000, .tries = 2, .nested_every = 60,
+        .plan = {.seed = (uint64_t)time(NULL), .states = 60000, .tries = 2, .nested_every = 150,
                  .failures = 5, .save = "loam-crash-cases"},
         .jobs = cores < 1 ? 1 : cores > (long)JOBS_MAX ? JOBS_MAX : (unsigned)cores,
     };
