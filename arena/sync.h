@@ -22,7 +22,7 @@ enum lock_rank {
     RANK_MANIFEST = 30,  /* installing an edit: manifest append, then the new version */
     RANK_SEAL = 35,      /* switching memtable and log segment */
     RANK_DB = 40,        /* the database's background state */
-    RANK_SCHEDULER = 50, /* job queues */
+    RANK_DISK_RESERVE = 50, /* the file that holds space for a full disk */
     RANK_WAL = 60,       /* log segments: switching, syncing, buffered appends */
     RANK_WAL_KEEPER = 65, /* hand-over between writers and the thread that maps windows */
     RANK_SNAPSHOT = 70,

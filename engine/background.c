@@ -9,7 +9,9 @@
 
 #include "arena/poison.h"
 
-#define RETRY_US 100000u      /* after an error: a full disk is looked at this often */
+#define RETRY_US 30000u       /* after an error: what failed is tried again this often */
+#define RESTORE_US 10000u     /* a full disk is looked at this often */
+#define MERGE_WAIT_MAX_US 2000000u /* longest pause after merges that failed in a row */
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
 #define KEEPER_FIRST_US 1000u /* before its first round: many databases are closed sooner */
@@ -65,16 +67,27 @@ void background_kick_locked(struct db *db)
 /* ---- errors ------------------------------------------------------------------------------------ */
 
 /* A background job failed with the thread's error of the moment. */
-static void job_failed(struct db *db, const char *what, int rc)
+static void job_failed(struct db *db, const char *what, bool merge, int rc)
 {
     if (rc == LOAM_E_CANCELED) {
         return;
     }
     stats_add(&db->stats, STAT_ERRORS, 1);
     db_log(db, LOAM_LOG_ERROR, "%s failed: %s", what, loam_last_error()->message);
-    db_refuse_writes(db, rc);
+    bool more = db_spend_reserve(db, rc);
+    if (!more) {
+        db_refuse_writes(db, rc);
+    }
     mutex_lock(&db->mu);
-    db->retry_at = clock_micros() + RETRY_US;
+    uint64_t now = clock_micros();
+    if (merge) { /* a full disk does not wait for it, and each try costs what it writes in vain */
+        uint64_t wait = db->merge_wait != 0 ? db->merge_wait * 2 : RETRY_US;
+        db->merge_wait = wait < MERGE_WAIT_MAX_US ? wait : MERGE_WAIT_MAX_US;
+        db->merge_at = more ? 0 : now + db->merge_wait;
+    } else {
+        db->retry_at = more ? 0 : now + RETRY_US;
+        db->failed_flushes += !more;
+    }
     mutex_unlock(&db->mu);
 }
 
@@ -83,10 +96,16 @@ static bool may_work_locked(const struct db *db)
     return db->retry_at == 0 || clock_micros() >= db->retry_at;
 }
 
-/* A job succeeded: what a full disk refused may go on. */
+/* A job succeeded: what an error refused may go on. A full disk is over when there is space for its
+ * reserve again. */
 static void job_succeeded_locked(struct db *db)
 {
     db->retry_at = 0;
+    if (db->error.code == LOAM_E_NOSPACE &&
+        (disk_reserve_spent(&db->reserve) || version_set_in_doubt(&db->versions))) {
+        return;
+    }
+    db->merge_at = db->merge_wait = 0;
     if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0) {
         db->error.code = LOAM_OK;
         write_controller_refuse(&db->control, false);
@@ -104,7 +123,7 @@ static void flush_locked(struct db *db)
     mutex_unlock(&db->mu);
     int rc = flush_run(db);
     if (rc < 0) {
-        job_failed(db, "flush", rc);
+        job_failed(db, "flush", false, rc);
     }
     epoch_poll();
     mutex_lock(&db->mu);
@@ -143,7 +162,7 @@ static void *flusher_main(void *arg)
 static int pick_locked(struct db *db, struct compaction **c)
 {
     if (db->paused != 0 || db->manual != 0 || !may_work_locked(db) ||
-        atom_load(&db->stopping, relaxed)) {
+        clock_micros() < db->merge_at || atom_load(&db->stopping, relaxed)) {
         return LOAM_NOTFOUND;
     }
     if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) != 0) {
@@ -151,7 +170,13 @@ static int pick_locked(struct db *db, struct compaction **c)
     }
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
-    int rc = compaction_pick(&db->picker, v, oldest, c);
+    int rc = LOAM_NOTFOUND;
+    if (db->error.code == LOAM_E_NOSPACE) {
+        rc = compaction_pick_trim(&db->picker, v, oldest, c);
+    }
+    if (rc == LOAM_NOTFOUND) {
+        rc = compaction_pick(&db->picker, v, oldest, c);
+    }
     if (rc == LOAM_NOTFOUND && !db->flushing && !flush_due_locked(db) && db->compacting == 0 &&
         clock_micros() - db->idle_since > IDLE_MERGE_US) {
         rc = compaction_idle_pick(&db->picker, v, oldest, c);
@@ -167,7 +192,7 @@ static int compact_locked(struct db *db, struct compaction *c)
     mutex_unlock(&db->mu);
     int rc = compaction_run(db, c);
     if (rc < 0) {
-        job_failed(db, "merge", rc);
+        job_failed(db, "merge", true, rc);
     }
     epoch_poll();
     mutex_lock(&db->mu);
@@ -229,6 +254,7 @@ static void start_workers_locked(struct db *db)
             int rc = FAIL(LOAM_E_NOMEM, "cannot start a background thread: error %d", -neg);
             stats_add(&db->stats, STAT_ERRORS, 1);
             db_refuse_writes_locked(db, rc); /* the keeper tries again */
+            db->failed_flushes++;
             db->retry_at = clock_micros() + RETRY_US;
         }
         if (neg < 0) {
@@ -247,6 +273,24 @@ void background_wake_locked(struct db *db)
     cond_broadcast(&db->work_cv);
 }
 
+/* On a full disk: frees what it can in steps that need little space. Returns whether it freed some. */
+static bool trim_locked(struct db *db)
+{
+    bool any = false;
+    int rc;
+    do {
+        struct version *v = version_set_ref_current(&db->versions);
+        struct compaction *c;
+        rc = compaction_pick_trim(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit), &c);
+        version_unref(v);
+        if (rc == LOAM_OK) {
+            rc = compact_locked(db, c);
+        }
+        any = any || rc == LOAM_OK;
+    } while (rc == LOAM_OK && !atom_load(&db->stopping, relaxed)); /* relaxed: a wish */
+    return any;
+}
+
 int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level)
 {
     mutex_lock(&db->mu);
@@ -257,6 +301,10 @@ int background_compact_range(struct db *db, uint32_t ks, struct key_range range,
     version_unref(v);
     if (rc == LOAM_OK) {
         rc = compact_locked(db, c);
+        if (rc == LOAM_E_NOSPACE) {
+            loam_error e = *loam_last_error();
+            rc = trim_locked(db) ? LOAM_OK : status_raise(&e);
+        }
     }
     mutex_unlock(&db->mu);
     return rc;
@@ -330,6 +378,23 @@ static void retry_errors(struct db *db)
     mutex_unlock(&db->mu);
 }
 
+/* Looks for space where there was none. */
+static void restore_reserve(struct db *db)
+{
+    mutex_lock(&db->mu);
+    uint64_t now = clock_micros();
+    bool look = db->error.code == LOAM_E_NOSPACE && now >= db->restore_at && !db->flushing &&
+                (disk_reserve_spent(&db->reserve) || version_set_in_doubt(&db->versions));
+    if (look) {
+        db->restore_at = now + RESTORE_US;
+    }
+    mutex_unlock(&db->mu);
+    if (look && disk_reserve_restore(&db->reserve)) {
+        db_log(db, LOAM_LOG_INFO, "there is disk space again");
+        (void)version_set_resume(&db->versions); /* an edit that was left in doubt; else tried again */
+    }
+}
+
 /* Idle merges want their threads, and so does a flush whose threads could not be started. A database
  * at rest goes without. */
 static void start_when_idle(struct db *db)
@@ -363,6 +428,7 @@ static void *keeper_main(void *arg)
         uint64_t now = clock_micros();
         if (paced || now - last_tick >= KEEPER_US) {
             last_tick = now;
+            restore_reserve(db);
             retry_errors(db);
             start_when_idle(db);
             db_share_memory(db);

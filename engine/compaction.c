@@ -110,6 +110,9 @@ static int merge_part(struct compaction_job *job, struct compaction_part *part, 
         if (part->range.hi.data != NULL && key_compare(c->cmp, e->key, part->range.hi) >= 0) {
             break;
         }
+        if (c->trim != 0 && key_compare(c->cmp, e->key, c->range.hi) > 0) {
+            break;
+        }
         uint64_t size = e->key.size + e->value.size + 8;
         part->bytes_in += size;
         rc = take_entry(&run, e);
@@ -167,12 +170,16 @@ static void split_job(struct compaction_job *job)
     uint32_t n = workers < COMPACTION_PARTS_MAX ? workers : COMPACTION_PARTS_MAX;
     n = parts < n ? (uint32_t)parts : n;
     struct key_range ranges[COMPACTION_PARTS_MAX] = {0};
-    job->part_count = n > 1 && job->c->target_file_bytes != UINT64_MAX
-                          ? compaction_split(job->c, n, NULL, 0, ranges)
-                          : 1;
+    if (n <= 1 || job->c->trim != 0 || job->c->target_file_bytes == UINT64_MAX) {
+        job->part_count = 1;
+        ranges[0].lo = job->c->trim != 0 ? job->c->range.lo : ranges[0].lo;
+    } else {
+        job->part_count = compaction_split(job->c, n, NULL, 0, ranges);
+    }
     for (uint32_t i = 0; i < job->part_count; i++) {
         job->parts[i].range = ranges[i];
         table_output_init(&job->parts[i].out, job->db, job->space, (uint8_t)job->c->output_level);
+        job->parts[i].out.trimmed = job->c->trim;
     }
 }
 

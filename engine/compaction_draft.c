@@ -72,8 +72,7 @@ struct run site_overlap(const struct site *s, int level, struct key_range r)
     return (struct run){l->tables + first, end - first};
 }
 
-/* Whether a running job of the keyspace overlaps both the range and the levels. */
-static bool conflicts(const struct site *s, struct key_range r, int level, int output_level)
+bool draft_conflicts(const struct site *s, struct key_range r, int level, int output_level)
 {
     for (const struct compaction *c = s->p->running; c != NULL; c = c->next) {
         if (c->ks == s->k->ks && c->level <= output_level && level <= c->output_level &&
@@ -131,7 +130,7 @@ bool draft_complete(const struct site *s, struct draft *d)
         d->grandparents = site_overlap(s, d->output_level + 1, d->range);
     }
     return !run_is_busy(d->in[0]) && !run_is_busy(d->in[1]) &&
-           !conflicts(s, d->range, d->level, d->output_level);
+           !draft_conflicts(s, d->range, d->level, d->output_level);
 }
 
 static uint64_t run_deletes(struct run in)

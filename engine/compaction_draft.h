@@ -43,6 +43,8 @@ struct draft {
 
 /* Fills in the rest. False: it overlaps a running job. */
 bool draft_complete(const struct site *s, struct draft *d);
+/* Whether a running job of the keyspace overlaps both the range and the levels. */
+bool draft_conflicts(const struct site *s, struct key_range r, int level, int output_level);
 /* A job may be a move when nothing is merged, no delete can go, and no moved table will be dear to
  * merge further down. */
 bool draft_can_move(const struct site *s, const struct draft *d, bool bottommost);

@@ -44,6 +44,10 @@ int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_
 int compaction_pick_range(struct compaction_picker *p, struct version *v, uint32_t ks,
                           struct key_range range, int level, uint64_t oldest,
                           struct compaction **c);
+/* For a full disk: a job that rewrites one table without what deletes above have hidden in it, and
+ * removes nothing else. As compaction_pick. */
+int compaction_pick_trim(struct compaction_picker *p, struct version *v, uint64_t oldest,
+                         struct compaction **c);
 /* Ends the job: clears the flags, gives the version back. NULL is allowed. */
 void compaction_free(struct compaction_picker *p, struct compaction *c);
 

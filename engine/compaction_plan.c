@@ -33,7 +33,7 @@ bool compaction_split_before(const struct compaction *c, struct compaction_split
 int compaction_remove_inputs(const struct compaction *c, struct version_edit *e)
 {
     int rc = LOAM_OK;
-    for (int side = 0; side < 2; side++) {
+    for (int side = c->trim != 0 ? 1 : 0; side < 2; side++) {
         uint8_t level = (uint8_t)(side == 0 ? c->level : c->output_level);
         for (uint32_t i = 0; i < c->input_count[side] && rc == LOAM_OK; i++) {
             rc = version_edit_remove_table(e, c->ks, level, c->inputs[side][i]->meta.number);

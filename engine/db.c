@@ -18,6 +18,7 @@
 #include "arena/poison.h"
 
 #define READONLY_TRIES 5u
+#define RESERVE_HOLD_US 60000u /* what the reserve was spent for comes before restoring it */
 
 /* ---- services ---------------------------------------------------------------------------------- */
 
@@ -92,6 +93,25 @@ void db_refuse_writes(struct db *db, int rc)
     mutex_lock(&db->mu);
     db_refuse_writes_locked(db, rc);
     mutex_unlock(&db->mu);
+}
+
+bool db_spend_reserve(struct db *db, int rc)
+{
+    if (rc != LOAM_E_NOSPACE) {
+        return false;
+    }
+    loam_error e = *loam_last_error();
+    bool more = disk_reserve_spend(&db->reserve);
+    more = wal_shed(&db->wal) != 0 || more;
+    status_raise(&e);
+    db_refuse_writes(db, rc);
+    if (more) {
+        db_log(db, LOAM_LOG_WARN, "the disk is full: its reserve goes to what frees space");
+        mutex_lock(&db->mu);
+        db->restore_at = clock_micros() + RESERVE_HOLD_US;
+        mutex_unlock(&db->mu);
+    }
+    return more;
 }
 
 /* ---- views and sealing ------------------------------------------------------------------------- */
@@ -364,11 +384,13 @@ static struct db *shell_create(const char *dir, const struct options *o)
     cond_init(&db->work_cv);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
+    disk_reserve_init(&db->reserve, db->vfs, NULL);
     write_controller_init(&db->control, o->user.max_write_pause_us);
     db->dir_size = strlen(dir) + 1;
     db->dir = alloc_get(&db->alloc, MEM_MISC, db->dir_size);
     if (db->dir != NULL) {
         memcpy(db->dir, dir, db->dir_size);
+        db->reserve.dir = db->dir;
     }
     return db;
 }
@@ -396,6 +418,18 @@ static int hold_tables(struct db *db, bool hold)
     return rc;
 }
 
+/* Room for log segments of deletes and for the flushes of what was written before. */
+static void open_reserve(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    disk_reserve_open(&db->reserve, 2 * l->segment_bytes + 3 * l->memtable_bytes);
+    if (disk_reserve_spent(&db->reserve)) {
+        int rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
+                      (unsigned long long)db->reserve.bytes);
+        db_refuse_writes(db, rc);
+    }
+}
+
 static int open_once(const char *dir, const struct options *o, struct db **out)
 {
     struct registry *registry = registry_get();
@@ -409,8 +443,18 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
     bool created = false;
     struct view *first = NULL;
     int rc = open_directory(db);
-    if (rc < 0 || (rc = init_parts(db)) < 0 || (rc = recovery_run(db, &created)) < 0) {
+    if (rc < 0 || (rc = init_parts(db)) < 0) {
         goto fail;
+    }
+    if (!db->readonly) {
+        disk_reserve_yield(&db->reserve, 2 * db->options.limits.segment_bytes);
+    }
+    rc = recovery_run(db, &created);
+    if (rc < 0) {
+        goto fail;
+    }
+    if (!db->readonly) {
+        open_reserve(db);
     }
     first = view_alloc(&db->alloc);
     if (first == NULL) {
@@ -558,5 +602,6 @@ void lifecycle_free(struct db *db)
     mutex_destroy(&db->mu);
     mutex_destroy(&db->seal_mu);
     mutex_destroy(&db->control_mu);
+    disk_reserve_destroy(&db->reserve);
     db_unref(db);
 }

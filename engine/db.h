@@ -17,6 +17,7 @@
 #include "engine/commit.h"
 #include "engine/compaction_picker.h"
 #include "engine/iter_pool.h"
+#include "engine/disk_reserve.h"
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
 #include "engine/registry.h"
@@ -69,6 +70,7 @@ struct db {
     struct block_cache cache;
     struct table_cache tables;
     struct obsolete_files obsolete;
+    struct disk_reserve reserve;
     struct snapshot_list snapshots; /* lives as long as the shell: released while closing, too */
     _Atomic(struct view *) view;
     struct stats stats;
@@ -89,7 +91,11 @@ struct db {
     uint32_t manual;      /* manual compactions waiting or running: automatic ones stand back */
     struct compaction_picker picker;
     struct compaction_job *job; /* a merge that other workers may help with */
-    uint64_t retry_at;    /* after an error: no flush or merge before this time (micros) */
+    uint64_t retry_at;    /* after an error: no flush before this time (micros) */
+    uint64_t merge_at;    /* likewise no merge; each failure in a row waits longer */
+    uint64_t merge_wait;  /* micros the last one waited; 0: it went */
+    uint64_t restore_at;  /* no try to set the disk reserve aside again before this time */
+    uint64_t failed_flushes; /* since open */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
     uint32_t workers;     /* threads started; none until there is work */
@@ -116,6 +122,9 @@ int db_apply_edit(struct db *db, struct version_edit *edit);
 int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint);
 /* A fresh memtable by the database's limits. */
 int db_new_memtable(struct db *db, struct memtable **m);
+/* The disk is full for something that frees space: gives it the reserve. True: try again. From then
+ * on only deletes are let in. */
+bool db_spend_reserve(struct db *db, int rc);
 /* Refuses writes from now on because of the thread's error of the moment. */
 void db_refuse_writes(struct db *db, int rc);
 void db_refuse_writes_locked(struct db *db, int rc); /* REQUIRES: mu held */

@@ -21,6 +21,7 @@ static const struct shape shapes[] = {
     [FILE_LOG] = {"", ".log", true},           [FILE_TABLE] = {"", ".sst", true},
     [FILE_MANIFEST] = {"MANIFEST-", "", true}, [FILE_CURRENT] = {"CURRENT", "", false},
     [FILE_LOCK] = {"LOCK", "", false},         [FILE_TEMP] = {"", ".tmp", true},
+    [FILE_RESERVE] = {"RESERVE", "", false},
 };
 #define SHAPE_COUNT (sizeof shapes / sizeof shapes[0])
 

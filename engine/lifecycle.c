@@ -27,8 +27,10 @@ static int wait_flushed(struct db *db, uint32_t end)
 {
     int rc = LOAM_OK;
     mutex_lock(&db->mu);
+    uint64_t failed = db->failed_flushes; /* what heals by itself has not failed this flush yet */
     while (rc == LOAM_OK && db->memtables.oldest < end) {
-        if (db->error.code != LOAM_OK) {
+        if (db->error.code != LOAM_OK && ((db->error.flags & LOAM_ERR_STICKY) != 0 ||
+                                          db->failed_flushes != failed)) {
             rc = status_raise(&db->error);
         } else {
             background_wake_locked(db);
@@ -43,6 +45,9 @@ static int wait_flushed(struct db *db, uint32_t end)
 static int seal_and_wait(struct db *db, uint32_t generation)
 {
     int rc = db_seal(db, generation, 0);
+    if (db_spend_reserve(db, rc)) {
+        rc = db_seal(db, generation, 0);
+    }
     while (rc == LOAM_STOPPED) {
         int failed = LOAM_OK;
         mutex_lock(&db->mu);
@@ -111,13 +116,17 @@ int lifecycle_resume(struct db *db)
     mutex_lock(&db->mu);
     loam_error old = db->error;
     db->error.code = LOAM_OK;
-    db->retry_at = 0;
+    db->retry_at = db->merge_at = db->merge_wait = 0;
     background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
         return LOAM_OK;
     }
     int rc = version_set_resume(&db->versions);
+    if (rc == LOAM_OK && !disk_reserve_restore(&db->reserve)) {
+        rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
+                  (unsigned long long)db->reserve.bytes);
+    }
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
         rc = clear_log(db);
     }

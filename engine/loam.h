@@ -180,7 +180,8 @@ LOAM_API LOAM_MUST int loam_ks_list(loam_db *db, loam_name_fn fn, void *ctx);
 
 /* A write is visible to every read that begins after it returns, and survives what the durability
  * says. Errors: E_TOOBIG, E_BUSY (NOWAIT or deadline), E_NOSPACE (RETRY), E_READONLY (STICKY),
- * E_IO. An error without LOAM_ERR_UNKNOWN means that nothing was written, now or after any crash.
+ * E_IO. On a full disk deletes go on from space set aside at open, and what they free brings the
+ * other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing was written, now or after any crash.
  * Cost in steady state: no system call, no lock held while bytes are copied or the memtable is
  * searched, no malloc. Any thread. */
 LOAM_API LOAM_MUST int loam_put(loam_db *db, loam_ks *ks, loam_slice key, loam_slice value,

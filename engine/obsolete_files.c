@@ -108,6 +108,7 @@ static int scan_name(void *arg, loam_slice name)
     switch (kind) {
     case FILE_CURRENT:
     case FILE_LOCK:
+    case FILE_RESERVE:
         return 0;
     case FILE_LOG:
     case FILE_TABLE:

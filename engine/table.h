@@ -19,6 +19,7 @@ struct table {
     /* atomic; table_cache.h */
     _Atomic(struct sst_reader *) reader; /* NULL: not open */
     _Atomic uint32_t pins;               /* holders of the open reader */
+    _Atomic uint64_t trimmed;            /* deletes above it up to this number are applied */
     _Atomic uint8_t used;                /* since the clock's hand last came by */
     /* guarded by the table cache's mutex */
     uint32_t cache_index; /* place in the clock + 1; 0 = not in it */

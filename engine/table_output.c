@@ -148,6 +148,9 @@ static void open_warm(struct table_output *o, const struct version *v, struct ta
     struct sst_warm warm;
     sst_builder_take_warm(m->builder, &warm);
     struct table *t = find_table(v, &m->meta);
+    if (t != NULL && o->trimmed != 0) {
+        atom_store(&t->trimmed, o->trimmed, relaxed); /* relaxed: see compaction_trim.c */
+    }
     char path[FILENAME_CAP];
     if (t == NULL || filename_make(db->dir, FILE_TABLE, m->meta.number, path) < 0) {
         sst_warm_drop(&warm);

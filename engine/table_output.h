@@ -20,6 +20,7 @@ struct table_output {
     const loam_comparator *cmp;
     uint8_t level;
     uint64_t background_bytes; /* written */
+    uint64_t trimmed; /* for the new tables: see compaction_trim.c; 0: nothing */
     struct sst_builder *builder; /* the table being built, or NULL */
     uint64_t number;
     struct table_made *made;

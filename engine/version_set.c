@@ -456,7 +456,9 @@ static int commit_locked(struct version_set *vs, struct version_edit *e, bool *u
             atom_store(&vs->in_doubt, true, relaxed); /* relaxed: see version_set_in_doubt() */
         }
         if (version_set_in_doubt(vs)) {
-            status_add_flags(rc, LOAM_ERR_STICKY | (*unsure ? LOAM_ERR_UNKNOWN : 0u));
+            /* The next edit ends the doubt; when space is missing it is tried without being asked. */
+            uint32_t flags = rc != LOAM_E_NOSPACE ? LOAM_ERR_STICKY : 0u;
+            status_add_flags(rc, flags | (*unsure ? LOAM_ERR_UNKNOWN : 0u));
         }
     }
     return rc;
@@ -574,7 +576,7 @@ int version_set_resume(struct version_set *vs)
     if (rc == LOAM_OK && version_set_in_doubt(vs)) {
         bool unsure;
         rc = roll(vs, NULL, &unsure);
-        if (rc != LOAM_OK) {
+        if (rc != LOAM_OK && rc != LOAM_E_NOSPACE) {
             status_add_flags(rc, LOAM_ERR_STICKY);
         }
     }

@@ -40,8 +40,25 @@ static int busy(struct db *db)
     return FAIL(LOAM_E_BUSY, "the write was not admitted in time");
 }
 
+/* Deletes may use the reserve of a full disk. */
+static bool only_deletes(const struct write_request *q)
+{
+    if (q->one != NULL) {
+        return q->one->kind == ENTRY_DELETE;
+    }
+    struct reader r = reader_of(q->ops.data, q->ops.size);
+    struct op o;
+    while (op_read(&r, &o) == LOAM_OK) {
+        if (o.kind != ENTRY_DELETE) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Waits as pacing demands. */
-static int admit(struct call *c, uint64_t bytes, const loam_write_opts *opts)
+static int admit(struct call *c, const struct write_request *q, uint64_t bytes,
+                 const loam_write_opts *opts)
 {
     struct db *db = c->db;
     uint32_t state = write_controller_state(&db->control);
@@ -50,7 +67,7 @@ static int admit(struct call *c, uint64_t bytes, const loam_write_opts *opts)
     }
     if ((state & WRITES_REFUSED) != 0) {
         int rc = refused(db);
-        if (rc < 0) {
+        if (rc < 0 && !(rc == LOAM_E_NOSPACE && only_deletes(q))) {
             return rc;
         }
     }
@@ -125,7 +142,8 @@ static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint, uin
 }
 
 /* A place in the log of a generation whose memtable is below its limit. */
-static int reserve(struct call *c, uint64_t size, const loam_write_opts *opts, struct wal_slot *s)
+static int reserve(struct call *c, const struct write_request *q, uint64_t size,
+                   const loam_write_opts *opts, struct wal_slot *s)
 {
     struct db *db = c->db;
     uint64_t deadline = UINT64_MAX;
@@ -144,6 +162,9 @@ static int reserve(struct call *c, uint64_t size, const loam_write_opts *opts, s
             deadline = deadline_of(opts);
         }
         rc = seal_and_wait(c, generation, size, deadline, opts);
+        if (rc == LOAM_E_NOSPACE && only_deletes(q) && db_spend_reserve(db, rc)) {
+            continue;
+        }
         if (rc < 0) {
             return rc;
         }
@@ -204,7 +225,7 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
                          const loam_write_opts *opts, struct wal_slot *s)
 {
     struct db *db = c->db;
-    int rc = reserve(c, size, opts, s);
+    int rc = reserve(c, q, size, opts, s);
     if (rc < 0) {
         return rc;
     }
@@ -265,7 +286,7 @@ int write_apply(struct call *c, const struct write_request *q, const loam_write_
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     uint64_t start = stats_sample(t) ? clock_nanos() : 0;
     uint64_t size = encoded_size(q);
-    int rc = admit(c, size, opts);
+    int rc = admit(c, q, size, opts);
     if (rc < 0) {
         return rc;
     }

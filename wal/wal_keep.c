@@ -146,6 +146,18 @@ void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusa
     wal_place_remove(&w->place, name);
 }
 
+unsigned wal_shed(struct wal *w)
+{
+    mutex_lock(&w->mu);
+    unsigned n = w->idle_count;
+    w->idle_count = 0;
+    for (unsigned i = 0; i < n; i++) {
+        wal_retire_file(w, w->idle[i].file, w->idle[i].number, false);
+    }
+    mutex_unlock(&w->mu);
+    return n;
+}
+
 /* A file taken out of its slot. */
 struct retired {
     loam_file *file;

@@ -611,7 +611,8 @@ static bool faulty_run(uint64_t fail_at, struct mode mode)
             acked = applied == LOAM_OK ? next : acked;
             check_cuts(faulty, &acked, &maybe, true);
             if (version_set_in_doubt(&d.vs)) {
-                CHECK(loam_last_error()->flags & LOAM_ERR_STICKY);
+                CHECK((loam_last_error()->flags & LOAM_ERR_STICKY) != 0 ||
+                      loam_last_error()->code == LOAM_E_NOSPACE);
                 if (version_set_resume(&d.vs) != LOAM_OK) {
                     break; /* what may be on disk is still one of the two */
                 }

@@ -1,0 +1,107 @@
+/* disk_reserve.c - Makes, gives up and makes again the file that holds space for bad times.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/disk_reserve.h"
+
+#include <errno.h>
+
+#include "arena/status.h"
+#include "engine/filename.h"
+
+#include "arena/poison.h"
+
+#define SMALL_DISK 6u    /* a reserve is at most this part of what is free */
+#define UNIT       4096u /* sizes are multiples of it */
+
+void disk_reserve_init(struct disk_reserve *r, const loam_vfs *vfs, const char *dir)
+{
+    *r = (struct disk_reserve){.vfs = vfs, .dir = dir};
+    mutex_init(&r->mu, RANK_DISK_RESERVE);
+}
+
+void disk_reserve_destroy(struct disk_reserve *r)
+{
+    mutex_destroy(&r->mu);
+}
+
+/* UINT64_MAX when the system does not say. */
+static uint64_t free_space(const struct disk_reserve *r)
+{
+    uint64_t left = 0, total = 0;
+    int rc = r->vfs->space(r->vfs->ctx, r->dir, &left, &total);
+    return rc < 0 ? UINT64_MAX : left;
+}
+
+static int remove_locked(struct disk_reserve *r)
+{
+    char path[FILENAME_CAP];
+    int rc = filename_make(r->dir, FILE_RESERVE, 0, path);
+    return rc < 0 ? -EINVAL : r->vfs->remove(r->vfs->ctx, path);
+}
+
+/* 0 or -errno; on an error the file is gone, as far as that can be done. */
+static int make_locked(struct disk_reserve *r)
+{
+    char path[FILENAME_CAP];
+    if (filename_make(r->dir, FILE_RESERVE, 0, path) < 0) {
+        return -EINVAL;
+    }
+    loam_file *f;
+    int rc = r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = r->vfs->reserve(r->vfs->ctx, f, 0, r->bytes);
+    int closed = r->vfs->close(r->vfs->ctx, f);
+    rc = rc < 0 ? rc : closed;
+    if (rc < 0) {
+        (void)remove_locked(r); /* what stays is a part of the reserve, or empty */
+    }
+    return rc < 0 ? rc : 0;
+}
+
+void disk_reserve_yield(struct disk_reserve *r, uint64_t needed)
+{
+    mutex_lock(&r->mu);
+    if (free_space(r) < needed) {
+        (void)remove_locked(r);
+    }
+    mutex_unlock(&r->mu);
+}
+
+void disk_reserve_open(struct disk_reserve *r, uint64_t bytes)
+{
+    mutex_lock(&r->mu);
+    uint64_t left = free_space(r);
+    r->bytes = (left / SMALL_DISK < bytes ? left / SMALL_DISK : bytes) / UNIT * UNIT;
+    int rc = r->bytes != 0 ? make_locked(r) : 0;
+    if (rc == -EOPNOTSUPP) {
+        r->bytes = 0;
+    }
+    /* relaxed: nobody else is there yet. */
+    atom_store(&r->spent, rc < 0 && status_from_errno(rc) == LOAM_E_NOSPACE, relaxed);
+    mutex_unlock(&r->mu);
+}
+
+bool disk_reserve_spend(struct disk_reserve *r)
+{
+    mutex_lock(&r->mu);
+    /* relaxed, here and below: changed under mu. */
+    bool gave = !disk_reserve_spent(r) && r->bytes != 0 && remove_locked(r) >= 0;
+    if (gave) {
+        atom_store(&r->spent, true, relaxed);
+    }
+    mutex_unlock(&r->mu);
+    return gave;
+}
+
+bool disk_reserve_restore(struct disk_reserve *r)
+{
+    mutex_lock(&r->mu);
+    if (disk_reserve_spent(r) && make_locked(r) == 0) {
+        atom_store(&r->spent, false, relaxed);
+    }
+    bool stands = !disk_reserve_spent(r);
+    mutex_unlock(&r->mu);
+    return stands;
+}
