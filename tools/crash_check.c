@@ -267,7 +267,8 @@ static int note_file(void *ctx, loam_slice name)
         f->manifests++;
     } else if (same(name, LOAM_LIT("CURRENT"))) {
         f->current++;
-    } else if (!numbered(name, "", ".log") && !same(name, LOAM_LIT("LOCK"))) {
+    } else if (!numbered(name, "", ".log") && !same(name, LOAM_LIT("LOCK")) &&
+               !same(name, LOAM_LIT("RESERVE"))) {
         f->others++;
         snprintf(f->other, sizeof f->other, "%.*s", (int)name.size, (const char *)name.data);
     }

@@ -30,6 +30,7 @@ Test(filename, makes_the_documented_names)
         {FILE_CURRENT, 9, "d/CURRENT"},
         {FILE_LOCK, 9, "d/LOCK"},
         {FILE_TEMP, 7, "d/000000000007.tmp"},
+        {FILE_RESERVE, 9, "d/RESERVE"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char path[FILENAME_CAP];
@@ -42,7 +43,8 @@ Test(filename, makes_the_documented_names)
         uint64_t number;
         CHECK(parse(path + 2, &kind, &number));
         CHECK_EQ(kind, cases[i].kind);
-        CHECK(number == cases[i].number || kind == FILE_CURRENT || kind == FILE_LOCK);
+        CHECK(number == cases[i].number || kind == FILE_CURRENT || kind == FILE_LOCK ||
+              kind == FILE_RESERVE);
     }
 }
 
