@@ -134,13 +134,36 @@ static bool fits(size_t size, size_t at, size_t *payload, const uint8_t *p)
     return *payload != 0 && *payload <= size - at - MANIFEST_RECORD_BYTES;
 }
 
-static bool verifies(const uint8_t *p, size_t payload, uint64_t chain)
+static uint64_t sum_of(const uint8_t *p, size_t payload, uint64_t seed)
 {
     struct checksum_stream s;
-    checksum_begin(&s, chain);
+    checksum_begin(&s, seed);
     checksum_add(&s, p, 8);
     checksum_add(&s, p + MANIFEST_RECORD_BYTES, payload);
-    return checksum_end(&s) == get_fixed64(p + 8);
+    return checksum_end(&s);
+}
+
+/* A checksum of which two values are possible: the one that is stored, and the one the bytes have. A
+ * damaged record, or header, has one of the two right. */
+struct either {
+    uint64_t stored, right;
+};
+
+/* Whether a record verifies with one of the header's and one of the last record's checksums; the
+ * header's is certain from then on. */
+static bool verifies(const uint8_t *p, size_t payload, struct either *tie,
+                     const struct either *chain)
+{
+    const uint64_t ties[] = {tie->stored, tie->right}, chains[] = {chain->stored, chain->right};
+    for (unsigned t = 0; t < 2; t++) {
+        for (unsigned c = 0; c < 2; c++) {
+            if (sum_of(p, payload, ties[t] + chains[c]) == get_fixed64(p + 8)) {
+                tie->stored = tie->right = ties[t];
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 static int gather_record(struct manifest_salvage *s, const uint8_t *p, size_t payload,
@@ -162,21 +185,16 @@ static int gather_records(struct manifest_salvage *s, const uint8_t *p, size_t s
                           uint64_t number)
 {
     size_t at = MANIFEST_HEADER_BYTES, payload;
-    uint64_t stored = get_fixed64(p + 32), right = checksum64(p, 32, 0);
+    struct either tie = {get_fixed64(p + 32), checksum64(p, 32, 0)}, chain = tie;
     int rc = LOAM_OK;
     while (rc == LOAM_OK && fits(size, at, &payload, p)) {
-        /* A damaged record's stored checksum, or the one it should have, seeds the next. */
-        if (verifies(p + at, payload, stored) || verifies(p + at, payload, right)) {
+        bool good = verifies(p + at, payload, &tie, &chain);
+        if (good) {
             rc = gather_record(s, p + at, payload, number, at);
-            stored = right = get_fixed64(p + at + 8);
-        } else {
-            struct checksum_stream sum;
-            checksum_begin(&sum, right);
-            checksum_add(&sum, p + at, 8);
-            checksum_add(&sum, p + at + MANIFEST_RECORD_BYTES, payload);
-            right = checksum_end(&sum);
-            stored = get_fixed64(p + at + 8);
         }
+        chain.right = sum_of(p + at, payload, tie.stored + chain.right);
+        chain.stored = get_fixed64(p + at + 8);
+        chain.right = good ? chain.stored : chain.right;
         at += MANIFEST_RECORD_BYTES + payload;
     }
     return rc;
