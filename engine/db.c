@@ -18,6 +18,7 @@
 #include "arena/poison.h"
 
 #define READONLY_TRIES 5u
+#define RESERVE_LEAST   ((uint64_t)16 << 20)
 #define RESERVE_HOLD_US 60000u /* what the reserve was spent for comes before restoring it */
 
 /* ---- services ---------------------------------------------------------------------------------- */
@@ -418,11 +419,17 @@ static int hold_tables(struct db *db, bool hold)
     return rc;
 }
 
-/* Room for log segments of deletes and for the flushes of what was written before. */
+/* Room for log segments of deletes and for the flushes of what was written before; in a database that
+ * holds little, an eighth of it, since nobody wants more set aside than is kept. */
 static void open_reserve(struct db *db)
 {
     const struct limits *l = &db->options.limits;
-    disk_reserve_open(&db->reserve, 2 * l->segment_bytes + 3 * l->memtable_bytes);
+    uint64_t whole = 2 * l->segment_bytes + 3 * l->memtable_bytes;
+    struct version *v = version_set_ref_current(&db->versions);
+    uint64_t share = version_bytes(v) / 8;
+    version_unref(v);
+    share = share > RESERVE_LEAST ? share : RESERVE_LEAST;
+    disk_reserve_open(&db->reserve, whole < share ? whole : share);
     if (disk_reserve_spent(&db->reserve)) {
         int rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
                       (unsigned long long)db->reserve.bytes);
