@@ -38,20 +38,12 @@ static bool find_ks(void *arg, uint32_t id, struct check_ks *out)
     return true;
 }
 
-static bool closing(const struct db *db)
-{
-    epoch_enter();
-    bool gone = slotmap_get(&registry_get()->dbs, db->handle) == NULL;
-    epoch_exit();
-    return gone;
-}
-
 static int rest(void *arg, uint64_t bytes)
 {
     struct open_check *o = arg;
     (void)bytes;
-    if (closing(o->db)) {
-        return FAIL(LOAM_E_CANCELED, "the database is being closed");
+    if (atom_load(&o->db->stopping, relaxed)) { /* relaxed: a wish */
+        return FAIL(LOAM_E_CLOSED, "the database is being closed");
     }
     uint64_t now = clock_micros();
     uint64_t worked = now - o->worked_since;
