@@ -115,6 +115,10 @@ static void recover_service(struct oom_scene *s)
     } else {
         wait_for_service(w->db);
     }
+    /* A job that was under way without memory may say so only now. */
+    int idle = loam_wait_idle(w->db, UINT64_MAX); /* its error heals, too */
+    (void)idle;
+    wait_for_service(w->db);
     oracle_write(w, 3, false);
     oom_judge_live(w);
     oracle_flush(w);
