@@ -487,7 +487,9 @@ void background_stop(struct db *db)
     for (uint32_t i = 0; i < db->workers; i++) {
         thread_join(db->worker[i]);
     }
+    mutex_lock(&db->mu); /* the keeper still looks at it */
     db->workers = 0;
+    mutex_unlock(&db->mu);
     if (db->keeper_running) {
         atom_store(&db->keeper_stop, true, release); /* pairs with the load in keeper_main() */
         wal_wake_keeper(&db->wal);

@@ -324,8 +324,8 @@ static void seed_plain(void)
     static const char *const commands[] = {
         "--db\nd\nput\n--create\nkey\nvalue\n\n",
         "d\nget\nkey\n--raw\n\n",
-        "d\nload\n-f\nin\n\nVERSION=3\nformat=print\ntype=btree\nHEADER=END\n key\n "
-        "val\\0aue\nDATA=END\n",
+        ("d\nload\n-f\nin\n\nVERSION=3\nformat=print\ntype=btree\nHEADER=END\n key\n val\\0aue\n"
+         "DATA=END\n"),
         "d\nload\n\nVERSION=3\nformat=bytevalue\ndatabase=ks\nHEADER=END\n 6b\n 76\nDATA=END\n",
         "d\nscan\n--hex\n--from\n00ff\n--limit\n3\n--reverse\n\n",
         "sst\nin\n--entries\n\nLOAMSST\n",
