@@ -11,7 +11,7 @@
 
 #define READ_MAX            (64u << 10)
 #define READ_MAX_BACKGROUND (256u << 10)
-#define READ_FIRST          (16u << 10) /* first read of a walk that turned out to be sequential */
+#define READ_FIRST          (8u << 10) /* first read of a walk that turned out to be sequential */
 #define GAP_MAX             (64u << 10) /* blocks not yet due are read along up to this distance */
 #define BEHIND              16u         /* bytes that must be readable behind a block */
 #define NO_BLOCK            UINT32_MAX
