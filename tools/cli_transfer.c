@@ -165,8 +165,11 @@ static int hex_value(char ch)
 static bool decode_pair(const char *p, uint8_t *out)
 {
     int high = hex_value(p[0]), low = high < 0 ? -1 : hex_value(p[1]);
-    *out = low < 0 ? 0 : (uint8_t)(high << 4 | low);
-    return low >= 0;
+    if (low < 0) {
+        return false;
+    }
+    *out = (uint8_t)((unsigned)high << 4 | (unsigned)low);
+    return true;
 }
 
 /* Decodes a line or a name in place; the result is never longer. A doubled backslash, which others
