@@ -76,8 +76,8 @@ Test(options, copy_takes_older_and_newer_layouts)
 {
     struct {
         size_t struct_size;
-        uint32_t a, b, c;
-    } old = {sizeof(size_t) + 4, 7, 8, 9}, out;
+        uint32_t a, b, c, d; /* an even number, so that no padding counts as a field */
+    } old = {sizeof(size_t) + 4, 7, 8, 9, 0}, out;
     CHECK_EQ(options_copy(&out, sizeof out, &old, old.struct_size, 12, "x"), LOAM_OK);
     CHECK_EQ(out.a, 7);
     CHECK_EQ(out.b, 0); /* not part of the older layout */
