@@ -472,7 +472,9 @@ int db_iter_next(struct db *db, struct db_iter *it)
     it->on_entry = false;
     it->run = NULL;
     if (fresh || !it->forward) {
-        merge_seek(&it->merge, buf_slice(&it->key), 0);
+        /* Behind the key's versions, or before them when none of them was decided about yet: the view
+         * may have changed since the run ended. */
+        merge_seek(&it->merge, buf_slice(&it->key), settled ? 0 : UINT64_MAX);
     } else {
         merge_next(&it->merge);
         if (settled) {
