@@ -222,8 +222,7 @@ static int install(struct compaction_job *job)
         rc = table_output_describe(&job->parts[i].out, &edit);
     }
     if (rc == LOAM_OK && edit.added_count != 0) {
-        int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
-        rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
+        rc = db_sync_names(db);
     }
     if (rc == LOAM_OK) {
         rc = db_apply_edit(db, &edit);

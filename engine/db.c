@@ -149,6 +149,12 @@ static void disown_added(struct db *db, const struct version_edit *edit)
     }
 }
 
+int db_sync_names(struct db *db)
+{
+    int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
+    return neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
+}
+
 int db_apply_edit(struct db *db, struct version_edit *edit)
 {
     struct view *fresh = view_alloc(&db->alloc); /* first: what is applied must be shown */

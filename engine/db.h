@@ -116,6 +116,8 @@ void db_publish_view_locked(struct db *db, struct view *fresh);
 void db_publish_view(struct db *db, struct view *fresh); /* takes mu */
 /* Makes an edit durable and shows the result. Errors as version_set_apply(). */
 int db_apply_edit(struct db *db, struct version_edit *edit);
+/* Makes the names in the directory durable: before an edit tells of new files, and before a file goes. */
+int db_sync_names(struct db *db);
 /* Seals the memtable of `generation` and makes the next one active; the log gets room for a record of
  * payload_hint bytes. LOAM_OK also when another thread has done it; LOAM_STOPPED: no room for another
  * memtable before a flush. REQUIRES: not inside an epoch section. */

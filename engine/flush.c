@@ -126,10 +126,7 @@ static int install(struct flush *f, bool last)
         bytes += f->out[i].background_bytes;
     }
     if (rc == LOAM_OK && edit.added_count != 0) {
-        int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
-        if (neg < 0) {
-            rc = FAIL_IO(neg, 0, 0, "cannot sync the database directory");
-        }
+        rc = db_sync_names(db);
     }
     if (rc == LOAM_OK) {
         if (last) { /* the two go together: the log begins behind the last number in tables */

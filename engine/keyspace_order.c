@@ -68,8 +68,7 @@ static int replace(struct db *db, const struct table *t, struct table_output *o)
         rc = table_output_describe(o, &edit);
     }
     if (rc == LOAM_OK) {
-        int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
-        rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
+        rc = db_sync_names(db);
     }
     if (rc == LOAM_OK) {
         rc = db_apply_edit(db, &edit);

@@ -303,15 +303,17 @@ static int drop_logs_behind(struct db *db, const struct replay *p)
                            "cannot remove a log segment behind the end");
         }
     }
-    int neg = db->vfs->sync_dir(db->vfs->ctx, db->dir);
-    return neg < 0 ? FAIL_IO(neg, 0, 0, "cannot sync the database directory") : LOAM_OK;
+    return db_sync_names(db);
 }
 
 static int open_for_writing(struct db *db, struct replay *p)
 {
-    int rc = renew_logs(db, p);
-    if (rc < 0 || (rc = drop_logs_behind(db, p)) < 0 || (rc = adopt_memtables(db, p)) < 0 ||
-        (rc = start_log(db, p)) < 0 || (rc = first_edit(db, p)) < 0) {
+    /* CURRENT may be of an open that could not sync it: nothing may stand on it before it is durable,
+     * a new log as little as the removal of what it replaced. */
+    int rc = db_sync_names(db);
+    if (rc < 0 || (rc = renew_logs(db, p)) < 0 || (rc = drop_logs_behind(db, p)) < 0 ||
+        (rc = adopt_memtables(db, p)) < 0 || (rc = start_log(db, p)) < 0 ||
+        (rc = first_edit(db, p)) < 0) {
         return rc;
     }
     struct kept_logs kept = {p, wal_segment_number(&db->wal, wal_generation(&db->wal))};

@@ -319,10 +319,14 @@ struct repair_told repair_try_repair(const struct repair_files *fs)
 
 void repair_reference(struct repair_files *fs, uint64_t seed, bool closed)
 {
-    loam_vfs *disk = memory_disk();
+    loam_vfs *disk = memory_disk(), *fault, *image;
+    const loam_fault_plan healthy = {.struct_size = sizeof healthy, .seed = seed};
     loam_db *db;
-    fill(disk, seed, closed, &db);
-    repair_take(disk, fs);
+    CHECK_EQ(loam_vfs_fault(disk, &healthy, &fault), LOAM_OK);
+    fill(fault, seed, closed, &db);
+    /* All files at one moment: the flush thread may still be giving log segments other names. */
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &image), LOAM_OK);
+    repair_take(image, fs);
     for (unsigned i = 0; i < fs->count; i++) {
         if (strcmp(fs->f[i].name, "LOCK") == 0) {
             free(fs->f[i].bytes);
@@ -332,5 +336,8 @@ void repair_reference(struct repair_files *fs, uint64_t seed, bool closed)
     if (db != NULL) {
         GOES(loam_close(db));
     }
+    fs->vfs = NULL;
+    loam_vfs_free(image);
+    loam_vfs_free(fault);
     loam_vfs_free(disk);
 }
