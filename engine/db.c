@@ -388,6 +388,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     mutex_init(&db->seal_mu, RANK_SEAL);
     mutex_init(&db->control_mu, RANK_CONTROL);
     iter_pool_init(&db->iters, &db->alloc, o->limits.iter_bytes);
+    dead_ranges_init(&db->dead, &db->alloc);
     cond_init(&db->work_cv);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
@@ -572,6 +573,7 @@ void lifecycle_free(struct db *db)
     }
     epoch_synchronize();
     iter_pool_destroy(&db->iters);
+    dead_ranges_destroy(&db->dead);
     if (db->memtables.handles != NULL) {
         memtable_list_destroy(&db->memtables);
     }

@@ -16,6 +16,7 @@
 #include "arena/thread_slot.h"
 #include "engine/commit.h"
 #include "engine/compaction_picker.h"
+#include "engine/dead_ranges.h"
 #include "engine/iter_pool.h"
 #include "engine/disk_reserve.h"
 #include "engine/obsolete_files.h"
@@ -75,6 +76,7 @@ struct db {
     _Atomic(struct view *) view;
     struct stats stats;
     struct iter_pool iters;
+    struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

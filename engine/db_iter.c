@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "arena/status.h"
+#include "engine/dead_walk.h"
 #include "engine/object.h"
 
 #include "arena/poison.h"
@@ -250,6 +251,7 @@ static int find_forward(struct db *db, struct db_iter *it)
 {
     it->forward = true;
     uint64_t hidden = 0;
+    struct dead_walk w = {0};
     int rc = LOAM_NOTFOUND;
     while (merge_valid(&it->merge)) {
         const struct entry *e = merge_entry(&it->merge);
@@ -257,6 +259,7 @@ static int find_forward(struct db *db, struct db_iter *it)
             break;
         }
         if (tag_seq(e->tag) > it->seq) {
+            dead_walk_newer(db, it, &w);
             merge_next(&it->merge);
             continue;
         }
@@ -269,12 +272,15 @@ static int find_forward(struct db *db, struct db_iter *it)
             rc = keep_value(it, e, merge_in_memtable(&it->merge));
             break;
         }
+        uint64_t seq = tag_seq(e->tag);
         hidden++;
         merge_next(&it->merge);
         pass_key(it);
+        dead_walk_pass(db, it, &w, seq);
         rc = LOAM_NOTFOUND;
     }
     if (hidden != 0) {
+        dead_walk_end(db, it, &w);
         stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
     }
     return rc == LOAM_NOTFOUND ? off_range(it) : rc;
@@ -336,17 +342,22 @@ static bool run_next(struct db *db, struct db_iter *it, bool *settled)
 /* ---- backward ---------------------------------------------------------------------------------- */
 
 /* Gathers the newest visible version of the key the merge stands on, leaving the merge before the
- * key. LOAM_NOTFOUND: the key is deleted or not visible. */
-static int gather_backward(struct db_iter *it)
+ * key. LOAM_NOTFOUND: the key is deleted, since *seq, or not visible; then *seq is 0. *newer: it has
+ * versions that are not visible. */
+static int gather_backward(struct db_iter *it, uint64_t *seq, bool *newer)
 {
     int rc = keep_key(it, merge_entry(&it->merge)->key);
     bool found = false;
+    *seq = 0;
+    *newer = false;
     while (rc == LOAM_OK && merge_valid(&it->merge)) {
         const struct entry *e = merge_entry(&it->merge);
         if (key_compare(it->cmp, e->key, buf_slice(&it->key)) != 0) {
             break;
         }
-        if (tag_seq(e->tag) <= it->seq) {
+        *newer = tag_seq(e->tag) > it->seq;
+        if (!*newer) {
+            *seq = tag_seq(e->tag);
             found = tag_kind(e->tag) != ENTRY_DELETE;
             if (found) {
                 rc = keep_value(it, e, true);
@@ -358,24 +369,37 @@ static int gather_backward(struct db_iter *it)
 }
 
 /* From where the merge stands, backward. */
-static int find_backward(struct db_iter *it)
+static int find_backward(struct db *db, struct db_iter *it)
 {
     it->forward = false;
+    uint64_t hidden = 0, seq = 0;
+    struct dead_walk w = {0};
+    int rc = LOAM_NOTFOUND;
     while (merge_valid(&it->merge)) {
         const struct entry *e = merge_entry(&it->merge);
         if (it->has_lower && key_compare(it->cmp, e->key, buf_slice(&it->lower)) < 0) {
             break;
         }
-        int rc = gather_backward(it);
+        bool newer;
+        rc = gather_backward(it, &seq, &newer);
         if (rc < 0) {
             return fail(it, rc);
         }
+        if (newer || rc == LOAM_OK) {
+            dead_walk_newer(db, it, &w);
+        }
         if (rc == LOAM_OK) {
             it->on_entry = true;
-            return LOAM_OK;
+            break;
         }
+        hidden += seq != 0;
+        dead_walk_pass(db, it, &w, seq);
     }
-    return off_range(it);
+    if (hidden != 0) {
+        dead_walk_end(db, it, &w);
+        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+    }
+    return rc == LOAM_NOTFOUND ? off_range(it) : rc;
 }
 
 /* ---- moves ------------------------------------------------------------------------------------- */
@@ -415,7 +439,7 @@ int db_iter_last(struct db *db, struct db_iter *it)
     } else {
         merge_last(&it->merge);
     }
-    return find_backward(it);
+    return find_backward(db, it);
 }
 
 int db_iter_seek(struct db *db, struct db_iter *it, loam_slice key)
@@ -441,7 +465,7 @@ int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key)
         return rc;
     }
     merge_seek_before(&it->merge, key, 0); /* behind every version of key */
-    return find_backward(it);
+    return find_backward(db, it);
 }
 
 static inline void count_next(struct db *db, struct db_iter *it)
@@ -507,5 +531,5 @@ int db_iter_prev(struct db *db, struct db_iter *it)
     if (fresh || it->forward) {
         merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);
     }
-    return find_backward(it);
+    return find_backward(db, it);
 }

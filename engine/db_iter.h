@@ -49,6 +49,7 @@ struct db_iter {
     struct merge_iter merge;
     struct buf key, value;           /* copies, where a source's bytes cannot be lent */
     loam_slice key_view, value_view; /* what is lent of the present entry */
+    struct buf mark;                 /* where a stretch of deleted keys began; see dead_walk.h */
     /* A run: entries of the top source's block that come before all of the other sources */
     struct block_cursor *run; /* NULL: none */
     uint32_t run_end;         /* index of the first entry behind it */

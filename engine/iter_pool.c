@@ -51,6 +51,7 @@ static void free_iter(void *arg, void *ptr)
     buf_free(&it->upper);
     buf_free(&it->key);
     buf_free(&it->value);
+    buf_free(&it->mark);
     object_give(a, OBJECT_ITER, it);
     db_unref(shell);
 }
@@ -79,6 +80,7 @@ static struct db_iter *make(struct db *db)
         buf_init(&it->upper, &db->alloc, MEM_ITER);
         buf_init(&it->key, &db->alloc, MEM_ITER);
         buf_init(&it->value, &db->alloc, MEM_ITER);
+        buf_init(&it->mark, &db->alloc, MEM_ITER);
     }
     return it;
 }
@@ -117,6 +119,7 @@ void iter_pool_give(struct iter_pool *p, struct db_iter *it)
         trim_buffer(&it->upper);
         trim_buffer(&it->key);
         trim_buffer(&it->value);
+        trim_buffer(&it->mark);
         atom_sub(&p->open, 1, relaxed); /* relaxed: as in iter_pool_open() */
         mutex_lock(&p->mu);
         kept = p->idle_count < IDLE_MAX && it->source_cap <= IDLE_SOURCES_MAX &&

@@ -182,8 +182,11 @@ static void copy_one(uint8_t *to, const struct op *o)
     }
 }
 
-static int add_op(struct memtable *m, const struct op *o, uint64_t seq)
+static int add_op(struct db *db, struct memtable *m, const struct op *o, uint64_t seq)
 {
+    if (o->kind == ENTRY_PUT) {
+        dead_ranges_put(&db->dead, o->ks, o->key);
+    }
     return memtable_add(m, o->ks, o->key, hash_key(o->key.data, o->key.size),
                         entry_tag(seq, o->kind), o->value);
 }
@@ -193,7 +196,7 @@ static void add_all(struct db *db, struct memtable *m, const struct write_reques
 {
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     if (q->one != NULL) {
-        int rc = add_op(m, q->one, seq);
+        int rc = add_op(db, m, q->one, seq);
         assert(rc == LOAM_OK);
         (void)rc;
         stats_bump(t, q->one->kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);
@@ -202,7 +205,7 @@ static void add_all(struct db *db, struct memtable *m, const struct write_reques
     struct reader r = reader_of(q->ops.data, q->ops.size);
     struct op o;
     while (op_read(&r, &o) == LOAM_OK) {
-        int rc = add_op(m, &o, seq++);
+        int rc = add_op(db, m, &o, seq++);
         assert(rc == LOAM_OK);
         (void)rc;
         stats_bump(t, o.kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);

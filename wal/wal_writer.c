@@ -390,8 +390,8 @@ static int end_buffered(struct wal *w, struct wal_slot *s)
         rc = append_failed(w, seg, s, rc);
     } else {
         uint64_t tail = atom_load(&w->tail, relaxed);
-        /* release: pairs with the readers of the tail. */
-        atom_store(&w->tail, tail + (size << 8), release);
+        /* release: pairs with the readers of the tail; acquire: with wal_fence(). */
+        atom_swap(&w->tail, tail + (size << 8), acq_rel);
         s->given = true;
         mutex_unlock(&w->tail_mu);
     }

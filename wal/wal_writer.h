@@ -177,6 +177,13 @@ static inline uint64_t wal_position(const struct wal *w)
     /* acquire: pairs with the CAS in wal_begin and wal_switch; what was read here happened. */
     return atom_load(&w->tail, acquire) >> 8;
 }
+/* wal_position(), and a fence: whoever moves the log beyond the position returned sees, behind its
+ * wal_begin() (wal_end() where records are written), what this thread did before the call. */
+static inline uint64_t wal_fence(struct wal *w)
+{
+    /* acq_rel: every change of the tail is a read-modify-write, so later ones synchronize with this. */
+    return atom_add(&w->tail, 0, acq_rel) >> 8;
+}
 /* Everything below is durable. Any thread, wait-free. */
 static inline uint64_t wal_durable(const struct wal *w)
 {
