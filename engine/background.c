@@ -358,7 +358,7 @@ static void background_sync(struct db *db, uint64_t *last)
     int rc = wal_sync(&db->wal, upto);
     if (rc < 0) {
         db_log(db, LOAM_LOG_ERROR, "background sync failed: %s", loam_last_error()->message);
-        db_refuse_writes(db, rc);
+        db_log_failed(db, rc);
     }
 }
 

@@ -96,6 +96,15 @@ void db_refuse_writes(struct db *db, int rc)
     mutex_unlock(&db->mu);
 }
 
+void db_log_failed(struct db *db, int rc)
+{
+    mutex_lock(&db->mu);
+    if (!db->resuming && wal_poisoned(&db->wal)) {
+        db_refuse_writes_locked(db, rc);
+    }
+    mutex_unlock(&db->mu);
+}
+
 bool db_spend_reserve(struct db *db, int rc)
 {
     if (rc != LOAM_E_NOSPACE) {

@@ -106,6 +106,7 @@ struct db {
     bool keeper_running;
     _Atomic bool keeper_stop;
     loam_error error;     /* why writes are refused; code 0: they are not */
+    bool resuming;        /* the log is being renewed: what it failed with before is no news */
     uint64_t drain_bytes_per_s; /* recent flush speed */
 
     struct mutex control_mu;
@@ -132,6 +133,9 @@ bool db_spend_reserve(struct db *db, int rc);
 /* Refuses writes from now on because of the thread's error of the moment. */
 void db_refuse_writes(struct db *db, int rc);
 void db_refuse_writes_locked(struct db *db, int rc); /* REQUIRES: mu held */
+/* As db_refuse_writes(), because wal_sync() has failed: unless a resume is renewing the log, or has done
+ * so meanwhile. */
+void db_log_failed(struct db *db, int rc);
 /* Lets memtables make room for indexes that need more than their share. Any thread, now and then. */
 void db_share_memory(struct db *db);
 static inline uint64_t db_memtable_limit(const struct db *db)

@@ -117,6 +117,7 @@ int lifecycle_resume(struct db *db)
     loam_error old = db->error;
     db->error.code = LOAM_OK;
     db->retry_at = db->merge_at = db->merge_wait = 0;
+    db->resuming = old.code != LOAM_OK;
     background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
@@ -130,12 +131,16 @@ int lifecycle_resume(struct db *db)
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
         rc = clear_log(db);
     }
-    if (rc < 0) {
-        db_refuse_writes(db, rc);
-        return rc;
-    }
     mutex_lock(&db->mu);
-    if (db->error.code != LOAM_OK) {
+    db->resuming = false;
+    if (rc == LOAM_OK && wal_poisoned(&db->wal)) {
+        rc = FAIL(LOAM_E_IO, "the log failed again while it was being resumed");
+    }
+    if (rc < 0) {
+        /* What made it stick is still there, whatever kept it from being put right. */
+        rc = status_add_flags(rc, old.flags & LOAM_ERR_STICKY);
+        db_refuse_writes_locked(db, rc);
+    } else if (db->error.code != LOAM_OK) {
         rc = status_raise(&db->error); /* a new one came meanwhile */
     } else {
         write_controller_refuse(&db->control, false);

@@ -274,7 +274,7 @@ int write_sync(struct call *c, uint64_t position)
     stats_add(&db->stats, STAT_GROUP_COMMITS, 1);
     if (rc < 0) {
         status_add_flags(rc, LOAM_ERR_UNKNOWN);
-        db_refuse_writes(db, rc);
+        db_log_failed(db, rc);
     }
     call_wait_end(c);
     return rc;

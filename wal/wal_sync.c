@@ -57,7 +57,7 @@ static int poison(struct wal *w, struct wal_segment *seg, int rc)
                                   (unsigned long long)seg->number),
                           LOAM_ERR_STICKY);
     w->poison = *loam_last_error();
-    /* release: pairs with the acquire in refused(); the error is in place. */
+    /* release: pairs with the acquire in wal_poisoned(); the error is in place. */
     atom_store(&w->poisoned, 1, release);
     return rc;
 }
@@ -67,12 +67,6 @@ int wal_sync_segment(struct wal *w, struct wal_segment *seg)
     assert(!seg->sync_failed);
     int rc = wal_file_sync(w->place.vfs, seg->file, true);
     return rc < 0 ? poison(w, seg, rc) : LOAM_OK;
-}
-
-static bool refused(struct wal *w)
-{
-    /* acquire: pairs with the release in poison(). */
-    return atom_load(&w->poisoned, acquire) != 0;
 }
 
 /* As leader. Syncs the segments that hold unsynced positions below goal, oldest first. */
@@ -120,7 +114,7 @@ int wal_sync(struct wal *w, uint64_t upto)
             cond_wait(&w->sync_cv, &w->sync_mu);
             continue;
         }
-        if (refused(w)) {
+        if (wal_poisoned(w)) {
             rc = status_raise(&w->poison);
             break;
         }
@@ -148,7 +142,7 @@ int wal_clear_poison(struct wal *w)
     if (clear) {
         /* relaxed: the tail carried them. */
         wal_sync_pass(w, atom_load(&seg->base, relaxed), atom_load(&seg->generation, relaxed));
-        atom_store(&w->poisoned, 0, release); /* pairs with refused() */
+        atom_store(&w->poisoned, 0, release); /* pairs with wal_poisoned() */
     }
     wal_sync_unlock(w);
     return clear ? LOAM_OK

@@ -166,6 +166,13 @@ int wal_switch(struct wal *w, uint64_t payload_size_hint, uint64_t *boundary,
  * Returns:  LOAM_OK, or the error that poisoned the log, with LOAM_ERR_STICKY, from then on. */
 int wal_sync(struct wal *w, uint64_t upto);
 
+/* Whether a sync has failed and wal_clear_poison() not followed yet. Any thread. */
+static inline bool wal_poisoned(const struct wal *w)
+{
+    /* acquire: pairs with the release in poison(). */
+    return atom_load(&w->poisoned, acquire) != 0;
+}
+
 /* Ends the refusal of wal_sync after a failure. REQUIRES: the caller has switched since and made
  * all data of older generations durable elsewhere. LOAM_E_INVAL: the current segment is the failed
  * one. */

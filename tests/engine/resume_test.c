@@ -1,0 +1,111 @@
+/* resume_test.c - The way back to writing after syncs have failed.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: what loam_resume() promises, writes are accepted when it says LOAM_OK, durable ones included.
+ */
+#include <criterion/criterion.h>
+
+#include <errno.h>
+
+#include "arena/sync.h"
+#include "tests/engine/db_support.h"
+
+TestSuite(resume);
+
+struct sick {
+    loam_vfs *disk, *vfs;
+    loam_db *db;
+};
+
+static void syncs_fail(struct sick *s, int error)
+{
+    const loam_fault_plan plan = {.struct_size = sizeof plan,
+                                  .fail_calls = LOAM_CALL_SYNC,
+                                  .fail_at = 1,
+                                  .fail_errno = error,
+                                  .fail_repeat = UINT32_MAX,
+                                  .drop_dirty = 1};
+    const loam_fault_plan none = {.struct_size = sizeof none};
+    GOES(loam_vfs_set_plan(s->vfs, error != 0 ? &plan : &none));
+}
+
+static struct sick sick_open(uint32_t sync_interval_ms)
+{
+    struct sick s;
+    const loam_fault_plan none = {.struct_size = sizeof none};
+    s.disk = memory_disk();
+    GOES(loam_vfs_fault(s.disk, &none, &s.vfs));
+    loam_options o = small_options(s.vfs);
+    o.sync_interval_ms = sync_interval_ms;
+    GOES(loam_open("/db", &o, &s.db));
+    return s;
+}
+
+static void sick_close(struct sick *s)
+{
+    GOES(loam_close(s->db));
+    loam_vfs_free(s->vfs);
+    loam_vfs_free(s->disk);
+}
+
+static int put_durable(struct sick *s, const char *key)
+{
+    const loam_write_opts durable = {.struct_size = sizeof durable, .flags = LOAM_W_DURABLE};
+    return loam_put(s->db, NULL, text(key), text("value"), &durable);
+}
+
+Test(resume, makes_durable_writes_possible_again_after_a_failed_sync)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    GOES(put_durable(&s, "before"));
+    syncs_fail(&s, EIO);
+    FAILS(put_durable(&s, "during"), LOAM_E_IO);
+    CHECK((loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0);
+    CHECK_EQ(loam_health(s.db, NULL), LOAM_REFUSING_WRITES);
+    syncs_fail(&s, 0);
+    FAILS(put_durable(&s, "well, not resumed"), LOAM_E_IO);
+    CHECK((loam_last_error()->flags & LOAM_ERR_UNKNOWN) == 0); /* nothing was written */
+    expect_none(s.db, NULL, "well, not resumed");
+    GOES(loam_resume(s.db));
+    CHECK_EQ(loam_health(s.db, NULL), LOAM_HEALTHY);
+    GOES(put_durable(&s, "after"));
+    sick_close(&s);
+}
+
+/* The first attempt meets a full disk, an error that heals by itself; the log's does not. */
+Test(resume, renews_the_log_also_when_an_attempt_before_found_the_disk_full)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    GOES(put_durable(&s, "before"));
+    syncs_fail(&s, EIO);
+    FAILS(put_durable(&s, "during"), LOAM_E_IO);
+    syncs_fail(&s, ENOSPC);
+    FAILS(loam_resume(s.db), LOAM_E_NOSPACE);
+    loam_error why;
+    CHECK_EQ(loam_health(s.db, &why), LOAM_REFUSING_WRITES);
+    CHECK((why.flags & LOAM_ERR_STICKY) != 0);
+    syncs_fail(&s, 0);
+    CHECK(loam_wait_idle(s.db, 0) <= LOAM_OK); /* no job is left that met the full disk */
+    GOES(loam_resume(s.db));
+    CHECK_EQ(loam_health(s.db, NULL), LOAM_HEALTHY);
+    GOES(put_durable(&s, "after"));
+    sick_close(&s);
+}
+
+/* A write that asks for no durability is told of a log that cannot give any. */
+Test(resume, is_asked_for_once_a_sync_of_the_background_has_failed, .timeout = 60)
+{
+    struct sick s = sick_open(1);
+    syncs_fail(&s, EIO);
+    put_text(s.db, NULL, "key", "value");
+    while (loam_health(s.db, NULL) == LOAM_HEALTHY) {
+        thread_sleep_micros(1000);
+    }
+    FAILS(loam_put(s.db, NULL, text("key"), text("other"), NULL), LOAM_E_IO);
+    expect_text(s.db, NULL, "key", "value");
+    syncs_fail(&s, 0);
+    GOES(loam_resume(s.db));
+    put_text(s.db, NULL, "key", "other");
+    GOES(loam_sync(s.db));
+    sick_close(&s);
+}
