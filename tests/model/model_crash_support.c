@@ -186,6 +186,10 @@ static void find_prefix(struct run *r)
     r->what = "prefix after crash";
     uint64_t to = r->m.now + (r->maybe ? 1 : 0);
     uint64_t hint = model_commit_of_seq(&r->m, largest_seq(r));
+    /* Of a write that was in doubt the oracle has no number but that of the one before. */
+    while (hint > 0 && r->m.first_seq[hint] == r->m.first_seq[hint - 1]) {
+        hint--;
+    }
     uint64_t from = hint > r->durable ? hint : r->durable;
     uint64_t p = from;
     /* The last one first: a batch written twice makes two commits of one state, and of a write
@@ -284,7 +288,7 @@ void run_crash(struct run *r)
         }
         break;
     }
-    r->armed = r->dead = false;
+    r->armed = r->dead = r->sick = false;
     open_handles(r);
     check_names(r);
     find_prefix(r);

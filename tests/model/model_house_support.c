@@ -54,15 +54,15 @@ void run_keyspace(struct run *r)
     snprintf(name, sizeof name, "space-%u", r->next_name);
     run_note(r, r->what, ks, MODEL_NONE);
     if (!r->m.ks[ks].live) {
-        /* Created while armed, it may or may not be there afterwards. */
-        if (r->armed) {
+        /* Created while the disk fails, it may or may not be there afterwards. */
+        if (r->armed || r->sick) {
             return;
         }
         r->next_name++;
         ks =
             model_ks_add(&r->m, name, (enum model_order)run_below(r, r->orders ? MODEL_ORDERS : 1));
         run_open_ks(r, ks);
-    } else if (run_one_in(r, 3) && !r->armed) {
+    } else if (run_one_in(r, 3) && !r->armed && !r->sick) {
         r->what = "ks_drop";
         forget_ks(r, ks);
         run_fine(r, loam_ks_drop(r->db, r->m.ks[ks].name));
@@ -74,7 +74,7 @@ void run_keyspace(struct run *r)
         loam_ks_release(r->ks[ks]);
         r->ks[ks] = NULL;
         model_ks_drop(&r->m, ks);
-    } else if (run_one_in(r, 2) && !r->armed) {
+    } else if (run_one_in(r, 2) && !r->armed && !r->sick) {
         r->what = "ks_rename";
         r->next_name++;
         run_fine(r, loam_ks_rename(r->db, r->m.ks[ks].name, name));
@@ -91,7 +91,7 @@ void run_flush(struct run *r)
     r->what = "flush";
     run_note(r, r->what, MODEL_NONE, MODEL_NONE);
     uint64_t upto = r->m.now;
-    if (run_fine(r, loam_flush(r->db, r->ks[run_pick_ks(r)]))) {
+    if (run_may_fail(r, loam_flush(r->db, r->ks[run_pick_ks(r)]))) {
         r->durable = upto;
         r->counts->flushes++;
     }
@@ -111,7 +111,7 @@ void run_compact(struct run *r)
     }
     uint64_t upto = r->m.now;
     int rc = loam_compact(r->db, r->ks[ks], lo, hi, run_one_in(r, 4) ? 1 + run_below(r, 3000) : 0);
-    if (run_fine(r, rc)) {
+    if (run_may_fail(r, rc)) {
         r->durable = rc == LOAM_OK ? upto : r->durable;
         r->counts->compactions++;
     }
@@ -135,10 +135,10 @@ void run_sync(struct run *r)
     if (run_one_in(r, 3)) {
         uint64_t commit = upto != 0 ? 1 + run_below(r, upto) : 0;
         int rc = loam_wait_durable(r->db, r->m.first_seq[commit], run_below(r, 2000));
-        if (run_fine(r, rc) && rc == LOAM_OK && commit > r->durable) {
+        if (run_may_fail(r, rc) && rc == LOAM_OK && commit > r->durable) {
             r->durable = commit;
         }
-    } else if (run_fine(r, loam_sync(r->db))) {
+    } else if (run_may_fail(r, loam_sync(r->db))) {
         r->durable = upto;
         if (loam_durable_seq(r->db) < r->m.first_seq[upto]) {
             MISMATCH(r, "durable_seq %" PRIu64 " is below what was synced, %" PRIu64,
@@ -166,11 +166,11 @@ void run_numbers(struct run *r)
     }
     uint64_t value;
     CHECK_EQ(loam_property(r->db, r->ks[run_pick_ks(r)], "level.1.bytes", &value), LOAM_OK);
-    if (!r->armed && loam_health(r->db, NULL) != LOAM_HEALTHY) {
+    if (!r->armed && !r->sick && loam_health(r->db, NULL) != LOAM_HEALTHY) {
         MISMATCH(r, "the database is not healthy");
     }
     if (run_one_in(r, 10)) {
         rc = loam_wait_idle(r->db, 1 + run_below(r, 20000));
-        run_fine(r, rc);
+        run_may_fail(r, rc);
     }
 }

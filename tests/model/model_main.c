@@ -58,8 +58,8 @@ int main(int argc, char **argv)
     }
     printf("%" PRIu64 " operations in %" PRIu64 " episodes: %" PRIu64 " writes, %" PRIu64
            " point reads, %" PRIu64 " iterator steps, %" PRIu64 " flushes, %" PRIu64
-           " compactions, %" PRIu64 " reopens, %" PRIu64 " crashes\n",
+           " compactions, %" PRIu64 " reopens, %" PRIu64 " crashes, %" PRIu64 " sicknesses\n",
            c.ops, c.episodes, c.writes, c.reads, c.moves, c.flushes, c.compactions, c.reopens,
-           c.crashes);
+           c.crashes, c.sicknesses);
     return 0;
 }

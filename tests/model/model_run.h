@@ -20,7 +20,7 @@ struct model_run_options {
 };
 
 struct model_run_counts {
-    uint64_t ops, writes, reads, moves, reopens, crashes, flushes, compactions, episodes;
+    uint64_t ops, writes, reads, moves, reopens, crashes, flushes, compactions, episodes, sicknesses;
 };
 
 /* One database from its making to its removal. Aborts with seed, operation and difference when the

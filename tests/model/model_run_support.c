@@ -13,6 +13,10 @@
 
 static void step(struct run *r)
 {
+    if (r->falls_sick && !r->armed && run_one_in(r, r->sick ? 60 : 400)) {
+        run_sickness(r);
+        return;
+    }
     uint64_t d = run_below(r, 10000);
     if (d < 3000) {
         run_put(r);
@@ -45,11 +49,11 @@ static void step(struct run *r)
     } else if (d < 9972) {
         run_pause(r);
     } else if (d < 9980) {
-        if (!r->armed) {
+        if (!r->armed && !r->sick) {
             run_reopen(r);
         }
     } else if (d < 9990 && r->fault != NULL && !r->o->no_crash) {
-        if (run_one_in(r, 2) && !r->armed) {
+        if (run_one_in(r, 2) && !r->armed && !r->sick) {
             r->armed = true; /* the disk dies a little later, in the middle of something */
             run_set_plan(r, 1 + run_below(r, 200));
         } else {
@@ -84,6 +88,10 @@ static void draw_shape(struct run *r)
     r->value_max = r->value_max < VALUE_CAP ? r->value_max : VALUE_CAP;
     r->hot = 4 + (uint32_t)run_below(r, 60);
     r->orders = !r->o->byte_order && run_one_in(r, 2);
+    r->falls_sick = r->disk_kind != MODEL_DISK_OS && !r->o->no_crash && run_one_in(r, 2);
+    if (r->falls_sick) {
+        r->options.sync_interval_ms = UINT32_MAX;
+    }
 }
 
 static void make_disk(struct run *r)
@@ -143,13 +151,15 @@ void model_run_episode(const struct model_run_options *o, struct model_run_count
         step(r);
         if (r->dead) {
             run_crash(r);
-        } else if (run_one_in(r, 4000) && !r->armed) {
+        } else if (run_one_in(r, 4000) && !r->armed && !r->sick) {
             run_check_all(r);
         }
         counts->ops++;
     }
     if (r->armed) {
         run_crash(r);
+    } else if (r->sick) {
+        run_get_well(r);
     }
     run_reopen(r);
     run_fine(r, run_close_db(r));

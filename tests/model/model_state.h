@@ -77,6 +77,8 @@ struct run {
     bool dead;        /* an answer said so */
     uint64_t durable; /* commit */
     bool maybe;       /* one more commit than now may have survived */
+    bool sick;        /* syncs fail; see model_sick_support.c */
+    bool falls_sick;  /* the disk of this episode may */
     /* trace */
     struct trace {
         uint64_t op;
@@ -144,6 +146,17 @@ void run_reopen(struct run *r);
 void run_set_plan(struct run *r, uint64_t crash_in);
 void run_wrap_disk(struct run *r);
 void run_crash(struct run *r);
+
+/* ---- model_sick_support.c --------------------------------------------------------------------- */
+
+/* As run_fine(), for calls that a sick disk may fail. */
+bool run_may_fail(struct run *r, int rc);
+/* Falls sick, or does something about it. */
+void run_sickness(struct run *r);
+/* Mends the disk and resumes. */
+void run_get_well(struct run *r);
+/* The outcome of the pending write is unknown: commits or gives up as readers see it. */
+void run_settle_doubt(struct run *r);
 
 #define MISMATCH(r, ...)                                                                           \
     do {                                                                                           \

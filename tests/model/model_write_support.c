@@ -36,8 +36,10 @@ static void finish_write(struct run *r, int rc, const loam_write_opts *w, uint64
     }
     if (rc < 0) {
         bool unknown = (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
-        run_fine(r, rc);
-        if (unknown) {
+        run_may_fail(r, rc);
+        if (unknown && r->sick) {
+            run_settle_doubt(r);
+        } else if (unknown) {
             model_commit(&r->m, 0);
             r->m.now--; /* reached only as now + 1, by the crash that must follow */
             r->maybe = true;
@@ -159,7 +161,7 @@ void run_batch(struct run *r)
             want--;
         }
     }
-    if (run_one_in(r, 30) && !r->armed) {
+    if (run_one_in(r, 30) && !r->armed && !r->sick) {
         stick_and_rewind(r);
     }
     CHECK_EQ(loam_batch_count(r->batch), n);
