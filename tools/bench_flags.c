@@ -426,6 +426,7 @@ static const char help_head[] =
     "  write                       overwrite updaterandom deleteseq deleterandom\n"
     "  read                        readrandom readmissing readhot readrandomsmall multireadrandom\n"
     "                              readseq readreverse seekrandom seekordered newiterator\n"
+    "                              seekdeleted: to the --deletes keys that deleteseq deleted\n"
     "  both at once                readwhilewriting readwhilescanning seekrandomwhilewriting\n"
     "                              readrandomwriterandom\n"
     "  YCSB, Zipf 0.99             ycsba ycsbb ycsbc ycsbd ycsbe ycsbf\n"

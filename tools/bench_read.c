@@ -157,6 +157,18 @@ void bench_seek_random(struct bench_thread *t)
     }
 }
 
+/* To keys that deleteseq has deleted. */
+void bench_seek_deleted(struct bench_thread *t)
+{
+    uint64_t dead = t->job->deletes < t->job->num ? t->job->deletes : t->job->num;
+    bench_thread_limit(t, t->job->reads);
+    while (bench_more(t)) {
+        void *it = open_iter(t);
+        seek_and_walk(t, it, bench_key(t, bench_rng_below(&t->rng, dead)));
+        t->engine->iter_close(it);
+    }
+}
+
 void bench_seek_ordered(struct bench_thread *t)
 {
     uint64_t k = 0;

@@ -63,6 +63,7 @@ static const struct bench_workload workloads[] = {
     {"readreverse", .run = bench_read_reverse, .role = ROLE_READ},
     {"seekrandom", .run = bench_seek_random, READ},
     {"seekordered", .run = bench_seek_ordered, READ},
+    {"seekdeleted", .run = bench_seek_deleted, READ},
     {"newiterator", .run = bench_iter_new, READ},
 
     {"readwhilewriting", .run = bench_read_while_writing, READ, .extra = EXTRA_WRITER},

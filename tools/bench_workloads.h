@@ -27,6 +27,7 @@ void bench_read_forward(struct bench_thread *t);
 void bench_read_reverse(struct bench_thread *t);
 void bench_seek_random(struct bench_thread *t);
 void bench_seek_ordered(struct bench_thread *t);
+void bench_seek_deleted(struct bench_thread *t);
 void bench_iter_new(struct bench_thread *t);
 
 /* bench_mixed.c: reads and writes at once */

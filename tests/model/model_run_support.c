@@ -18,7 +18,9 @@ static void step(struct run *r)
         return;
     }
     uint64_t d = run_below(r, 10000);
-    if (d < 3000) {
+    if (d < 20) {
+        run_delete_stretch(r);
+    } else if (d < 3000) {
         run_put(r);
     } else if (d < 3700) {
         run_delete(r);

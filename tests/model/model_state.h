@@ -116,6 +116,7 @@ void run_check_all(struct run *r);
 void run_put(struct run *r);
 void run_delete(struct run *r);
 void run_batch(struct run *r);
+void run_delete_stretch(struct run *r);
 
 /* ---- model_read_support.c -------------------------------------------------------------------- */
 

@@ -183,3 +183,42 @@ void run_batch(struct run *r)
         finish_write(r, rc, &w, seq);
     }
 }
+
+/* Deletes most keys of a keyspace in a row, up to BATCH_CAP at a time, and then lets iterators loose on it:
+ * stretches of deletes long enough for readers to remember them. The other operations put into
+ * them. */
+void run_delete_stretch(struct run *r)
+{
+    r->what = "delete_stretch";
+    uint32_t ks = run_pick_ks(r), rows = r->m.row_count[r->m.ks[ks].order];
+    uint32_t at = (uint32_t)run_below(r, rows / 4), end = rows - (uint32_t)run_below(r, rows / 4);
+    if (r->batch == NULL) {
+        r->batch = loam_batch_new(0);
+        CHECK(r->batch != NULL);
+    }
+    while (at < end && !r->dead) {
+        loam_batch_clear(r->batch);
+        for (uint32_t n = 0, bytes = 0; at < end && n < BATCH_CAP; n++, at++) {
+            uint32_t key = r->m.key_at[r->m.ks[ks].order][at];
+            loam_slice bytes_of = r->m.keys[key];
+            bytes += (uint32_t)bytes_of.size;
+            if (n != 0 && bytes > r->value_max) {
+                break;
+            }
+            run_note(r, r->what, ks, key);
+            CHECK_EQ(loam_batch_delete(r->batch, r->ks[ks], bytes_of), LOAM_OK);
+            model_delete(&r->m, ks, key);
+        }
+        uint64_t seq = 0;
+        loam_write_opts w = draw_write_opts(r, &seq);
+        int rc = loam_write(r->db, r->batch, &w);
+        finish_write(r, rc, &w, seq);
+    }
+    for (uint32_t n = 0; n < 12 && !r->dead; n++) {
+        if (run_one_in(r, 4)) {
+            run_scan(r);
+        } else {
+            run_iter(r);
+        }
+    }
+}
