@@ -204,11 +204,6 @@ uint64_t alloc_used(const struct alloc *a)
     return atom_load(&a->total, relaxed);
 }
 
-uint64_t alloc_used_by(const struct alloc *a, enum mem_owner o)
-{
-    return atom_load(&a->owner[o].bytes, relaxed);
-}
-
 uint64_t alloc_peak(const struct alloc *a)
 {
     return atom_load(&a->peak, relaxed);

@@ -64,9 +64,12 @@ void alloc_discard(void *p, size_t size);
 void alloc_charge(struct alloc *a, enum mem_owner o, uint64_t bytes);
 void alloc_uncharge(struct alloc *a, enum mem_owner o, uint64_t bytes);
 
-uint64_t alloc_used(const struct alloc *a);                       /* bytes, all owners */
-uint64_t alloc_used_by(const struct alloc *a, enum mem_owner o);  /* bytes */
-uint64_t alloc_peak(const struct alloc *a);                       /* bytes, approximate */
+uint64_t alloc_used(const struct alloc *a); /* bytes, all owners */
+static inline uint64_t alloc_used_by(const struct alloc *a, enum mem_owner o) /* bytes */
+{
+    return atom_load(&a->owner[o].bytes, relaxed);
+}
+uint64_t alloc_peak(const struct alloc *a); /* bytes, approximate */
 uint64_t alloc_calls(void); /* hook allocations by this thread so far, all instances */
 
 #endif

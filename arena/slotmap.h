@@ -183,6 +183,11 @@ static inline struct slotmap_slot *slotmap_slot_(const struct slotmap *m, uint64
     return (struct slotmap_slot *)(page + (uintptr_t)j * m->slot_bytes);
 }
 
+static inline bool slotmap_live_(uint64_t word, uint64_t h)
+{
+    return __builtin_expect(word >> 29 == ((uint64_t)(uint32_t)h << 3 | SLOTMAP_LIVE), 1);
+}
+
 /* The payload, lent until the section ends; NULL: stale, foreign or not committed.
  * REQUIRES: inside an epoch section. */
 static inline void *slotmap_get(struct slotmap *m, uint64_t h)
@@ -193,11 +198,29 @@ static inline void *slotmap_get(struct slotmap *m, uint64_t h)
         return NULL;
     }
     /* acquire: pairs with the release in commit; makes the payload and its bytes visible. */
-    uint64_t w = atom_load(&s->word, acquire);
-    if (__builtin_expect(w >> 29 != ((uint64_t)(uint32_t)h << 3 | SLOTMAP_LIVE), 0)) {
+    if (!slotmap_live_(atom_load(&s->word, acquire), h)) {
         return NULL;
     }
     return atom_load(&s->payload, relaxed); /* relaxed: ordered by the word; invariant 4 */
+}
+
+/* Bytes beside the payload in each slot of a padded map, zero at first: its owner's to use from reserve
+ * on, for what is asked for so often that following the payload would show. */
+#define SLOTMAP_ROOM 48u
+/* REQUIRES: a padded map; h is reserved or live, and the caller's. */
+static inline void *slotmap_room(const struct slotmap *m, uint64_t h)
+{
+    return slotmap_slot_(m, h) + 1;
+}
+/* The room of a live handle; NULL: stale, foreign or not committed. Needs no section: slots are never
+ * unmapped, so reading while the handle is closed gives what was written there last, or mixtures of it.
+ * REQUIRES: a padded map. */
+static inline const void *slotmap_room_live(const struct slotmap *m, uint64_t h)
+{
+    const struct slotmap_slot *s = slotmap_slot_(m, h);
+    /* acquire: pairs with the release in commit. */
+    bool live = s != NULL && slotmap_live_(atom_load(&s->word, acquire), h);
+    return live ? s + 1 : NULL;
 }
 
 /* get that says why not: LOAM_OK and *payload; LOAM_E_BUSY: reserved, not committed; LOAM_E_CLOSED:

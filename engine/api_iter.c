@@ -10,61 +10,79 @@
 
 #include "arena/poison.h"
 
-/* The frame of a call on an iterator: the database's section, and the mark that a thread is inside. */
-struct iter_call {
-    struct call call;
-    struct db_iter *it;
-};
-
-static void iter_leave(struct iter_call *c)
+/* Why a call on an iterator is not made; the section it was begun in ends here. */
+__attribute__((cold, noinline)) static int refuse_handle(bool inside)
 {
-    atom_store(&c->it->busy, 0, release); /* pairs with the swap in iter_begin() */
-    call_end(&c->call);
-}
-
-static void iter_end(struct iter_call *c)
-{
-    struct iter_pool *p = &c->call.db->iters;
-    if (__builtin_expect(iter_pool_short(p), 0)) {
-        iter_pool_trim(p, c->it);
-    }
-    iter_leave(c);
-}
-
-static int iter_begin(struct iter_call *c, const loam_iter *handle)
-{
-    struct registry *r = registry_get();
-    if (handle == NULL || r == NULL) {
+    if (!inside) {
         return FAIL(LOAM_E_INVAL, "the iterator handle is NULL");
     }
+    epoch_exit();
+    return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
+}
+
+__attribute__((cold, noinline)) static int refuse_db(struct db *db)
+{
+    int rc = call_refused_(db->handle, atom_load(&db->stopping, relaxed) ? NULL : db);
+    epoch_exit();
+    return rc;
+}
+
+__attribute__((cold, noinline)) static int refuse_thread(void)
+{
+    epoch_exit();
+    return FAIL(LOAM_E_MISUSE, "two threads use one iterator");
+}
+
+static inline void iter_leave(struct db_iter *it)
+{
+    atom_store(&it->busy, 0, release); /* pairs with the swap in iter_begin() */
+    epoch_exit();
+}
+
+static inline void iter_end(struct db_iter *it)
+{
+    struct iter_pool *p = &it->shell->iters;
+    if (__builtin_expect(iter_pool_short(p), 0)) {
+        iter_pool_trim(p, it);
+    }
+    iter_leave(it);
+}
+
+/* Inside the database's section, and no other thread inside a call on the iterator, until iter_end();
+ * NULL: *rc says why not. Inline, for a move along a block costs little more than this. */
+static inline struct db_iter *iter_begin(const loam_iter *handle, int *rc)
+{
+    struct registry *r = registry_get();
+    if (__builtin_expect(handle == NULL || r == NULL, 0)) {
+        *rc = refuse_handle(false);
+        return NULL;
+    }
     epoch_enter();
-    c->it = slotmap_get(&r->iters, HANDLE_OF(handle));
-    if (__builtin_expect(c->it == NULL, 0)) {
-        epoch_exit();
-        return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
+    struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
+    if (__builtin_expect(it == NULL, 0)) {
+        *rc = refuse_handle(true);
+        return NULL;
     }
     /* The shell outlives the iterator. acquire: pairs with background_wind_down(): loam_close() waits
      * for sections that do not see its store. */
-    struct db *db = c->it->shell;
-    if (__builtin_expect(atom_load(&db->stopping, acquire) ||
-                             db->fork_count != thread_slot_fork_count(), 0)) {
-        int rc = call_refused_(db->handle, atom_load(&db->stopping, relaxed) ? NULL : db);
-        epoch_exit();
-        return rc;
+    struct db *db = it->shell;
+    if (__builtin_expect(
+            atom_load(&db->stopping, acquire) || db->fork_count != thread_slot_fork_count(), 0)) {
+        *rc = refuse_db(db);
+        return NULL;
     }
-    c->call.db = db;
-    c->call.pinned = false;
     /* acquire and release at the end: whoever comes next sees what this call did. */
-    if (__builtin_expect(atom_swap(&c->it->busy, 1, acquire) != 0, 0)) {
-        call_end(&c->call);
-        return FAIL(LOAM_E_MISUSE, "two threads use one iterator");
+    if (__builtin_expect(atom_swap(&it->busy, 1, acquire) != 0, 0)) {
+        *rc = refuse_thread();
+        return NULL;
     }
     /* acquire: pairs with db_iter_open(); closed and reused meanwhile, it has another handle. */
-    if (__builtin_expect(atom_load(&c->it->handle, acquire) != HANDLE_OF(handle), 0)) {
-        iter_leave(c);
-        return FAIL(LOAM_E_CLOSED, "the iterator handle is closed");
+    if (__builtin_expect(atom_load(&it->handle, acquire) != HANDLE_OF(handle), 0)) {
+        atom_store(&it->busy, 0, release);
+        *rc = refuse_handle(true);
+        return NULL;
     }
-    return LOAM_OK;
+    return it;
 }
 
 /* ---- open and close ---------------------------------------------------------------------------- */
@@ -227,26 +245,36 @@ void loam_iter_close(loam_iter *handle)
 
 /* ---- moves ------------------------------------------------------------------------------------- */
 
-int loam_iter_first(loam_iter *handle)
+/* A move that needs nothing but the iterator. */
+static inline int move(loam_iter *handle, int (*by)(struct db *db, struct db_iter *it))
 {
-    struct iter_call c;
-    int rc = iter_begin(&c, handle);
-    if (rc == LOAM_OK) {
-        rc = db_iter_first(c.call.db, c.it);
-        iter_end(&c);
+    int rc;
+    struct db_iter *it = iter_begin(handle, &rc);
+    if (__builtin_expect(it != NULL, 1)) {
+        rc = by(it->shell, it);
+        iter_end(it);
     }
     return rc;
 }
 
+int loam_iter_first(loam_iter *handle)
+{
+    return move(handle, db_iter_first);
+}
+
 int loam_iter_last(loam_iter *handle)
 {
-    struct iter_call c;
-    int rc = iter_begin(&c, handle);
-    if (rc == LOAM_OK) {
-        rc = db_iter_last(c.call.db, c.it);
-        iter_end(&c);
-    }
-    return rc;
+    return move(handle, db_iter_last);
+}
+
+int loam_iter_next(loam_iter *handle)
+{
+    return move(handle, db_iter_next);
+}
+
+int loam_iter_prev(loam_iter *handle)
+{
+    return move(handle, db_iter_prev);
 }
 
 static int check_key(loam_slice key)
@@ -259,103 +287,73 @@ static int check_key(loam_slice key)
                : LOAM_OK;
 }
 
-int loam_iter_seek(loam_iter *handle, loam_slice key)
+static inline int move_to(loam_iter *handle, loam_slice key,
+                          int (*to)(struct db *db, struct db_iter *it, loam_slice key))
 {
-    struct iter_call c;
     int rc = check_key(key);
-    if (rc == LOAM_OK && (rc = iter_begin(&c, handle)) == LOAM_OK) {
-        rc = db_iter_seek(c.call.db, c.it, key);
-        iter_end(&c);
+    struct db_iter *it = rc == LOAM_OK ? iter_begin(handle, &rc) : NULL;
+    if (it != NULL) {
+        rc = to(it->shell, it, key);
+        iter_end(it);
     }
     return rc;
+}
+
+int loam_iter_seek(loam_iter *handle, loam_slice key)
+{
+    return move_to(handle, key, db_iter_seek);
 }
 
 int loam_iter_seek_le(loam_iter *handle, loam_slice key)
 {
-    struct iter_call c;
-    int rc = check_key(key);
-    if (rc == LOAM_OK && (rc = iter_begin(&c, handle)) == LOAM_OK) {
-        rc = db_iter_seek_le(c.call.db, c.it, key);
-        iter_end(&c);
-    }
-    return rc;
-}
-
-int loam_iter_next(loam_iter *handle)
-{
-    struct iter_call c;
-    int rc = iter_begin(&c, handle);
-    if (rc == LOAM_OK) {
-        rc = db_iter_next(c.call.db, c.it);
-        iter_end(&c);
-    }
-    return rc;
-}
-
-int loam_iter_prev(loam_iter *handle)
-{
-    struct iter_call c;
-    int rc = iter_begin(&c, handle);
-    if (rc == LOAM_OK) {
-        rc = db_iter_prev(c.call.db, c.it);
-        iter_end(&c);
-    }
-    return rc;
+    return move_to(handle, key, db_iter_seek_le);
 }
 
 int loam_iter_refresh(loam_iter *handle, const loam_snap *snap)
 {
-    struct iter_call c;
-    int rc = iter_begin(&c, handle);
-    if (rc < 0) {
+    int rc = LOAM_OK;
+    struct db_iter *it = iter_begin(handle, &rc);
+    if (it == NULL) {
         return rc;
     }
+    struct call c = {.db = it->shell, .pinned = false};
     uint64_t seq = 0;
     if (snap != NULL) {
-        rc = call_snapshot(&c.call, snap, &seq);
+        rc = call_snapshot(&c, snap, &seq);
     }
     if (rc == LOAM_OK) {
-        rc = db_iter_refresh(c.call.db, c.it, snap != NULL ? &seq : NULL);
+        rc = db_iter_refresh(c.db, it, snap != NULL ? &seq : NULL);
     }
-    iter_end(&c);
+    iter_end(it);
     return rc;
 }
 
-/* ---- the present entry: the iterator's own memory, so no database is needed ---------------------- */
+/* ---- the present entry: beside the handle, so neither a section nor the database is needed ------ */
 
-/* Lent inside the caller's section. NULL: closed, or on no entry. */
-static const struct db_iter *standing(const loam_iter *handle)
+/* NULL: closed, or on no entry. */
+static inline const struct iter_face *standing(const loam_iter *handle)
 {
     struct registry *r = registry_get();
-    const struct db_iter *it = r != NULL ? slotmap_get(&r->iters, HANDLE_OF(handle)) : NULL;
-    return it != NULL && it->on_entry ? it : NULL;
+    const struct iter_face *f = r != NULL ? slotmap_room_live(&r->iters, HANDLE_OF(handle)) : NULL;
+    return f != NULL && f->on_entry ? f : NULL;
 }
 
 loam_slice loam_iter_key(const loam_iter *handle)
 {
-    epoch_enter();
-    const struct db_iter *it = standing(handle);
-    loam_slice key = it != NULL ? it->key_view : loam_bytes(NULL, 0);
-    epoch_exit();
-    return key;
+    const struct iter_face *f = standing(handle);
+    return f != NULL ? f->key : loam_bytes(NULL, 0);
 }
 
 loam_slice loam_iter_value(const loam_iter *handle)
 {
-    epoch_enter();
-    const struct db_iter *it = standing(handle);
-    loam_slice value = it != NULL ? it->value_view : loam_bytes(NULL, 0);
-    epoch_exit();
-    return value;
+    const struct iter_face *f = standing(handle);
+    return f != NULL ? f->value : loam_bytes(NULL, 0);
 }
 
 uint64_t loam_iter_seq(const loam_iter *handle)
 {
-    epoch_enter();
-    const struct db_iter *it = standing(handle);
-    uint64_t seq = it != NULL ? tag_seq(it->tag) : 0;
-    epoch_exit();
-    return seq;
+    const struct iter_face *f = standing(handle);
+    return f != NULL ? tag_seq(f->tag) : 0;
 }
 
 /* ---- scan -------------------------------------------------------------------------------------- */

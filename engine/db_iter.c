@@ -12,7 +12,6 @@
 #include "arena/poison.h"
 
 #define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
-#define MOVES_BEFORE_RUN  4u   /* finding a run's end costs a few comparisons */
 #define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -35,7 +34,6 @@ void db_iter_close(struct db *db, struct db_iter *it)
         it->nexts = 0;
         keyspace_put(it->space);
         it->space = NULL;
-        it->on_entry = false;
     }
     iter_pool_give(db != NULL ? &db->iters : NULL, it);
 }
@@ -55,20 +53,26 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     it->readahead = o->readahead;
     it->has_lower = o->has_lower;
     it->has_upper = o->has_upper;
-    it->on_entry = false;
     it->run = NULL;
     it->view_number = 0;
     buf_set(&it->lower, o->lower.data, o->lower.size);
     buf_set(&it->upper, o->upper.data, o->upper.size);
     hold(db, it, o->has_seq ? &o->seq : NULL);
+    struct slotmap *iters = &registry_get()->iters;
     uint64_t handle = 0;
     if (!it->lower.oom && !it->upper.oom) {
-        handle = slotmap_insert(&registry_get()->iters, it);
+        handle = slotmap_reserve(iters);
     }
     if (handle == 0) {
+        it->face = NULL;
         db_iter_close(db, it);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
     }
+    it->face = slotmap_room(iters, handle);
+    *it->face = (struct iter_face){.on_entry = false};
+    int rc = slotmap_commit(iters, handle, it);
+    assert(rc == LOAM_OK); /* nobody else knows the handle */
+    (void)rc;
     atom_store(&it->handle, handle, release); /* pairs with iter_begin() */
     *out = it;
     return LOAM_OK;
@@ -78,7 +82,7 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
 {
     snapshot_drop(&db->snapshots, &it->held);
     hold(db, it, seq);
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     it->view_number = 0; /* the view may be older than the new number */
     return LOAM_OK;
@@ -188,7 +192,7 @@ static int attach(struct db *db, struct db_iter *it, bool *fresh)
 
 static int fail(struct db_iter *it, int rc)
 {
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     it->view_number = 0;
     return rc;
@@ -196,7 +200,7 @@ static int fail(struct db_iter *it, int rc)
 
 static int off_range(struct db_iter *it)
 {
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     return it->merge.rc < 0 ? fail(it, it->merge.rc) : LOAM_NOTFOUND;
 }
@@ -204,29 +208,29 @@ static int off_range(struct db_iter *it)
 static int keep_key(struct db_iter *it, loam_slice key)
 {
     buf_set(&it->key, key.data, key.size);
-    it->key_view = buf_slice(&it->key);
+    it->face->key = buf_slice(&it->key);
     return it->key.oom ? fail(it, buf_status(&it->key)) : LOAM_OK;
 }
 
 /* Copies the present key when it is lent from a block that is about to go. */
 static int own_key(struct db_iter *it)
 {
-    return it->run != NULL ? keep_key(it, it->key_view) : LOAM_OK;
+    return it->run != NULL ? keep_key(it, it->face->key) : LOAM_OK;
 }
 
 static int keep_value(struct db_iter *it, const struct entry *e, bool copy)
 {
-    it->tag = e->tag;
+    it->face->tag = e->tag;
     if (it->keys_only) {
-        it->value_view = loam_bytes(NULL, 0);
+        it->face->value = loam_bytes(NULL, 0);
         return LOAM_OK;
     }
     if (!copy) {
-        it->value_view = e->value;
+        it->face->value = e->value;
         return LOAM_OK;
     }
     buf_set(&it->value, e->value.data, e->value.size);
-    it->value_view = buf_slice(&it->value);
+    it->face->value = buf_slice(&it->value);
     return it->value.oom ? fail(it, buf_status(&it->value)) : LOAM_OK;
 }
 
@@ -268,7 +272,7 @@ static int find_forward(struct db *db, struct db_iter *it)
             return rc;
         }
         if (tag_kind(e->tag) != ENTRY_DELETE) {
-            it->on_entry = true;
+            it->face->on_entry = true;
             rc = keep_value(it, e, merge_in_memtable(&it->merge));
             break;
         }
@@ -293,10 +297,10 @@ static void find_run(struct db_iter *it)
 {
     const struct merge_iter *m = &it->merge;
     struct source *top = m->heap[0];
-    it->streak = top == it->top ? it->streak + 1 : 0;
+    bool again = top == it->top;
     it->top = top;
-    if (it->streak < MOVES_BEFORE_RUN || top->is_memtable || it->cmp != NULL) {
-        return;
+    if (!again || top->is_memtable || it->cmp != NULL) {
+        return; /* finding a run's end costs a few comparisons: not where sources take turns */
     }
     const struct block *b = &top->cursor.at.block;
     uint32_t end = m->second != 0 ? block_seek(b, NULL, m->heap[m->second]->entry.key, UINT64_MAX)
@@ -333,9 +337,9 @@ static bool run_next(struct db *db, struct db_iter *it, bool *settled)
     if (__builtin_expect(hidden != 0, 0)) {
         stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
     }
-    it->key_view = c->entry.key;
-    it->value_view = it->keys_only ? loam_bytes(NULL, 0) : c->entry.value;
-    it->tag = c->entry.tag;
+    it->face->key = c->entry.key;
+    it->face->value = it->keys_only ? loam_bytes(NULL, 0) : c->entry.value;
+    it->face->tag = c->entry.tag;
     return found;
 }
 
@@ -389,7 +393,7 @@ static int find_backward(struct db *db, struct db_iter *it)
             dead_walk_newer(db, it, &w);
         }
         if (rc == LOAM_OK) {
-            it->on_entry = true;
+            it->face->on_entry = true;
             break;
         }
         hidden += seq != 0;
@@ -407,7 +411,7 @@ static int find_backward(struct db *db, struct db_iter *it)
 static int place(struct db *db, struct db_iter *it)
 {
     bool fresh;
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     stats_add(&db->stats, STAT_SEEKS, 1);
     int rc = attach(db, it, &fresh);
@@ -478,7 +482,7 @@ static inline void count_next(struct db *db, struct db_iter *it)
 
 int db_iter_next(struct db *db, struct db_iter *it)
 {
-    if (!it->on_entry) {
+    if (!it->face->on_entry) {
         return LOAM_NOTFOUND;
     }
     count_next(db, it);
@@ -493,7 +497,7 @@ int db_iter_next(struct db *db, struct db_iter *it)
     if (rc < 0) {
         return fail(it, rc);
     }
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     if (fresh || !it->forward) {
         /* Behind the key's versions, or before them when none of them was decided about yet: the view
@@ -514,7 +518,7 @@ int db_iter_next(struct db *db, struct db_iter *it)
 
 int db_iter_prev(struct db *db, struct db_iter *it)
 {
-    if (!it->on_entry) {
+    if (!it->face->on_entry) {
         return LOAM_NOTFOUND;
     }
     bool fresh;
@@ -526,7 +530,7 @@ int db_iter_prev(struct db *db, struct db_iter *it)
         return fail(it, rc);
     }
     count_next(db, it);
-    it->on_entry = false;
+    it->face->on_entry = false;
     it->run = NULL;
     if (fresh || it->forward) {
         merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);

@@ -7,11 +7,11 @@
  * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
  * comes from a memtable is copied.
  *
- * Walking forward the merge stands on the present entry. Once a table has been the top source for some
- * moves, the part of its block that lies before every other source is a run: it is walked without
+ * Walking forward the merge stands on the present entry. Once a table has been the top source twice in
+ * a row, the part of its block that lies before every other source is a run: it is walked without
  * comparing keys, and its keys and values are lent from the block. During a run the merge stands on
- * the run's first entry; the cursor of its top source has moved on. Walking backward the versions of a key come
- * oldest first, so the merge stands before the present key and the entry is a copy.
+ * the run's first entry; the cursor of its top source has moved on. Walking backward the versions of
+ * a key come oldest first, so the merge stands before the present key and the entry is a copy.
  */
 #ifndef LOAM_ENGINE_DB_ITER_H_
 #define LOAM_ENGINE_DB_ITER_H_
@@ -19,8 +19,18 @@
 #include "engine/db.h"
 #include "engine/merge_iter.h"
 
+/* What is lent of the present entry. It lies in the slot of the iterator's handle, so that asking for
+ * it needs neither a section nor the iterator. */
+struct iter_face {
+    loam_slice key, value;
+    uint64_t tag;
+    bool on_entry;
+};
+_Static_assert(sizeof(struct iter_face) <= SLOTMAP_ROOM, "the face fits beside the payload");
+
 struct db_iter {
     _Atomic uint64_t handle; /* of this iterator; 0 while it is kept for reuse */
+    struct iter_face *face;  /* valid while the handle is this iterator's */
     struct db_iter *next_idle;
     struct epoch_node retire;
     /* constant after open */
@@ -40,22 +50,18 @@ struct db_iter {
     /* position */
     uint32_t nexts; /* not yet added to the statistics */
     _Atomic uint32_t busy; /* 1 while a thread is inside: two are a misuse */
-    bool on_entry;
     bool forward;
     uint64_t view_number; /* of the sources; 0: none built */
     uint32_t source_count, source_cap;
     struct source **sources; /* source_cap of them, buffers kept */
     struct source **heap;
     struct merge_iter merge;
-    struct buf key, value;           /* copies, where a source's bytes cannot be lent */
-    loam_slice key_view, value_view; /* what is lent of the present entry */
-    struct buf mark;                 /* where a stretch of deleted keys began; see dead_walk.h */
+    struct buf key, value; /* copies, where a source's bytes cannot be lent */
+    struct buf mark;       /* where a stretch of deleted keys began; see dead_walk.h */
     /* A run: entries of the top source's block that come before all of the other sources */
     struct block_cursor *run; /* NULL: none */
     uint32_t run_end;         /* index of the first entry behind it */
-    const struct source *top; /* the top source of the last move, and how many moves it has been so */
-    uint32_t streak;
-    uint64_t tag;
+    const struct source *top; /* the top source of the last move */
 };
 
 struct db_iter_options {
@@ -77,7 +83,7 @@ void db_iter_close(struct db *db, struct db_iter *it);
 /* The source whose memory is lent as the present value; NULL: none. */
 static inline const struct source *db_iter_lender(const struct db_iter *it)
 {
-    return it->on_entry && it->forward && !merge_in_memtable(&it->merge) ? it->merge.heap[0] : NULL;
+    return it->face->on_entry && it->forward && !merge_in_memtable(&it->merge) ? it->merge.heap[0] : NULL;
 }
 
 /* All inside a call's section. LOAM_OK on an entry, LOAM_NOTFOUND, or an error. */

@@ -54,16 +54,19 @@ static bool start_locked(void)
         struct slotmap *map;
         enum handle_kind kind;
         void (*finaliser)(void *arg, void *payload);
+        bool padded;
     } maps[] = {
-        {&registry_.dbs, HANDLE_DB, NULL}, /* loam_close() takes the payload itself */
-        {&registry_.spaces, HANDLE_KS, ks_handle_free},
-        {&registry_.snaps, HANDLE_SNAP, snap_handle_free},
-        {&registry_.iters, HANDLE_ITER, NULL}, /* kept for reuse, see db_iter.h */
-        {&registry_.batches, HANDLE_BATCH, batch_handle_free},
-        {&registry_.memtables, HANDLE_MEMTABLE, NULL},
+        {&registry_.dbs, HANDLE_DB, NULL, false}, /* loam_close() takes the payload itself */
+        {&registry_.spaces, HANDLE_KS, ks_handle_free, false},
+        {&registry_.snaps, HANDLE_SNAP, snap_handle_free, false},
+        {&registry_.iters, HANDLE_ITER, NULL, true}, /* kept for reuse, see db_iter.h */
+        {&registry_.batches, HANDLE_BATCH, batch_handle_free, false},
+        {&registry_.memtables, HANDLE_MEMTABLE, NULL, false},
     };
     for (; started < sizeof maps / sizeof *maps; started++) {
-        if (slotmap_init(maps[started].map, alloc_global(), maps[started].kind) < 0) {
+        int rc = (maps[started].padded ? slotmap_init_padded : slotmap_init)(
+            maps[started].map, alloc_global(), maps[started].kind);
+        if (rc < 0) {
             return false;
         }
         if (maps[started].finaliser != NULL) {

@@ -601,6 +601,31 @@ Test(slotmap, padded_map_works_alike)
     slotmap_destroy(&m);
 }
 
+Test(slotmap, room_beside_the_payload_is_seen_while_the_handle_lives)
+{
+    struct slotmap m;
+    char zeros[SLOTMAP_ROOM] = {0};
+    CHECK_EQ(slotmap_init_padded(&m, &memory, 2), LOAM_OK);
+    uint64_t other = slotmap_insert(&m, &things[1]);
+    uint64_t h = slotmap_reserve(&m);
+    char *room = slotmap_room(&m, h);
+    CHECK(memcmp(room, zeros, sizeof zeros) == 0);
+    memset(room, 'r', SLOTMAP_ROOM);
+    CHECK(slotmap_room_live(&m, h) == NULL);
+    CHECK_EQ(slotmap_commit(&m, h, &things[0]), LOAM_OK);
+    CHECK(slotmap_room_live(&m, h) == room && room[SLOTMAP_ROOM - 1] == 'r');
+    CHECK(memcmp(slotmap_room(&m, other), zeros, sizeof zeros) == 0);
+    epoch_enter();
+    CHECK(slotmap_get(&m, h) == &things[0]);
+    epoch_exit();
+    CHECK_EQ(slotmap_erase(&m, h), LOAM_OK);
+    CHECK(slotmap_room_live(&m, h) == NULL);
+    CHECK(slotmap_room_live(&m, 0) == NULL);
+    CHECK(slotmap_room_live(&m, h ^ (uint64_t)3 << 60) == NULL);
+    CHECK_EQ(slotmap_erase(&m, other), LOAM_OK);
+    slotmap_destroy(&m);
+}
+
 Test(slotmap, churn_makes_no_allocation)
 {
     for (int i = 0; i < 2000; i++) {
