@@ -204,6 +204,14 @@ static inline const void *ring_read(struct ring *r, uint64_t addr, bool touch, s
     *size = d->size;
     return ring_data(r, addr);
 }
+/* Begins to bring an entry into the processor's cache; any address will do. */
+static inline void ring_prefetch(const struct ring *r, uint64_t addr)
+{
+    const unsigned char *p = ring_data(r, addr);
+    __builtin_prefetch(&r->desc[addr & (RING_UNITS_MAX - 1)]);
+    __builtin_prefetch(p);
+    __builtin_prefetch(p + CACHE_LINE);
+}
 /* True when `addr` names an entry that is readable or being built; for those who lost a race. */
 bool ring_live(struct ring *r, uint64_t addr);
 /* The state of the entry at this moment; RING_FREE: the address is stale. Any thread. */

@@ -179,6 +179,16 @@ static uint32_t find(const struct source *s, loam_slice key)
     return lo;
 }
 
+void source_aim(struct source *s, loam_slice key)
+{
+    if (!s->is_memtable) {
+        uint32_t i = find(s, key);
+        if (i < s->run_count && bind(s, i)) {
+            sst_cursor_aim(&s->cursor, key);
+        }
+    }
+}
+
 void source_seek(struct source *s, loam_slice key, uint64_t tag)
 {
     s->rc = LOAM_OK;

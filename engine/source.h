@@ -56,6 +56,8 @@ static inline uint64_t source_memory(const struct source *s)
 
 void source_first(struct source *s);
 void source_last(struct source *s);
+/* Begins to fetch what a seek to the key will read, so that several sources wait for memory at once. */
+void source_aim(struct source *s, loam_slice key);
 void source_seek(struct source *s, loam_slice key, uint64_t tag);        /* first >= */
 void source_seek_before(struct source *s, loam_slice key, uint64_t tag); /* last < */
 /* REQUIRES: valid. */

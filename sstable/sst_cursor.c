@@ -12,6 +12,7 @@
 #define READ_MAX            (64u << 10)
 #define READ_MAX_BACKGROUND (256u << 10)
 #define READ_FIRST          (8u << 10) /* first read of a walk that turned out to be sequential */
+#define WALK_MAX            (16u << 10) /* read at once after a seek for the walk that will follow */
 #define GAP_MAX             (64u << 10) /* blocks not yet due are read along up to this distance */
 #define BEHIND              16u         /* bytes that must be readable behind a block */
 #define NO_BLOCK            UINT32_MAX
@@ -95,10 +96,26 @@ static int load_cached(struct sst_cursor *c, uint32_t i, bool sequential)
         if (rc == LOAM_OK) {
             memcpy(c->copy, p, size);
             memset(c->copy + size, 0, BEHIND);
+            if (i + 1 < c->count) { /* a walk goes on there */
+                block_cache_prefetch(r->cache, &r->cached->blocks, i + 1);
+            }
         }
     }
     epoch_exit();
     return rc;
+}
+
+static bool is_cached(const struct sst_cursor *c, uint32_t i)
+{
+    const struct sst_reader *r = c->r;
+    size_t size;
+    if (r->cached == NULL) {
+        return false;
+    }
+    epoch_enter();
+    bool there = block_cache_peek(r->cache, &r->cached->blocks, i, false, &size) != NULL;
+    epoch_exit();
+    return there;
 }
 
 static int read_window(struct sst_cursor *c, uint64_t start, size_t n)
@@ -116,7 +133,40 @@ static int read_window(struct sst_cursor *c, uint64_t start, size_t n)
     return rc;
 }
 
-/* Brings the stored block into the window, more of the file with it when the walk is sequential. */
+/* Bytes of block i and of those behind it that the walk from here will want if it comes as far as the
+ * last one did: a read costs more than the bytes of a block or two. */
+static uint64_t walk_size(const struct sst_cursor *c, uint32_t i)
+{
+    const struct index *x = &c->r->index;
+    uint64_t size = x->sizes[i], most = c->read_max < WALK_MAX ? c->read_max : WALK_MAX;
+    for (uint32_t n = c->walked; n > 0 && ++i < c->count && size + x->sizes[i] <= most; n--) {
+        if (x->offsets[i] != x->offsets[i - 1] + x->sizes[i - 1] || is_cached(c, i)) {
+            break;
+        }
+        size += x->sizes[i];
+    }
+    return size;
+}
+
+/* Where the next read of a sequential walk begins, and its size; it brings block i, which is at offset
+ * and has size bytes. */
+static uint64_t read_ahead(struct sst_cursor *c, uint64_t offset, uint64_t size, uint64_t *n)
+{
+    /* Blocks written by several evictors are out of order by a little: what was skipped so far is
+     * still to come, so the next window begins where the last one ended. */
+    uint64_t window_end = c->window_offset + c->window_size;
+    bool near = c->window_size != 0 && offset > window_end && offset - window_end <= GAP_MAX;
+    uint64_t start = near ? window_end : offset;
+    uint64_t ahead = (c->flags & SST_CURSOR_BACKGROUND) != 0 ? c->read_max : c->read_next;
+    uint64_t need = offset + size - start;
+    uint64_t left = c->r->footer.data_end - start;
+    *n = need > ahead ? need : ahead;
+    *n = *n < left ? *n : left;
+    c->read_next = c->read_next < c->read_max / 2 ? c->read_next * 2 : c->read_max;
+    return start;
+}
+
+/* Brings the stored block into the window, and what will probably be asked for next. */
 static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
 {
     uint64_t offset = c->r->index.offsets[i];
@@ -125,20 +175,13 @@ static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
     if (c->window_size != 0 && offset >= c->window_offset && offset + size <= window_end) {
         return LOAM_OK;
     }
-    if (!sequential) {
+    uint64_t start = offset, n;
+    if (sequential) {
+        start = read_ahead(c, offset, size, &n);
+    } else {
+        n = walk_size(c, i);
         c->read_next = READ_FIRST;
-        return read_window(c, offset, size);
     }
-    /* Blocks written by several evictors are out of order by a little: what was skipped so far is
-     * still to come, so the next window begins where the last one ended. */
-    bool near = c->window_size != 0 && offset > window_end && offset - window_end <= GAP_MAX;
-    uint64_t start = near ? window_end : offset;
-    uint64_t ahead = (c->flags & SST_CURSOR_BACKGROUND) != 0 ? c->read_max : c->read_next;
-    uint64_t need = offset + size - start;
-    uint64_t left = c->r->footer.data_end - start;
-    uint64_t n = need > ahead ? need : ahead;
-    n = n < left ? n : left;
-    c->read_next = c->read_next < c->read_max / 2 ? c->read_next * 2 : c->read_max;
     int rc = read_window(c, start, n);
     if (rc != LOAM_OK && n != size) {
         /* The trouble may be in bytes that nobody asked for. */
@@ -206,6 +249,7 @@ static bool load(struct sst_cursor *c, uint32_t i)
         c->rc = rc;
         return false;
     }
+    c->walked = sequential ? c->walked + 1 : 0;
     block_cursor_init(&c->at, data, c->key);
     c->block = i;
     return true;
@@ -231,6 +275,15 @@ bool sst_cursor_last(struct sst_cursor *c)
 {
     start(c);
     return load(c, c->count - 1) && block_cursor_move(&c->at, c->at.block.count - 1);
+}
+
+void sst_cursor_aim(const struct sst_cursor *c, loam_slice key)
+{
+    const struct sst_reader *r = c->r;
+    uint32_t i = r->cached != NULL ? index_find(&r->index, key) : c->count;
+    if (i < c->count && i != c->block) {
+        block_cache_prefetch(r->cache, &r->cached->blocks, i);
+    }
 }
 
 bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)

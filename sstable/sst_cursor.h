@@ -29,6 +29,7 @@ struct sst_cursor {
     uint32_t block;     /* number of the present block; UINT32_MAX: none loaded */
     uint32_t count;     /* data blocks of the table */
     uint32_t read_next; /* bytes the next read from the file asks for */
+    uint32_t walked;    /* blocks the walk has come on since it was placed */
     uint32_t read_max;
     /* A run of file bytes around the present block. */
     uint8_t *window;
@@ -64,6 +65,8 @@ bool sst_cursor_first(struct sst_cursor *c);
 bool sst_cursor_last(struct sst_cursor *c); /* the oldest version of the last key */
 /* The first entry >= (key, tag); UINT64_MAX is the newest version. */
 bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag);
+/* Begins to fetch what a seek to the key will read, where that is in memory already; moves nothing. */
+void sst_cursor_aim(const struct sst_cursor *c, loam_slice key);
 /* The last entry < (key, tag). */
 bool sst_cursor_seek_before(struct sst_cursor *c, loam_slice key, uint64_t tag);
 bool sst_cursor_next_block(struct sst_cursor *c); /* the first entry of the next block */

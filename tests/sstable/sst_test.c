@@ -160,6 +160,56 @@ Test(sst, divides_itself_into_parts)
     sst_world_end(&w);
 }
 
+/* Reads of the file for a seek to entry i and a walk into the n-th block after its own. */
+static uint64_t reads_for(struct sst_cursor *c, loam_vfs *fault, const struct model *m, size_t i,
+                          uint32_t n)
+{
+    uint64_t before = loam_vfs_calls_of(fault, LOAM_CALL_READ);
+    bool ok = sst_cursor_seek(c, m->e[i].key, m->e[i].tag);
+    for (uint32_t first = c->block; ok && c->block < first + n; i++) {
+        CHECK_EQ(c->at.entry.tag, m->e[i].tag);
+        ok = sst_cursor_next(c);
+    }
+    CHECK(ok && c->at.entry.tag == m->e[i].tag);
+    return loam_vfs_calls_of(fault, LOAM_CALL_READ) - before;
+}
+
+Test(sst, a_seek_reads_what_the_walk_after_the_last_one_wanted)
+{
+    struct random rnd;
+    struct sst_world w;
+    struct model m;
+    struct sst_reader *r = NULL;
+    struct sst_cursor c;
+    loam_vfs *fault;
+    const loam_fault_plan healthy = {.struct_size = sizeof healthy};
+    random_init(&rnd, model_seed());
+    model_generate(&m, &rnd, SHAPE_DECIMAL, 2000, NULL);
+    sst_world_init(&w, 0, NULL);
+    CHECK_EQ(loam_vfs_fault(w.disk, &healthy, &fault), LOAM_OK);
+    w.vfs = fault;
+    w.build.block_bytes = 1024;
+    CHECK_EQ(sst_world_build(&w, &m, NULL), LOAM_OK);
+    struct sst_open_options o = sst_world_open_options(&w);
+    CHECK_EQ(sst_open(&o, &r), LOAM_OK);
+    CHECK_EQ(sst_cursor_init(&c, r, &w.alloc, 0, 0), LOAM_OK);
+    CHECK(c.count > 20);
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 2, 0), 1);
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 4, 2), 2); /* the first of its kind */
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 3, 2), 1);
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 5, 1), 1);
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 6, 0), 1);
+    CHECK_EQ(c.window_size, r->index.sizes[c.block] + r->index.sizes[c.block + 1]);
+    CHECK_EQ(reads_for(&c, fault, &m, m.n / 7, 0), 1); /* the last one stayed in its block */
+    CHECK_EQ(c.window_size, r->index.sizes[c.block]);
+    sst_cursor_free(&c);
+    sst_close(r);
+    model_free(&m);
+    w.vfs = w.disk;
+    loam_vfs_free(fault);
+    sst_world_end(&w);
+}
+
 Test(sst, gets_and_steps_allocate_nothing_once_warm)
 {
     struct random rnd;
