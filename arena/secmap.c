@@ -3,12 +3,22 @@
  *
  *     EMPTY --set--> BUSY --> PRESENT --set--> BUSY --> PRESENT --del--> BUSY --> EMPTY
  *
+ *     from            to               by                          generation, version
+ *     EMPTY, PRESENT  BUSY             entry_lock                  stay; compare-and-swap
+ *     BUSY            as it was        entry_unlock, when refused  stay
+ *     BUSY            PRESENT          secmap_set                  the same or a newer one; + 1
+ *     BUSY            EMPTY            entry_remove_locked, which  stays; + 1
+ *                                      found it PRESENT
+ *
+ * tag_may_become() is this table; each end of BUSY asserts it.
+ *
  * The tag's version grows with every change. A reader takes the tag, the value, and the tag again:
  * equal and not busy means that the value belongs to it. An emptied entry keeps its generation, so
  * that an older handle stays refused.
  */
 #include "arena/secmap.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "arena/status.h"
@@ -37,6 +47,23 @@ static uint64_t tag_next(uint64_t tag, uint32_t generation, uint64_t state)
     return (uint64_t)generation << 32 | ((tag + VERSION_ONE) & VERSION_MASK) | state;
 }
 
+/* Whether the holder of an entry that had the tag `from` may leave it with `to`. */
+static inline bool tag_may_become(uint64_t from, uint64_t to)
+{
+    if (to == from) {
+        return (from & STATE_MASK) != ENTRY_BUSY;
+    }
+    uint64_t one_on = tag_next(from, tag_generation(from), to & STATE_MASK);
+    switch (to & STATE_MASK) {
+    case ENTRY_PRESENT:
+        return (uint32_t)to == (uint32_t)one_on && tag_generation(to) >= tag_generation(from);
+    case ENTRY_EMPTY:
+        return to == one_on && (from & STATE_MASK) == ENTRY_PRESENT;
+    default:
+        return false;
+    }
+}
+
 static uint32_t page_slots(unsigned page)
 {
     return SLOTMAP_PAGE_FIRST << page;
@@ -63,6 +90,7 @@ struct place {
 
 static int place_find(const struct secmap *s, uint64_t h, struct place *out)
 {
+    *out = (struct place){0, 0, NULL};
     if (h == 0 || h >> 60 != s->kind || (uint32_t)h == 0) {
         return FAIL(LOAM_E_INVAL, "a handle of kind %u where %u is expected", (unsigned)(h >> 60),
                     s->kind);
@@ -120,8 +148,10 @@ static uint64_t entry_lock(struct entry_pair *e)
     }
 }
 
-static void entry_unlock(struct entry_pair *e, uint64_t tag)
+static void entry_unlock(struct entry_pair *e, uint64_t before, uint64_t tag)
 {
+    assert(tag_may_become(before, tag));
+    (void)before;
     atom_store(&e->tag, tag, release); /* release: pairs with entry_lock() and entry_read() */
 }
 
@@ -178,7 +208,7 @@ int secmap_set(struct secmap *s, uint64_t h, uint64_t value)
     uint64_t tag = entry_lock(e);
     rc = tag_check(tag, h);
     if (rc < 0) {
-        entry_unlock(e, tag);
+        entry_unlock(e, tag, tag);
         return rc;
     }
     if ((tag & STATE_MASK) == ENTRY_EMPTY) {
@@ -186,7 +216,7 @@ int secmap_set(struct secmap *s, uint64_t h, uint64_t value)
         atom_add(&s->count, 1, relaxed); /* relaxed: a statistic */
     }
     atom_store(&e->value, value, release); /* release: pairs with entry_read() */
-    entry_unlock(e, tag_next(tag, (uint32_t)h, ENTRY_PRESENT));
+    entry_unlock(e, tag, tag_next(tag, (uint32_t)h, ENTRY_PRESENT));
     return LOAM_OK;
 }
 
@@ -213,7 +243,7 @@ static void entry_remove_locked(struct secmap *s, const struct place *p, uint64_
 {
     occupancy_set(p, false);
     atom_sub(&s->count, 1, relaxed); /* relaxed: a statistic */
-    entry_unlock(place_entry(p), tag_next(tag, tag_generation(tag), ENTRY_EMPTY));
+    entry_unlock(place_entry(p), tag, tag_next(tag, tag_generation(tag), ENTRY_EMPTY));
 }
 
 int secmap_del(struct secmap *s, uint64_t h, uint64_t *value)
@@ -230,7 +260,7 @@ int secmap_del(struct secmap *s, uint64_t h, uint64_t *value)
     uint64_t tag = entry_lock(e);
     rc = tag_check(tag, h);
     if (rc != LOAM_OK) {
-        entry_unlock(e, tag);
+        entry_unlock(e, tag, tag);
         return rc;
     }
     if (value != NULL) {
@@ -325,7 +355,7 @@ static bool retain_one(void *arg, const struct place *p, uint64_t h, uint64_t va
         entry_remove_locked(r->map, p, tag);
         r->removed++;
     } else { /* set again since it was judged */
-        entry_unlock(place_entry(p), now);
+        entry_unlock(place_entry(p), now, now);
     }
     return true;
 }
