@@ -1,4 +1,4 @@
-/* loam_micro.c - Times the memory structures alone, a line a workload.
+/* loam_micro.c - Times the memory structures alone, and mixes over all of them, a line a workload.
  * SPDX-License-Identifier: Apache-2.0
  *
  * A line reads as loam-bench's do: microseconds per operation of one thread, operations per second of all;
@@ -16,8 +16,9 @@
 
 #include "tools/micro.h"
 
-static const struct micro_row *const groups[] = {
-    micro_arena_rows, micro_slotmap_rows, micro_slab_rows, micro_ring_rows, micro_memtable_rows};
+static const struct micro_row *const groups[] = {micro_arena_rows,    micro_slotmap_rows,
+                                                 micro_slab_rows,     micro_ring_rows,
+                                                 micro_memtable_rows, micro_db_rows};
 #define GROUPS (sizeof groups / sizeof *groups)
 
 struct times {
@@ -57,7 +58,7 @@ void micro_stop(void)
 struct worker {
     pthread_t thread;
     struct micro_run *run;
-    void (*fn)(struct micro_run *r, unsigned index);
+    micro_body *fn;
     pthread_barrier_t *barrier;
     unsigned index;
     struct times spent;
@@ -77,7 +78,7 @@ static void *worker_main(void *arg)
     return NULL;
 }
 
-void micro_threads(struct micro_run *r, void (*fn)(struct micro_run *r, unsigned index))
+void micro_threads(struct micro_run *r, micro_body *fn)
 {
     struct worker *all = calloc(r->threads, sizeof *all);
     pthread_barrier_t barrier;
@@ -101,7 +102,8 @@ void micro_threads(struct micro_run *r, void (*fn)(struct micro_run *r, unsigned
 
 static void run_row(const struct micro_row *row, uint64_t num, unsigned threads)
 {
-    struct micro_run r = {.num = num != 0 ? num : row->num,
+    struct micro_run r = {.row = row,
+                          .num = num != 0 ? num : row->num,
                           .threads = threads != 0 && row->threads != 1 ? threads : row->threads,
                           .seed = 301};
     row->run(&r);
@@ -140,7 +142,7 @@ static bool chosen(const char *list, const char *name)
 
 static const char help[] =
     "usage: loam-micro [--benchmarks=NAME,PREFIX*,...] [--num=N] [--threads=N] [--list]\n"
-    "Times arena, slotmap, slab, ring and memtable alone.\n"
+    "Times arena, slotmap, slab, ring and memtable alone, and a database with little memory.\n"
     "  --benchmarks  which rows, in the order of --list (default: all)\n"
     "  --num         operations or entries of each row, instead of its own number\n"
     "  --threads     threads of the rows for several (default 4)\n"

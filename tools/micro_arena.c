@@ -94,9 +94,10 @@ static void run_savepoint(struct micro_run *r)
 }
 
 const struct micro_row micro_arena_rows[] = {
-    {"arena_bump", "32 bytes from a lease", 1.0, 40000000, 1, run_bump},
-    {"arena_bump_mt", "the same, several threads in one arena", 0, 40000000, 4, run_bump},
-    {"arena_fetch_add_mt", "for comparison: one shared counter", 0, 40000000, 4, run_fetch_add},
-    {"arena_malloc", "for comparison: malloc of 32 bytes", 0, 4000000, 1, run_malloc},
-    {"arena_savepoint", "checkpoint, 32 bytes, rewind", 0, 20000000, 1, run_savepoint},
-    {NULL, NULL, 0, 0, 0, NULL}};
+    {"arena_bump", "32 bytes from a lease", 1.0, 40000000, 1, run_bump, NULL, 0},
+    {"arena_bump_mt", "the same, several threads in one arena", 0, 40000000, 4, run_bump, NULL, 0},
+    {"arena_fetch_add_mt", "for comparison: one shared counter", 0, 40000000, 4, run_fetch_add,
+     NULL, 0},
+    {"arena_malloc", "for comparison: malloc of 32 bytes", 0, 4000000, 1, run_malloc, NULL, 0},
+    {"arena_savepoint", "checkpoint, 32 bytes, rewind", 0, 20000000, 1, run_savepoint, NULL, 0},
+    {NULL, NULL, 0, 0, 0, NULL, NULL, 0}};

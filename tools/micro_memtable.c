@@ -1,7 +1,6 @@
 /* micro_memtable.c - Rows of loam-micro for the write buffer: small ones warm, large ones cold.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "arena/hash.h"
 #include "arena/random.h"
 #include "memtable/memtable.h"
+#include "tools/bench_keygen.h"
 #include "tools/micro.h"
 
 enum { KEY = 16, VALUE = 100 };
@@ -114,10 +114,10 @@ static void run_insert_seq(struct micro_run *r)
     table_stop();
 }
 
-/* Small ones, 12-byte keys and values: many tables in turn, of num entries in all. */
-static void run_small(struct micro_run *r, uint64_t n, bool shuffled)
+/* Small ones, 12-byte keys and values: many tables of `size` entries in turn, of num in all. */
+static void run_small(struct micro_run *r, bool shuffled)
 {
-    uint64_t rounds = r->num / n + (r->num < n);
+    uint64_t n = r->row->size, rounds = r->num / n + (r->num < n);
     struct micro_run one = {.num = n, .threads = 1, .seed = r->seed};
     for (uint64_t i = 0; i < rounds; i++) {
         begin(&one, shuffled, "key_%08llu", 12);
@@ -130,15 +130,15 @@ static void run_small(struct micro_run *r, uint64_t n, bool shuffled)
     r->done = rounds * n;
 }
 
-#define SMALL(name, n, shuffled)                                                                   \
-    static void name(struct micro_run *r)                                                          \
-    {                                                                                              \
-        run_small(r, n, shuffled);                                                                 \
-    }
-SMALL(run_seq_1k, 1000, false)
-SMALL(run_shuffled_1k, 1000, true)
-SMALL(run_seq_10k, 10000, false)
-SMALL(run_shuffled_10k, 10000, true)
+static void run_small_seq(struct micro_run *r)
+{
+    run_small(r, false);
+}
+
+static void run_small_shuffled(struct micro_run *r)
+{
+    run_small(r, true);
+}
 
 /* Each thread its own ascending keys, 10,000 a thread. */
 static void own_keys(struct micro_run *r, unsigned index)
@@ -268,44 +268,28 @@ static void iterate_back(struct micro_run *r, unsigned index)
     r->done = seen;
 }
 
-/* num entries are put in first, one thread, not timed. */
-static void run_read(struct micro_run *r, void (*fn)(struct micro_run *r, unsigned index),
-                     uint64_t n)
+/* num entries are put in first, one thread, not timed; then `size` are read. */
+static void run_read(struct micro_run *r)
 {
     begin(r, true, LONG, VALUE);
     add_all(r);
     memtable_freeze(table);
-    reads = n;
-    r->done = n;
-    micro_threads(r, fn);
+    reads = r->row->size;
+    r->done = reads;
+    micro_threads(r, r->row->body);
     table_stop();
 }
-
-#define READ(name, fn, n)                                                                          \
-    static void name(struct micro_run *r)                                                          \
-    {                                                                                              \
-        run_read(r, fn, n);                                                                        \
-    }
-READ(run_get, get_all, 1000000)
-READ(run_get_fixed, get_fixed, 10000000)
-READ(run_get_many, get_many, 1000000)
-READ(run_get_missing, get_missing, 5000000)
-READ(run_seek, seek_all, 500000)
-READ(run_iterate, iterate, 1000000)
-READ(run_iterate_back, iterate_back, 500000)
 
 /* Overwrites of num keys by Zipf 0.99: chains grow, towers do not. */
 static void overwrite(struct micro_run *r, unsigned index)
 {
-    struct random random;
-    random_init(&random, r->seed + index);
-    double top = pow((double)key_count, 0.01);
+    struct bench_rng random;
+    struct zipf zipf;
+    bench_rng_init(&random, r->seed + index);
+    zipf_init(&zipf, key_count, 0.99);
     uint64_t share = micro_share(r, index);
     for (uint64_t n = 0; n < share; n++) {
-        double u = (double)(random_next(&random) >> 11) * 0x1p-53;
-        double rank = pow(u * (top - 1) + 1, 100.0) - 1;
-        uint64_t i = rank >= (double)key_count ? key_count - 1 : (uint64_t)rank;
-        add(i, r->num + 1 + n * r->threads + index);
+        add(zipf_next(&zipf, &random), r->num + 1 + n * r->threads + index);
     }
 }
 
@@ -318,22 +302,27 @@ static void run_overwrite(struct micro_run *r)
 }
 
 const struct micro_row micro_memtable_rows[] = {
-    {"memtable_insert", "1 M random 16-byte keys, 100-byte values", 700, 1000000, 1, run_insert},
+    {"memtable_insert", "1 M random 16-byte keys, 100-byte values", 700, 1000000, 1, run_insert,
+     NULL, 0},
     {"memtable_insert_t2", "the same by two threads (bar of both: 2.8 M/s)", 714, 1000000, 2,
-     run_insert},
-    {"memtable_insert_seq", "ascending", 0, 1000000, 1, run_insert_seq},
-    {"memtable_seq_1k", "key_%08d, 1,000 a table, ascending", 0, 1000000, 1, run_seq_1k},
-    {"memtable_shuffled_1k", "the same, shuffled", 0, 1000000, 1, run_shuffled_1k},
-    {"memtable_seq_10k", "10,000 a table, ascending", 0, 1000000, 1, run_seq_10k},
-    {"memtable_shuffled_10k", "the same, shuffled", 0, 1000000, 1, run_shuffled_10k},
-    {"memtable_own_keys_mt", "t%d_%08d, 10,000 a thread", 0, 0, 4, run_own_keys},
-    {"memtable_overwrite", "Zipf 0.99 over 1 M", 0, 1000000, 1, run_overwrite},
-    {"memtable_get", "random, of 1 M", 700, 1000000, 1, run_get},
-    {"memtable_get_mt", "the same, several threads", 0, 1000000, 4, run_get},
-    {"memtable_get_fixed", "one key, of 10,000", 0, 10000, 1, run_get_fixed},
-    {"memtable_get_many", "sixteen at a time, of 1 M", 0, 1000000, 1, run_get_many},
-    {"memtable_get_missing", "absent keys, of 1 M", 0, 1000000, 1, run_get_missing},
-    {"memtable_seek", "random, of 1 M", 0, 1000000, 1, run_seek},
-    {"memtable_iterate", "1 M entries", 50, 1000000, 1, run_iterate},
-    {"memtable_iterate_back", "500,000 of 1 M", 0, 1000000, 1, run_iterate_back},
-    {NULL, NULL, 0, 0, 0, NULL}};
+     run_insert, NULL, 0},
+    {"memtable_insert_10m", "10 M", 0, 10000000, 1, run_insert, NULL, 0},
+    {"memtable_insert_seq", "ascending", 0, 1000000, 1, run_insert_seq, NULL, 0},
+    {"memtable_seq_1k", "key_%08d, 1,000 a table, ascending", 0, 1000000, 1, run_small_seq, NULL,
+     1000},
+    {"memtable_shuffled_1k", "the same, shuffled", 0, 1000000, 1, run_small_shuffled, NULL, 1000},
+    {"memtable_seq_10k", "10,000 a table, ascending", 0, 1000000, 1, run_small_seq, NULL, 10000},
+    {"memtable_shuffled_10k", "the same, shuffled", 0, 1000000, 1, run_small_shuffled, NULL, 10000},
+    {"memtable_own_keys_mt", "t%d_%08d, 10,000 a thread", 0, 0, 4, run_own_keys, NULL, 0},
+    {"memtable_overwrite", "Zipf 0.99 over 1 M", 0, 1000000, 1, run_overwrite, NULL, 0},
+    {"memtable_get", "random, of 1 M", 700, 1000000, 1, run_read, get_all, 1000000},
+    {"memtable_get_mt", "the same, several threads", 0, 1000000, 4, run_read, get_all, 1000000},
+    {"memtable_get_10m", "random, of 10 M", 0, 10000000, 1, run_read, get_all, 1000000},
+    {"memtable_get_fixed", "one key, of 10,000", 0, 10000, 1, run_read, get_fixed, 10000000},
+    {"memtable_get_many", "sixteen at a time, of 1 M", 0, 1000000, 1, run_read, get_many, 1000000},
+    {"memtable_get_missing", "absent keys, of 1 M", 0, 1000000, 1, run_read, get_missing, 5000000},
+    {"memtable_seek", "random, of 1 M", 0, 1000000, 1, run_read, seek_all, 500000},
+    {"memtable_seek_10m", "random, of 10 M", 0, 10000000, 1, run_read, seek_all, 500000},
+    {"memtable_iterate", "1 M entries", 50, 1000000, 1, run_read, iterate, 1000000},
+    {"memtable_iterate_back", "500,000 of 1 M", 0, 1000000, 1, run_read, iterate_back, 500000},
+    {NULL, NULL, 0, 0, 0, NULL, NULL, 0}};

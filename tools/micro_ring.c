@@ -1,16 +1,16 @@
 /* micro_ring.c - Rows of loam-micro for the ring: cycles of an entry, slow writes, second chance.
  * SPDX-License-Identifier: Apache-2.0
  */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "arena/epoch.h"
-#include "arena/random.h"
 #include "arena/ring.h"
 #include "arena/sync.h"
+#include "tools/bench_keygen.h"
+#include "tools/bench_lru.h"
 #include "tools/micro.h"
 
 static struct ring ring;
@@ -195,65 +195,25 @@ static bool relocate(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_ad
                          : atom_cas(&block_addr[cookie], &old_addr, new_addr, relaxed, relaxed);
 }
 
-/* A list of the blocks by last use, in arrays. */
-struct lru {
-    uint32_t next[BLOCKS + 1], prev[BLOCKS + 1];
-    bool in[BLOCKS];
-    uint32_t count;
-};
-
-static void lru_unlink(struct lru *l, uint32_t b)
-{
-    l->next[l->prev[b]] = l->next[b];
-    l->prev[l->next[b]] = l->prev[b];
-}
-
-static bool lru_access(struct lru *l, uint32_t b, uint32_t room)
-{
-    bool hit = l->in[b];
-    if (hit) {
-        lru_unlink(l, b);
-    } else if (l->count == room) {
-        uint32_t oldest = l->prev[BLOCKS];
-        lru_unlink(l, oldest);
-        l->in[oldest] = false;
-    } else {
-        l->count++;
-    }
-    l->in[b] = true;
-    l->next[b] = l->next[BLOCKS];
-    l->prev[b] = BLOCKS;
-    l->prev[l->next[BLOCKS]] = b;
-    l->next[BLOCKS] = b;
-    return hit;
-}
-
-/* Ranks by Zipf 0.9 through the inverse of the sum's integral, scattered over the blocks. */
-static uint32_t zipf_block(struct random *r)
-{
-    double u = (double)(random_next(r) >> 11) * 0x1p-53;
-    double top = pow(BLOCKS, 0.1);
-    double rank = pow(u * (top - 1) + 1, 10.0) - 1;
-    uint32_t k = rank >= BLOCKS ? BLOCKS - 1 : (uint32_t)rank;
-    return (uint32_t)((uint64_t)k * 7919 % BLOCKS);
-}
-
 static void run_second_chance(struct micro_run *r)
 {
-    static struct lru lru;
-    struct random random;
-    random_init(&random, r->seed);
-    memset(&lru, 0, sizeof lru);
-    lru.next[BLOCKS] = lru.prev[BLOCKS] = BLOCKS;
+    struct bench_lru lru;
+    struct bench_rng random;
+    struct zipf zipf;
+    bench_rng_init(&random, r->seed);
+    zipf_init(&zipf, BLOCKS, 0.9);
+    if (bench_lru_init(&lru, BLOCKS, BLOCKS / 10) < 0) {
+        micro_die("no memory for a cache of %d blocks", BLOCKS);
+    }
     start(UNIT, (size_t)BLOCKS / 10 * UNIT, 25, relocate);
     for (uint32_t i = 0; i < BLOCKS; i++) {
         atom_store(&block_addr[i], 0, relaxed); /* relaxed: one thread */
     }
-    uint64_t hits = 0, lru_hits = 0, begin = clock_nanos();
+    uint64_t hits = 0, begin = clock_nanos();
     for (uint64_t n = 0; n < r->num; n++) {
-        uint32_t b = zipf_block(&random);
+        uint32_t b = (uint32_t)(zipf_next(&zipf, &random) * 7919 % BLOCKS); /* scattered */
         size_t size;
-        lru_hits += lru_access(&lru, b, BLOCKS / 10);
+        bench_lru_use(&lru, b);
         epoch_enter();
         uint64_t addr = atom_load(&block_addr[b], relaxed); /* relaxed: one thread */
         bool hit = addr != 0 && ring_read(&ring, addr, true, &size) != NULL;
@@ -266,19 +226,24 @@ static void run_second_chance(struct micro_run *r)
     }
     r->seconds = (double)(clock_nanos() - begin) * 1e-9;
     snprintf(r->note, sizeof r->note, "Zipf 0.9, room for a tenth: %.1f%% hits, LRU %.1f%%",
-             100.0 * (double)hits / (double)r->num, 100.0 * (double)lru_hits / (double)r->num);
+             100.0 * (double)hits / (double)r->num, 100.0 * (double)lru.hits / (double)r->num);
+    bench_lru_destroy(&lru);
     ring_destroy(&ring);
 }
 
 const struct micro_row micro_ring_rows[] = {
-    {"ring_cycle_256", "reserve, publish, claim, complete", 60.0, 10000000, 1, run_cycle},
-    {"ring_fill_cycle_64", "the same by evict_one, 64 bytes filled", 0, 10000000, 1, run_filled_64},
-    {"ring_fill_cycle_256", "256 bytes", 0, 10000000, 1, run_filled_256},
-    {"ring_fill_cycle_1024", "1,024 bytes", 0, 4000000, 1, run_filled_1024},
-    {"ring_fill_cycle_4096", "4,096 bytes", 0, 2000000, 1, run_filled_4096},
-    {"ring_1_evictor_mt", "several build, one writes to nowhere", 0, 2000000, 4, run_one_evictor},
-    {"ring_2_evictors_mt", "two write", 0, 2000000, 4, run_two_evictors},
-    {"ring_slow_evictors_mt", "two write, 10 us an entry", 0, 100000, 4, run_slow_evictors},
-    {"ring_synced_mt", "one writes with fdatasync", 0, 2000, 2, run_synced},
-    {"ring_second_chance", "hits and cost of reads and fills", 0, 2000000, 1, run_second_chance},
-    {NULL, NULL, 0, 0, 0, NULL}};
+    {"ring_cycle_256", "reserve, publish, claim, complete", 60.0, 10000000, 1, run_cycle, NULL, 0},
+    {"ring_fill_cycle_64", "the same by evict_one, 64 bytes filled", 0, 10000000, 1, run_filled_64,
+     NULL, 0},
+    {"ring_fill_cycle_256", "256 bytes", 0, 10000000, 1, run_filled_256, NULL, 0},
+    {"ring_fill_cycle_1024", "1,024 bytes", 0, 4000000, 1, run_filled_1024, NULL, 0},
+    {"ring_fill_cycle_4096", "4,096 bytes", 0, 2000000, 1, run_filled_4096, NULL, 0},
+    {"ring_1_evictor_mt", "several build, one writes to nowhere", 0, 2000000, 4, run_one_evictor,
+     NULL, 0},
+    {"ring_2_evictors_mt", "two write", 0, 2000000, 4, run_two_evictors, NULL, 0},
+    {"ring_slow_evictors_mt", "two write, 10 us an entry", 0, 100000, 4, run_slow_evictors, NULL,
+     0},
+    {"ring_synced_mt", "one writes with fdatasync", 0, 2000, 2, run_synced, NULL, 0},
+    {"ring_second_chance", "hits and cost of reads and fills", 0, 2000000, 1, run_second_chance,
+     NULL, 0},
+    {NULL, NULL, 0, 0, 0, NULL, NULL, 0}};

@@ -101,55 +101,42 @@ static void producer_consumer(struct micro_run *r, unsigned index)
     }
 }
 
-static void run(struct micro_run *r, void (*fn)(struct micro_run *r, unsigned index),
-                bool with_malloc, bool single)
+/* size of a row: of these. */
+enum { WITH_MALLOC = 1, SINGLE = 2 };
+
+static void run(struct micro_run *r)
 {
-    const struct slab_options o = {.object_size = OBJECT, .single_thread = single};
-    use_malloc = with_malloc;
+    const struct slab_options o = {.object_size = OBJECT,
+                                   .single_thread = (r->row->size & SINGLE) != 0};
+    use_malloc = (r->row->size & WITH_MALLOC) != 0;
     if (slab_init(&slab, alloc_global(), &o) < 0) {
         micro_die("no memory for a slab");
     }
-    micro_threads(r, fn);
+    micro_threads(r, r->row->body);
     slab_destroy(&slab);
 }
 
-#define ROW(name, fn, with_malloc, single)                                                         \
-    static void name(struct micro_run *r)                                                          \
-    {                                                                                              \
-        run(r, fn, with_malloc, single);                                                           \
-    }
-ROW(run_pairs, slab_pairs, false, false)
-ROW(run_single, slab_pairs, false, true)
-ROW(run_malloc_pairs, malloc_pairs, true, false)
-ROW(run_shuffled, shuffled, false, false)
-ROW(run_malloc_shuffled, shuffled, true, false)
-
-static void run_pipe(struct micro_run *r, bool with_malloc)
+static void run_pipe(struct micro_run *r)
 {
     r->threads += r->threads % 2;
     for (size_t i = 0; i < sizeof pipes / sizeof *pipes; i++) {
         pipes[i].head = pipes[i].tail = 0;
     }
-    run(r, producer_consumer, with_malloc, false);
-}
-
-static void run_slab_pipe(struct micro_run *r)
-{
-    run_pipe(r, false);
-}
-
-static void run_malloc_pipe(struct micro_run *r)
-{
-    run_pipe(r, true);
+    run(r);
 }
 
 const struct micro_row micro_slab_rows[] = {
-    {"slab_pair", "take and give, last in first out", 10.0, 40000000, 1, run_pairs},
-    {"slab_pair_single", "the same in a slab of one thread", 0, 40000000, 1, run_single},
-    {"slab_pair_mt", "the same, several threads", 0, 40000000, 4, run_pairs},
-    {"malloc_pair", "for comparison: malloc and free", 0, 40000000, 1, run_malloc_pairs},
-    {"slab_shuffled", "4,096 taken, given in random order", 0, 8000000, 1, run_shuffled},
-    {"malloc_shuffled", "for comparison: malloc and free", 0, 8000000, 1, run_malloc_shuffled},
-    {"slab_pipe_mt", "half of the threads take, half give", 0, 4000000, 4, run_slab_pipe},
-    {"malloc_pipe_mt", "for comparison: malloc and free", 0, 4000000, 4, run_malloc_pipe},
-    {NULL, NULL, 0, 0, 0, NULL}};
+    {"slab_pair", "take and give, last in first out", 10.0, 40000000, 1, run, slab_pairs, 0},
+    {"slab_pair_single", "the same in a slab of one thread", 0, 40000000, 1, run, slab_pairs,
+     SINGLE},
+    {"slab_pair_mt", "the same, several threads", 0, 40000000, 4, run, slab_pairs, 0},
+    {"malloc_pair", "for comparison: malloc and free", 0, 40000000, 1, run, malloc_pairs,
+     WITH_MALLOC},
+    {"slab_shuffled", "4,096 taken, given in random order", 0, 8000000, 1, run, shuffled, 0},
+    {"malloc_shuffled", "for comparison: malloc and free", 0, 8000000, 1, run, shuffled,
+     WITH_MALLOC},
+    {"slab_pipe_mt", "half of the threads take, half give", 0, 4000000, 4, run_pipe,
+     producer_consumer, 0},
+    {"malloc_pipe_mt", "for comparison: malloc and free", 0, 4000000, 4, run_pipe,
+     producer_consumer, WITH_MALLOC},
+    {NULL, NULL, 0, 0, 0, NULL, NULL, 0}};

@@ -120,22 +120,13 @@ static void mixed(struct micro_run *r, unsigned index)
     }
 }
 
-#define ROW(name, fn, n)                                                                           \
-    static void name(struct micro_run *r)                                                          \
-    {                                                                                              \
-        start(n, r->seed);                                                                         \
-        micro_threads(r, fn);                                                                      \
-        stop();                                                                                    \
-    }
-ROW(run_get_1k, get, 1000)
-ROW(run_get_20k, get, 20000)
-ROW(run_get_seq, get_seq, 20000)
-ROW(run_get_guarded, get_guarded, 20000)
-ROW(run_pin, pin, 20000)
-ROW(run_churn, churn, 0)
-ROW(run_deferred, deferred, 0)
-ROW(run_given_up, given_up, 0)
-ROW(run_mixed, mixed, 5000)
+/* The row's body over `size` live handles. */
+static void run_body(struct micro_run *r)
+{
+    start(r->row->size, r->seed);
+    micro_threads(r, r->row->body);
+    stop();
+}
 
 /* Inserts of an empty map up to n live ones, then erasing them all: the time of one of the two. */
 static void fill(struct micro_run *r, unsigned index)
@@ -150,7 +141,7 @@ static void run_fill(struct micro_run *r)
 {
     start(r->num, r->seed); /* room for the handles */
     slotmap_clear(&map);
-    micro_threads(r, fill);
+    micro_threads(r, r->row->body);
     stop();
 }
 
@@ -172,26 +163,20 @@ static void walk(struct micro_run *r, unsigned index)
     r->done = seen;
 }
 
-static void run_walk(struct micro_run *r)
-{
-    start(20000, r->seed);
-    micro_threads(r, walk);
-    stop();
-}
-
 const struct micro_row micro_slotmap_rows[] = {
-    {"slotmap_get_1k", "random gets inside one section, 1,000 live", 2.0, 40000000, 1, run_get_1k},
-    {"slotmap_get_20k", "the same, 20,000 live", 2.0, 40000000, 1, run_get_20k},
-    {"slotmap_get_seq", "in order", 2.0, 40000000, 1, run_get_seq},
-    {"slotmap_get_mt", "random gets, several threads", 0, 80000000, 4, run_get_20k},
-    {"slotmap_get_guarded", "a section for each get", 0, 40000000, 1, run_get_guarded},
-    {"slotmap_pin", "pin and unpin", 25.0, 10000000, 1, run_pin},
-    {"slotmap_pin_mt", "the same, several threads", 0, 10000000, 4, run_pin},
-    {"slotmap_fill", "inserts into a map that grows", 0, 1000000, 1, run_fill},
-    {"slotmap_churn", "insert and erase, none live", 0, 10000000, 1, run_churn},
-    {"slotmap_churn_mt", "the same, several threads", 0, 10000000, 4, run_churn},
-    {"slotmap_reserve_commit_erase", "deferred insertion", 0, 10000000, 1, run_deferred},
-    {"slotmap_reserve_abort", "a reservation given up", 0, 10000000, 1, run_given_up},
-    {"slotmap_mixed_mt", "get, insert, erase, a third each", 0, 10000000, 4, run_mixed},
-    {"slotmap_foreach", "over 20,000 live ones", 0, 40000000, 1, run_walk},
-    {NULL, NULL, 0, 0, 0, NULL}};
+    {"slotmap_get_1k", "random gets inside one section, 1,000 live", 2.0, 40000000, 1, run_body,
+     get, 1000},
+    {"slotmap_get_20k", "the same, 20,000 live", 2.0, 40000000, 1, run_body, get, 20000},
+    {"slotmap_get_seq", "in order", 2.0, 40000000, 1, run_body, get_seq, 20000},
+    {"slotmap_get_mt", "random gets, several threads", 0, 80000000, 4, run_body, get, 20000},
+    {"slotmap_get_guarded", "a section for each get", 0, 40000000, 1, run_body, get_guarded, 20000},
+    {"slotmap_pin", "pin and unpin", 25.0, 10000000, 1, run_body, pin, 20000},
+    {"slotmap_pin_mt", "the same, several threads", 0, 10000000, 4, run_body, pin, 20000},
+    {"slotmap_fill", "inserts into a map that grows", 0, 1000000, 1, run_fill, fill, 0},
+    {"slotmap_churn", "insert and erase, none live", 0, 10000000, 1, run_body, churn, 0},
+    {"slotmap_churn_mt", "the same, several threads", 0, 10000000, 4, run_body, churn, 0},
+    {"slotmap_reserve_commit_erase", "deferred insertion", 0, 10000000, 1, run_body, deferred, 0},
+    {"slotmap_reserve_abort", "a reservation given up", 0, 10000000, 1, run_body, given_up, 0},
+    {"slotmap_mixed_mt", "get, insert, erase, a third each", 0, 10000000, 4, run_body, mixed, 5000},
+    {"slotmap_foreach", "over 20,000 live ones", 0, 40000000, 1, run_body, walk, 20000},
+    {NULL, NULL, 0, 0, 0, NULL, NULL, 0}};
