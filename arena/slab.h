@@ -12,6 +12,8 @@
  * A give moves LIVE to CACHED by compare-and-swap: a second give, a pointer into the middle of a
  * slot, of another slab or to a slot that was never handed out finds something else and is refused.
  *
+ * Ordering: what a thread does with an object before it gives it happens before what the next owner
+ * does: the object passes through a magazine of one thread, the depot (release, acquire) or a lock.
  * Progress: take and give are wait-free inside the thread's magazine; once in up to 32 calls they
  * exchange a magazine with the depot (lock-free) or with the segments (under a lock). Growth calls
  * the system. Nothing else takes more than constant time.

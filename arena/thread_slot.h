@@ -5,6 +5,8 @@
  * use and gives it back when it exits, after the exit hooks of every structure have run. There is
  * no limit on threads: numbers grow as far as threads live at the same time.
  *
+ * Ordering: what a thread did until its exit hooks ended happens before what the next owner of its
+ * number does; numbers go through one lock.
  * Progress: thread_slot_self() is wait-free after a thread's first call.
  */
 #ifndef LOAM_ARENA_THREAD_SLOT_H_
