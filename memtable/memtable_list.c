@@ -9,6 +9,22 @@
 
 #include "arena/poison.h"
 
+/* Each generation from oldest to end, and no other, has its slot filled; boundaries never fall. */
+static inline bool list_holds(struct memtable_list *l)
+{
+    uint64_t boundary = 0;
+    for (uint32_t g = l->oldest; g < l->end; g++) {
+        const struct memtable_slot *s = memtable_list_slot(l, g);
+        if (memtable_list_find(l, g) == NULL || s->generation != g ||
+            (s->boundary != 0 && s->boundary < boundary)) {
+            return false;
+        }
+        boundary = s->boundary != 0 ? s->boundary : boundary;
+    }
+    return memtable_list_count(l) <= MEMTABLE_SLOTS &&
+           (memtable_list_count(l) == MEMTABLE_SLOTS || memtable_list_find(l, l->end) == NULL);
+}
+
 void memtable_list_init(struct memtable_list *l, struct slotmap *handles, uint32_t generation)
 {
     *l = (struct memtable_list){.handles = handles, .oldest = generation, .end = generation};
@@ -39,6 +55,7 @@ int memtable_list_push(struct memtable_list *l, struct memtable *m, uint64_t fir
     s->first_log = first_log;
     atom_store(&s->m, m, release); /* pairs with memtable_list_find() */
     l->end++;
+    assert(list_holds(l));
     return LOAM_OK;
 }
 
@@ -47,6 +64,7 @@ void memtable_list_seal(struct memtable_list *l, uint32_t generation, uint64_t b
     struct memtable_slot *s = memtable_list_slot(l, generation);
     assert(atom_load(&s->m, relaxed) != NULL && s->generation == generation && s->boundary == 0);
     s->boundary = boundary;
+    assert(list_holds(l));
 }
 
 uint32_t memtable_list_take_below(struct memtable_list *l, uint32_t generation,
@@ -62,6 +80,7 @@ uint32_t memtable_list_take_below(struct memtable_list *l, uint32_t generation,
                                           .first_log = s->first_log};
         atom_store(&s->m, NULL, release); /* pairs with memtable_list_find() */
     }
+    assert(list_holds(l));
     return n;
 }
 

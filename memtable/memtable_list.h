@@ -14,7 +14,10 @@
  * outside of it, ends the handle, waits for the epoch sections and pins that may still hold the
  * memtable, and destroys it.
  *
- * Threads: of() for writers as above; everything else under the caller's lock.
+ * Ordering: who finds a memtable sees it complete, and who finds its place empty comes after all that
+ * came before take_below().
+ * Progress: memtable_list_find() is wait-free; memtable_list_release() waits for sections and pins.
+ * Threads: find for writers as above; everything else under the caller's lock.
  */
 #ifndef LOAM_MEMTABLE_MEMTABLE_LIST_H_
 #define LOAM_MEMTABLE_MEMTABLE_LIST_H_

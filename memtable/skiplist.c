@@ -1,4 +1,4 @@
-/* skiplist.c - Search, and insertion by CAS of nodes and of their versions.
+/* skiplist.c - The order of keys, the search down the levels, and what reads through it.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Defects of earlier lists that cannot occur here by construction: a snapshot number is taken by
@@ -8,11 +8,9 @@
  */
 #include "memtable/skiplist.h"
 
-#include <assert.h>
 #include <string.h>
 
-#include "arena/status.h"
-#include "arena/thread_slot.h"
+#include "memtable/skiplist_guide.h"
 #include "memtable/skiplist_node.h"
 
 #include "arena/poison.h"
@@ -38,32 +36,50 @@ struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, lo
 
 /* ---- search ---- */
 
+/* What the guide of x says about the target; false: nothing. */
+static inline bool ask_guide(const struct skiplist *s, const struct skiplist_node *x,
+                             uint32_t level, const struct skiplist_target *t,
+                             struct guide_answer *a)
+{
+    if (t->cmp != NULL || node_ks(x) != t->ks) {
+        return false;
+    }
+    uint32_t code = guide_code(node_key(s, x), loam_bytes(t->data, t->size));
+    guide_find(node_guide(x, level / 2), code, a);
+    return (a->last | a->first) != 0;
+}
+
 /* The node of the target, else NULL; *at is its reference, or that of the first node behind the
- * target. Down from the head; at each level passed, prev[level] is the last node before the target
- * and after[level] the link behind it (both arrays or neither; when the node is found, levels below
- * are not filled). */
+ * target. With `lower`, an equal node counts as behind, and *lower is the last node before. Down from
+ * the head; prev, if wanted, becomes a node before the target at each level passed, at even levels the
+ * last (when the node is found, levels below are not filled). */
 static inline __attribute__((always_inline)) struct skiplist_node *
 search(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_node **prev,
-       uint32_t *after, uint32_t *at)
+       uint32_t *at, struct skiplist_node **lower)
 {
-    struct skiplist_node *x = head_node(s);
+    struct skiplist_node *const head = head_node(s);
+    struct skiplist_node *x = head;
     uint32_t known = 0; /* a node behind the target; need not be compared again */
     /* relaxed: with a smaller height the search starts lower and takes longer. */
     uint32_t level = atom_load(&s->height, relaxed);
     while (level-- != 0) {
+        bool guides =
+            level != 0 && level % 2 == 0; /* nodes of the level have one, but not the head */
         uint32_t ref;
         while ((ref = node_next(x, level)) != known && ref != 0) {
             struct skiplist_node *n = node_at(s, ref);
-            if (level != 0) {
-                /* Where the search goes on if n is behind the target. */
+            /* Where the search goes on if n is behind the target. */
+            if (guides && x != head) {
+                guide_prefetch(node_guide(x, level / 2));
+            } else if (level != 0) {
                 __builtin_prefetch(node_at(s, node_next(x, level - 1)));
             }
             int c = compare(s, n, t);
-            if (c == 0) {
+            if (c == 0 && lower == NULL) {
                 *at = ref;
                 return n;
             }
-            if (c > 0) {
+            if (c >= 0) {
                 known = ref;
                 break;
             }
@@ -71,17 +87,34 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
         }
         if (prev != NULL) {
             prev[level] = x;
-            after[level] = ref;
         }
+        struct guide_answer a;
+        if (guides && x != head && ask_guide(s, x, level, t, &a)) {
+            level--;
+            if (prev != NULL) {
+                prev[level] = a.last_higher != 0 ? node_at(s, a.last_higher) : x;
+            }
+            x = a.last != 0 ? node_at(s, a.last) : x;
+            known = a.first != 0 ? a.first : known;
+        }
+    }
+    if (lower != NULL) {
+        *lower = x != head ? x : NULL;
     }
     *at = known;
     return NULL;
 }
 
+struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
+                                       struct skiplist_node **prev, uint32_t *at)
+{
+    return search(s, t, prev, at, NULL);
+}
+
 struct skiplist_node *skiplist_find(const struct skiplist *s, const struct skiplist_target *t)
 {
     uint32_t at;
-    return search(s, t, NULL, NULL, &at);
+    return search(s, t, NULL, &at, NULL);
 }
 
 struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
@@ -94,435 +127,16 @@ struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t)
 {
     uint32_t at;
-    struct skiplist_node *n = search(s, t, NULL, NULL, &at);
+    struct skiplist_node *n = search(s, t, NULL, &at, NULL);
     return n != NULL || at == 0 ? n : node_at(s, at);
 }
 
 struct skiplist_node *skiplist_find_lt_(const struct skiplist *s, const struct skiplist_target *t)
 {
-    struct skiplist_node *x = head_node(s);
-    uint32_t known = 0;
-    /* relaxed: as in search(). */
-    uint32_t level = atom_load(&s->height, relaxed);
-    while (level-- != 0) {
-        uint32_t ref;
-        while ((ref = node_next(x, level)) != known && ref != 0) {
-            struct skiplist_node *n = node_at(s, ref);
-            if (compare(s, n, t) >= 0) {
-                known = ref;
-                break;
-            }
-            x = n;
-        }
-    }
-    return x != head_node(s) ? x : NULL;
-}
-
-/* ---- writers ---- */
-
-static _Thread_local struct {
-    uint64_t id; /* of the list */
-    uint32_t slot;
-    struct skiplist_writer *writer;
-} writer_cache[ARENA_CACHE_ENTRIES];
-
-static void writer_init(const struct skiplist *s, struct skiplist_writer *w, uint32_t slot)
-{
-    memset(w, 0, sizeof *w);
-    w->slot = slot;
-    w->random = (s->id << 32 | slot) * 0x9e3779b97f4a7c15u | 1;
-    for (uint32_t i = 0; i < SKIPLIST_MAX_HEIGHT; i++) {
-        w->prev[i] = head_node(s);
-    }
-}
-
-static struct skiplist_writer *writer_make(struct skiplist *s, uint32_t slot)
-{
-    uint32_t ref;
-    struct skiplist_writer *w =
-        arena_alloc_ref(s->nodes, sizeof *w, _Alignof(struct skiplist_writer), &ref);
-    if (w == NULL) {
-        return NULL;
-    }
-    writer_init(s, w, slot);
-    uint32_t first = atom_load(&s->writers, relaxed); /* relaxed: the CAS decides */
-    do {
-        w->next = first;
-        /* release: pairs with the acquire in the walks; the record is complete. */
-    } while (!atom_cas(&s->writers, &first, ref, release, relaxed));
-    return w;
-}
-
-static __attribute__((noinline)) struct skiplist_writer *writer_find(struct skiplist *s,
-                                                                     uint32_t slot)
-{
-    if (slot == THREAD_SLOT_NONE) {
-        return NULL;
-    }
-    struct skiplist_writer *w = NULL;
-    /* acquire: pairs with the release in writer_make(). */
-    for (uint32_t ref = atom_load(&s->writers, acquire); ref != 0; ref = w->next) {
-        w = arena_at(s->nodes, ref);
-        if (w->slot == slot) {
-            break;
-        }
-        if (w->next == 0) {
-            w = NULL;
-            break;
-        }
-    }
-    if (w == NULL) {
-        w = writer_make(s, slot);
-    }
-    if (w != NULL) {
-        writer_cache[s->id % ARENA_CACHE_ENTRIES].id = s->id;
-        writer_cache[s->id % ARENA_CACHE_ENTRIES].slot = slot;
-        writer_cache[s->id % ARENA_CACHE_ENTRIES].writer = w;
-    }
-    return w;
-}
-
-/* This thread's record; NULL: it has no slot, or there is no memory. */
-static inline struct skiplist_writer *writer_self(struct skiplist *s)
-{
-    uint32_t slot = thread_slot_self();
-    uint64_t at = s->id % ARENA_CACHE_ENTRIES;
-    if (__builtin_expect(writer_cache[at].id == s->id && writer_cache[at].slot == slot, 1)) {
-        return writer_cache[at].writer;
-    }
-    return writer_find(s, slot);
-}
-
-/* 1 with probability 3/4, 2 with 3/16, ... */
-static inline uint32_t height_draw(uint64_t *random)
-{
-    uint64_t r = *random;
-    r ^= r << 13;
-    r ^= r >> 7;
-    r ^= r << 17;
-    *random = r;
-    uint64_t mixed = (r * 0x2545f4914f6cdd1du) >> 32;
-    return 1 + (uint32_t)__builtin_ctzll(mixed | (uint64_t)1 << (2 * SKIPLIST_MAX_HEIGHT - 2)) / 2;
-}
-
-/* ---- insertion ---- */
-
-static void place_init(struct skiplist *s, struct skiplist_place *p)
-{
-    p->found = NULL;
-    p->node = 0;
-    p->writer = writer_self(s);
-    if (__builtin_expect(p->writer == NULL, 0)) {
-        p->writer = &p->stray;
-        writer_init(s, p->writer, THREAD_SLOT_NONE);
-    }
-}
-
-void skiplist_locate_node(struct skiplist *s, struct skiplist_node *n, struct skiplist_place *p)
-{
-    place_init(s, p);
-    p->found = n;
-}
-
-void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct skiplist_place *p)
-{
-    p->target = *t;
-    place_init(s, p);
-    struct skiplist_writer *w = p->writer;
-    /* The gap behind the last insert encloses the target at every level when it does at level 0. */
-    if (w->has_place && compare(s, w->prev[0], t) < 0 &&
-        (w->after[0] == 0 || compare(s, node_at(s, w->after[0]), t) > 0)) {
-        return;
-    }
     uint32_t at;
-    p->found = search(s, t, w->prev, w->after, &at);
-    p->node = p->found != NULL ? at : 0;
-    w->has_place = p->found == NULL;
-}
-
-/* The jump pointer of a version on top of `older`: the skew binary scheme, by which jump lengths
- * along a chain are 1, 3, 1, 3, 7, ... and any tag is found in O(log n) steps. */
-static void version_set_jump(const struct skiplist *s, struct skiplist_version *v,
-                             uint32_t older_ref)
-{
-    uint32_t *words = (uint32_t *)(void *)v;
-    words[-2] = older_ref;
-    words[-1] = 0;
-    if (older_ref == 0) {
-        return;
-    }
-    const struct skiplist_version *older = version_at(s, older_ref);
-    uint32_t depth = version_depth(older);
-    words[-1] = depth + 1;
-    uint32_t jump = version_jump(older);
-    if (jump != 0) {
-        const struct skiplist_version *j = version_at(s, jump);
-        uint32_t jj = version_jump(j);
-        if (jj != 0 &&
-            depth - version_depth(j) == version_depth(j) - version_depth(version_at(s, jj))) {
-            words[-2] = jj;
-        }
-    }
-}
-
-/* The version that keeps v from being the first of a key: one that is no delete, or a newer one. */
-static bool stands_in_the_way(const struct skiplist_version *newest,
-                              const struct skiplist_version *v)
-{
-    return tag_kind(version_tag(newest)) != ENTRY_DELETE || version_tag(newest) > version_tag(v);
-}
-
-/* Puts the version at its place in the node's chain. in_way NULL: always, and returns true. Else only on
- * top, and only on a delete: false, and *in_way says what is there. */
-static bool chain_insert(const struct skiplist *s, struct skiplist_node *n,
-                         struct skiplist_version *v, uint32_t ref, struct entry *in_way)
-{
-    _Atomic uint32_t *link = &n->versions;
-    uint64_t tag = version_tag(v);
-    for (;;) {
-        /* acquire: pairs with the release below, of the version read next. */
-        uint32_t older = atom_load(link, acquire);
-        if (older != 0) {
-            struct skiplist_version *o = version_at(s, older);
-            assert(version_tag(o) != tag);
-            if (in_way != NULL && stands_in_the_way(o, v)) {
-                entry_fill(s, n, o, in_way);
-                return false;
-            }
-            if (version_tag(o) > tag) {
-                link = &o->next;
-                continue;
-            }
-        }
-        atom_store(&v->next, older, relaxed); /* relaxed: published by the CAS */
-        if ((v->size & VERSION_JUMPS) != 0) {
-            version_set_jump(s, v, older);
-        }
-        /* release: pairs with the acquires of version links; v is complete. */
-        if (atom_cas(link, &older, ref, release, relaxed)) {
-            return true;
-        }
-    }
-}
-
-/* jumps: it goes on top of another version. */
-static struct skiplist_version *version_make(struct skiplist *s, uint64_t tag, loam_slice value,
-                                             bool jumps, uint32_t *ref)
-{
-    size_t extra = jumps ? 2 * sizeof(uint32_t) : 0;
-    size_t size = extra + sizeof(struct skiplist_version) + ((value.size + 3) & ~(size_t)3);
-    char *p = arena_alloc_ref(s->values, size, ARENA_UNIT, ref);
-    if (p == NULL) {
-        return NULL;
-    }
-    struct skiplist_version *v = (struct skiplist_version *)(void *)(p + extra);
-    *ref += (uint32_t)(extra / ARENA_UNIT);
-    atom_store(&v->next, 0, relaxed); /* relaxed: not shared yet */
-    v->size = (uint32_t)value.size | (jumps ? VERSION_JUMPS : 0);
-    memcpy(v->tag, &tag, sizeof tag);
-    if (value.size != 0) {
-        memcpy(v->value, value.data, value.size);
-    }
-    return v;
-}
-
-static void version_undo(struct skiplist *s, struct skiplist_version *v)
-{
-    size_t extra = (v->size & VERSION_JUMPS) != 0 ? 2 * sizeof(uint32_t) : 0;
-    arena_undo(s->values, (char *)v - extra,
-               extra + sizeof *v + ((version_size(v) + 3) & ~(size_t)3));
-}
-
-static bool target_is_wide(const struct skiplist_target *t)
-{
-    return t->size > KEY_INLINE || t->ks >= KS_WIDE;
-}
-
-static size_t node_bytes(const struct skiplist_target *t, uint32_t height)
-{
-    size_t area = (t->size + 3) & ~(size_t)3;
-    if (target_is_wide(t)) {
-        area = sizeof(struct wide_key);
-    } else if (area < KEY_AREA_MIN) {
-        area = KEY_AREA_MIN;
-    }
-    return (height - 1) * sizeof(uint32_t) + sizeof(struct skiplist_node) + area;
-}
-
-static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist_target *t,
-                                       uint32_t height, uint32_t version, uint32_t *ref)
-{
-    bool wide = target_is_wide(t);
-    uint32_t key_ref = 0;
-    if (wide) {
-        void *copy = arena_alloc_ref(s->values, t->size + 1, ARENA_UNIT, &key_ref);
-        if (copy == NULL) {
-            return NULL;
-        }
-        memcpy(copy, t->size != 0 ? t->data : (const unsigned char *)"", t->size);
-    }
-    char *p = arena_alloc_ref(s->nodes, node_bytes(t, height), ARENA_UNIT, ref);
-    if (p == NULL) {
-        return NULL;
-    }
-    *ref += height - 1;
-    struct skiplist_node *n = (struct skiplist_node *)(void *)(p + (height - 1) * sizeof(uint32_t));
-    atom_store(&n->versions, version, relaxed); /* relaxed: published by the first link */
-    for (uint32_t i = 1; i < height; i++) {
-        /* A cursor on level 0 may read ahead along level 1 before this node is linked there.
-         * relaxed: as above. */
-        atom_store(node_link(n, i), 0, relaxed);
-    }
-    if (wide) {
-        struct wide_key *w = (struct wide_key *)(void *)n->key;
-        for (unsigned i = 0; i < 8; i++) {
-            w->prefix[i] = (unsigned char)(t->prefix >> (56 - 8 * i));
-        }
-        w->ks = t->ks;
-        w->size = (uint32_t)t->size;
-        w->key = key_ref;
-        n->meta = KS_WIDE << 16 | height;
-    } else {
-        n->meta = t->ks << 16 | (uint32_t)t->size << 6 | height;
-        memset(n->key, 0, KEY_AREA_MIN);
-        if (t->size != 0) {
-            memcpy(n->key, t->data, t->size);
-        }
-    }
-    return n;
-}
-
-/* Links the node at one level between prev and after of the place, which is moved on first when
- * others inserted there. 0; or the node that holds the same key already (only at level 0). */
-static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
-                           struct skiplist_writer *w, struct skiplist_node *n, uint32_t ref,
-                           uint32_t level)
-{
-    for (;;) {
-        uint32_t next = w->after[level];
-        /* In a place kept from the insert before, an upper level may know nodes that came later
-         * than what level 0 was compared with, and lie before this one. */
-        if (level == 0 || next == 0 || compare(s, node_at(s, next), t) > 0) {
-            atom_store(node_link(n, level), next, relaxed); /* relaxed: published by the CAS */
-            /* release: pairs with the acquire in node_next(). */
-            if (atom_cas(node_link(w->prev[level], level), &next, ref, release, relaxed)) {
-                return 0;
-            }
-        }
-        while ((next = node_next(w->prev[level], level)) != 0) {
-            struct skiplist_node *other = node_at(s, next);
-            int c = compare(s, other, t);
-            if (c == 0) {
-                assert(level == 0);
-                return next;
-            }
-            if (c > 0) {
-                break;
-            }
-            w->prev[level] = other;
-        }
-        w->after[level] = next;
-    }
-}
-
-static void raise_height(struct skiplist *s, uint32_t height)
-{
-    /* relaxed, both: see search(); the links of the new levels carry the order. */
-    uint32_t now = atom_load(&s->height, relaxed);
-    while (now < height && !atom_cas(&s->height, &now, height, relaxed, relaxed)) {
-    }
-}
-
-static void count_one(struct skiplist *s, struct skiplist_writer *w)
-{
-    if (__builtin_expect(w->slot == THREAD_SLOT_NONE, 0)) {
-        atom_add(&s->stray_count, 1, relaxed); /* relaxed: a count */
-        return;
-    }
-    /* relaxed, both: only this thread writes it. */
-    atom_store(&w->count, atom_load(&w->count, relaxed) + 1, relaxed);
-}
-
-/* in_way: as in chain_insert(). */
-static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t tag,
-                        loam_slice value, struct entry *in_way)
-{
-    struct skiplist_writer *w = p->writer;
-    uint32_t version_ref;
-    struct skiplist_version *v = version_make(s, tag, value, p->found != NULL, &version_ref);
-    if (v == NULL) {
-        return loam_last_error()->code;
-    }
-    struct skiplist_node *found = p->found;
-    if (found == NULL) {
-        uint32_t height = w->slot != THREAD_SLOT_NONE ? height_draw(&w->random) : 1;
-        uint32_t ref;
-        struct skiplist_node *n = node_make(s, &p->target, height, version_ref, &ref);
-        if (n == NULL) {
-            version_undo(s, v);
-            return loam_last_error()->code;
-        }
-        uint32_t other = link_level(s, &p->target, w, n, ref, 0);
-        if (other == 0) {
-            p->node = ref;
-            w->prev[0] = n;
-            raise_height(s, height);
-            for (uint32_t level = 1; level < height; level++) {
-                link_level(s, &p->target, w, n, ref, level);
-                w->prev[level] = n;
-            }
-        } else {
-            /* Another thread inserted the key meanwhile: its node takes the version. */
-            found = node_at(s, other);
-            p->node = other;
-            size_t size = node_bytes(&p->target, height);
-            arena_undo(s->nodes, (char *)n - (height - 1) * sizeof(uint32_t), size);
-            w->has_place = false;
-        }
-    }
-    if (found != NULL && !chain_insert(s, found, v, version_ref, in_way)) {
-        version_undo(s, v);
-        return LOAM_E_EXISTS;
-    }
-    count_one(s, w);
-    return LOAM_OK;
-}
-
-int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value)
-{
-    return link_version(s, p, tag, value, NULL);
-}
-
-int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value,
-                      struct entry *in_way)
-{
-    return link_version(s, p, tag, value, in_way);
-}
-
-int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
-{
-    if (n > UINT32_MAX || bytes > ARENA_MAX_BYTES) {
-        return FAIL(LOAM_E_BUDGET, "%zu entries of %llu bytes for a memtable", n,
-                    (unsigned long long)bytes);
-    }
-    struct skiplist_writer *w = writer_self(s);
-    /* The heights of the nodes to come are known: towers cost what they will cost. */
-    uint64_t links = 0;
-    if (w != NULL) {
-        uint64_t random = w->random;
-        for (size_t i = 0; i < n; i++) {
-            links += height_draw(&random) - 1;
-        }
-    }
-    uint64_t keys = bytes < n * KEY_INLINE ? bytes : n * KEY_INLINE;
-    uint64_t nodes = n * (sizeof(struct skiplist_node) + sizeof(struct wide_key) + 4) +
-                     links * sizeof(uint32_t) + keys;
-    uint64_t values = n * (sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + 8) + bytes;
-    if (s->nodes == s->values) {
-        return arena_ensure(s->nodes, nodes + values, 3 * n);
-    }
-    int rc = arena_ensure(s->nodes, nodes, n);
-    return rc == LOAM_OK ? arena_ensure(s->values, values, 2 * n) : rc;
+    struct skiplist_node *lower;
+    search(s, t, NULL, &at, &lower);
+    return lower;
 }
 
 /* ---- reading ---- */

@@ -12,8 +12,8 @@
  *
  * In memory (all links are 32-bit arena references, 0 = none):
  *
- *   node:     | next[h-1] .. next[1] | next[0] | versions | ks:16 size:10 height:6 | key ... |
- *                                    ^ the node's reference
+ *   node:     | guides | next[h-1] .. next[1] | next[0] | versions | ks:16 size:10 height:6 | key ... |
+ *                                             ^ the node's reference
  *   version:  [ jump | depth ] | next | size:30 flags:2 | tag | value ... |
  *                              ^ the version's reference
  *
@@ -21,6 +21,9 @@
  * come with one cache line, and those first 8 bytes, read big-endian, decide most comparisons. Keys
  * over 1,023 bytes and keyspace ids over 65,534 use the wide form: there the key area holds the first
  * 8 bytes, keyspace id, size, and the reference of the key in the arena of values.
+ *
+ * Nodes of height 3 or more, one in 16, carry guides: short arrays of what lies behind them, by which a
+ * search skips most of the nodes in between without touching them (skiplist_guide.h).
  *
  * A version that was added on top of another has a jump pointer to a much older one (Myers' skew
  * binary scheme), so a chain of a million versions is searched by tag in some 20 steps.
@@ -31,7 +34,8 @@
  *      is linked at every level of its height.
  *   3. A chain's tags strictly fall; a jump pointer leads to an older version of the same chain.
  *   4. A node has at least one version when it becomes reachable.
- *   5. Apart from links, nodes and versions never change once they are reachable.
+ *   5. A guide's entry lies behind the guide's node, has the guide's level, and its code is right.
+ *   6. Apart from links and guides, nodes and versions never change once they are reachable.
  * Ordering guarantees
  *   A link is stored with release and loaded with acquire: whoever reaches a node or a version sees
  *   all of its bytes, and its older versions.
@@ -50,7 +54,7 @@
 #include "arena/entry.h"
 
 #define SKIPLIST_MAX_HEIGHT 16 /* at p = 1/4: 4^16 keys */
-#define SKIPLIST_LANES      8  /* stretches of a list a cursor reads ahead in */
+#define SKIPLIST_LANES      16 /* stretches of a list a cursor reads ahead in */
 
 struct skiplist_node;
 struct skiplist_version;
@@ -65,9 +69,9 @@ struct skiplist_writer {
     uint64_t random;
     uint32_t slot;  /* thread slot of the owner */
     uint32_t next;  /* reference of the list's next writer */
-    bool has_place; /* prev and after enclose the gap behind the node inserted last */
-    struct skiplist_node *prev[SKIPLIST_MAX_HEIGHT];
-    uint32_t after[SKIPLIST_MAX_HEIGHT];
+    bool has_place; /* prev is the place of the node inserted last, prev[0] that node */
+    uint32_t after; /* reference: what follows prev[0] */
+    struct skiplist_node *prev[SKIPLIST_MAX_HEIGHT]; /* by level: before the key */
 };
 
 struct skiplist {

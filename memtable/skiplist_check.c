@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "memtable/skiplist.h"
+#include "memtable/skiplist_guide.h"
 #include "memtable/skiplist_node.h"
 
 #include "arena/poison.h"
@@ -28,6 +29,32 @@ static const char *check_chain(const struct skiplist *s, const struct skiplist_n
         }
         v = older;
     }
+}
+
+static const char *check_guides(const struct skiplist *s, const struct skiplist_node *n)
+{
+    uint32_t ks = node_ks(n);
+    struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, n));
+    for (uint32_t j = 1; j <= guides_of(node_height(n)); j++) {
+        for (uint32_t i = 0; i < GUIDE_SLOTS; i++) {
+            uint64_t entry =
+                atom_load(&node_guide(n, j)[i], acquire); /* acquire: as in guide_find() */
+            if (entry == 0) {
+                continue;
+            }
+            const struct skiplist_node *e = node_at(s, (uint32_t)entry);
+            if (t.cmp != NULL || node_ks(e) != ks || compare(s, e, &t) <= 0) {
+                return "a guide has an entry that is not behind its node";
+            }
+            if (node_height(e) != 2 * j - ((entry & GUIDE_HIGHER) == 0)) {
+                return "a guide has an entry of another height";
+            }
+            if (guide_code(node_key(s, n), node_key(s, e)) != entry >> GUIDE_CODE_SHIFT) {
+                return "a guide's code is not that of the entry's key";
+            }
+        }
+    }
+    return NULL;
 }
 
 const char *skiplist_check(const struct skiplist *s)
@@ -59,6 +86,7 @@ const char *skiplist_check(const struct skiplist *s)
             at[i] = node_next(n, i);
         }
         const char *broken = check_chain(s, n);
+        broken = broken == NULL ? check_guides(s, n) : broken;
         if (broken != NULL) {
             return broken;
         }

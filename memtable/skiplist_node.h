@@ -14,6 +14,12 @@
 #define KEY_INLINE   1023u   /* bytes; longer keys are wide */
 #define KEY_AREA_MIN 8u      /* bytes, so that the first 8 can always be loaded */
 
+#if defined(LOAM_MC)
+#define GUIDE_SLOTS 2u /* full after a few operations */
+#else
+#define GUIDE_SLOTS 10u /* entries of a guide; skiplist_guide.h */
+#endif
+
 #define VALUE_SIZE_MASK 0x3fffffffu /* and 1 GiB itself as VALUE_IS_MAX */
 #define VALUE_IS_MAX    0x40000000u
 #define VERSION_JUMPS   0x80000000u /* two words before the version: jump, depth */
@@ -75,6 +81,12 @@ static inline uint32_t node_next(const struct skiplist_node *n, uint32_t level)
 {
     /* acquire: pairs with the release in link_level(); the node's bytes are visible. */
     return atom_load(node_link(n, level), acquire);
+}
+
+/* Guides a tower of that height has. */
+static inline uint32_t guides_of(uint32_t height)
+{
+    return (height - 1) / 2;
 }
 
 static inline uint32_t node_height(const struct skiplist_node *n)
@@ -253,6 +265,10 @@ static inline void entry_fill(const struct skiplist *s, const struct skiplist_no
 /* Comparators under which every key of the keyspace lies behind, or before, the target. */
 extern const loam_comparator skiplist_all_behind_;
 extern const loam_comparator skiplist_all_before_;
+/* The node of the target, else NULL. Then prev holds, for each level in use, a node before the target
+ * that has the level, at even levels the last; and *at is the link behind prev[0]. */
+struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
+                                       struct skiplist_node **prev, uint32_t *at);
 /* The first node >= target, or NULL. */
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t);
 /* The last node < target, or NULL. */

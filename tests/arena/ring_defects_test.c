@@ -7,7 +7,7 @@
  *   C8 (eviction searches a free list): holes are hints checked by one CAS; nothing is searched.
  *   C9 (the tail is read as a plain word): all shared words are atomic; ring_stress reads the
  *      metrics while everything moves, under TSan.
- *   C12 (drain asserts that nobody allocates): ring_stress, drain_beside_producers_c12.
+ *   C12 (drain asserts that nobody allocates): ring_stress, C12_drain_beside_producers.
  */
 #include <criterion/criterion.h>
 

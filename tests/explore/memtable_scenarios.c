@@ -22,7 +22,7 @@ static struct {
     struct skiplist list;
     struct memtable *m;
     struct skiplist_writer *writer[EXPLORE_THREADS];
-    uint64_t tall_seed; /* the next height drawn from it is TALL */
+    uint64_t seed[TALL + 1]; /* by the height that is drawn next */
 } w;
 
 static uint32_t height_from(uint64_t r)
@@ -88,7 +88,9 @@ static void setup_pool(void)
 
 static void setup_list(void)
 {
-    for (w.tall_seed = 1; height_from(w.tall_seed) != TALL; w.tall_seed++) {
+    for (uint32_t h = 1; h <= TALL; h++) {
+        for (w.seed[h] = 1; height_from(w.seed[h]) != h; w.seed[h]++) {
+        }
     }
     setup_pool();
     EXPECT_EQ(arena_init(&w.arena, &w.pool, arena_new_ids(1), 2048, ARENA_NO_LIMIT), LOAM_OK);
@@ -105,15 +107,20 @@ static void prepare(unsigned thread)
     while (r->slot != thread_slot_self()) {
         r = arena_at(&w.arena, r->next);
     }
-    r->random = w.tall_seed;
+    r->random = w.seed[TALL];
     w.writer[thread] = r;
+}
+
+static void add_high(unsigned thread, uint32_t height, const char *key, uint64_t tag)
+{
+    w.writer[thread]->random = w.seed[height];
+    add(key, tag);
+    EXPECT(has(key, tag));
 }
 
 static void add_tall(unsigned thread, const char *key, uint64_t tag)
 {
-    w.writer[thread]->random = w.tall_seed;
-    add(key, tag);
-    EXPECT(has(key, tag));
+    add_high(thread, TALL, key, tag);
 }
 
 static void list_check(void)
@@ -192,6 +199,70 @@ static void same_key_check(void)
 SCENARIO(skiplist_same_key, .says = "three insert one key", .threads = 3, .flags = LOCK_FREE,
          .setup = setup_list, .prepare = prepare, .body = same_key_body, .check = same_key_check,
          .bound = 2)
+
+/* ---- guides ------------------------------------------------------------------------------ */
+
+/* "aa" has a guide with two of its neighbours; "abc" will take over what lies behind it, of which
+ * "abd" has one byte in common with "aa" and two with "abc". */
+static void setup_guides(void)
+{
+    setup_list();
+    prepare(0);
+    add_high(0, TALL, "aa", 1);
+    add_high(0, 2, "abd", 2);
+    add_high(0, 1, "b", 3);
+}
+
+static void guides_body(unsigned thread)
+{
+    if (thread == 0) {
+        add_tall(0, "abc", 4);
+    } else if (thread == 1) {
+        add_high(1, 2, "abb", 5);
+        add_high(1, 2, "abe", 6);
+    } else {
+        EXPECT(has("abd", 2));
+        EXPECT(has("b", 3));
+        EXPECT(!has("abcd", 1));
+        (void)has("abe", 6);
+    }
+}
+
+static void guides_check(void)
+{
+    static const char *const keys[] = {"m", "aa", "abd", "b", "abc", "abb", "abe"};
+    list_check();
+    for (unsigned i = 0; i < 7; i++) {
+        EXPECT(has(keys[i], i == 0 ? 1 : i));
+    }
+}
+
+SCENARIO(skiplist_guides, .says = "a guide is divided beside additions to it and searches by it",
+         .threads = 3, .flags = LOCK_FREE, .setup = setup_guides, .prepare = prepare,
+         .body = guides_body, .check = guides_check, .bound = 2)
+
+static void guides_two_body(unsigned thread)
+{
+    if (thread == 0) {
+        add_high(0, 2, "abb", 4);
+        add_high(0, 2, "abc", 5);
+    } else {
+        add_high(1, 2, "abe", 6);
+    }
+}
+
+static void guides_two_check(void)
+{
+    static const char *const keys[] = {"aa", "abd", "b", "abb", "abc", "abe"};
+    list_check();
+    for (unsigned i = 0; i < 6; i++) {
+        EXPECT(has(keys[i], i + 1));
+    }
+}
+
+SCENARIO(skiplist_guides_two, .says = "two threads link behind what a guide named last",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_guides, .prepare = prepare,
+         .body = guides_two_body, .check = guides_two_check, .bound = 3)
 
 /* ---- versions ---------------------------------------------------------------------------- */
 

@@ -11,6 +11,7 @@
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "memtable/skiplist.h"
+#include "memtable/skiplist_guide.h"
 #include "tests/support/check.h"
 
 static struct alloc memory;
@@ -30,7 +31,7 @@ static const loam_comparator counting = {
     .struct_size = sizeof counting, .name = "counting", .compare = compare_counting};
 
 /* Keyspace 9 counts. */
-static const loam_comparator *order_of(void *ctx, uint32_t ks)
+static const loam_comparator *test_order(void *ctx, uint32_t ks)
 {
     (void)ctx;
     return ks == 9 ? &counting : NULL;
@@ -42,7 +43,7 @@ static void setup(void)
     CHECK_EQ(chunk_pool_init(&pool, &memory, 256 << 10, 4), LOAM_OK);
     CHECK_EQ(arena_init(&nodes, &pool, arena_new_ids(1), 16 << 10, ARENA_NO_LIMIT), LOAM_OK);
     CHECK_EQ(arena_init(&values, &pool, arena_new_ids(1), 16 << 10, ARENA_NO_LIMIT), LOAM_OK);
-    skiplist_init(&list, &nodes, &values, order_of, NULL);
+    skiplist_init(&list, &nodes, &values, test_order, NULL);
 }
 
 static void teardown(void)
@@ -204,8 +205,9 @@ Test(skiplist, F17_an_entry_is_allocated_once)
     for (uint64_t i = 0; i < entries; i++) {
         insert_number(0, i * 7919 % entries, (i + 1) << 8);
     }
-    /* 12 bytes of node, a third of a link more, the key; 16 bytes of version, the value. */
-    CHECK(arena_used(&nodes) < entries * 32 + (40 << 10));
+    /* 12 bytes of node, a third of a link more, the key, 80 bytes of guide for one in 16; 16 bytes of
+     * version, the value. */
+    CHECK(arena_used(&nodes) < entries * 36 + (40 << 10));
     CHECK(arena_used(&values) < entries * 24 + (40 << 10));
 }
 
@@ -248,6 +250,83 @@ Test(skiplist, keys_that_differ_only_in_zero_bytes_or_length_are_different)
         skiplist_cursor_next(&c);
         CHECK_EQ(skiplist_get(&list, 0, loam_bytes(zeros, n), 1, &e), LOAM_OK);
         CHECK_BYTES(e.value.data, e.value.size, &n, sizeof n);
+    }
+}
+
+enum { SHAPE_MAX = 320 };
+
+/* Few different bytes, many common prefixes: also some longer than codes tell apart. */
+static loam_slice shaped_key(struct random *r, unsigned char buf[SHAPE_MAX])
+{
+    static const unsigned char alphabet[] = {0, 1, 127, 128, 255};
+    static const size_t common[] = {0, 0, 3, 8, 250, 255, 256, 300};
+    size_t n = common[random_below(r, 8)];
+    memset(buf, 'p', n);
+    for (uint64_t more = random_below(r, 12); more != 0; more--) {
+        buf[n++] = alphabet[random_below(r, sizeof alphabet)];
+    }
+    return loam_bytes(buf, n);
+}
+
+Test(skiplist, codes_of_guides_never_contradict_the_order_of_keys)
+{
+    struct random r;
+    unsigned char bytes[3][SHAPE_MAX];
+    uint64_t told = 0;
+    random_init(&r, test_seed());
+    for (int i = 0; i < 300000; i++) {
+        loam_slice x = shaped_key(&r, bytes[0]);
+        loam_slice a = shaped_key(&r, bytes[1]), b = shaped_key(&r, bytes[2]);
+        if (bytes_compare(a, x) > 0 && bytes_compare(b, x) > 0) {
+            uint32_t ca = guide_code(x, a), cb = guide_code(x, b);
+            CHECK(ca >= cb || bytes_compare(a, b) < 0);
+            CHECK(ca <= cb || bytes_compare(a, b) > 0);
+            told += ca != cb;
+        }
+    }
+    CHECK(told > 10000);
+}
+
+static int order_keys(const void *a, const void *b)
+{
+    return bytes_compare(*(const loam_slice *)a, *(const loam_slice *)b);
+}
+
+Test(skiplist, keys_of_every_shape_are_found_and_sought)
+{
+    enum { KEYS = 6000 };
+    static unsigned char bytes[KEYS][SHAPE_MAX];
+    static loam_slice keys[KEYS];
+    struct random r;
+    random_init(&r, test_seed());
+    for (uint64_t i = 0; i < KEYS; i++) {
+        keys[i] = shaped_key(&r, bytes[i]);
+        CHECK_EQ(insert(0, keys[i], i + 1, loam_bytes(&i, sizeof i)), LOAM_OK);
+        CHECK_EQ(insert(9, keys[i], i + 1, loam_bytes(&i, sizeof i)), LOAM_OK);
+    }
+    qsort(keys, KEYS, sizeof *keys, order_keys);
+    struct skiplist_cursor c;
+    struct entry e;
+    for (size_t i = 0; i < KEYS; i++) {
+        CHECK_EQ(skiplist_get(&list, 0, keys[i], UINT64_MAX, &e), LOAM_OK);
+        unsigned char wanted[SHAPE_MAX];
+        loam_slice k = shaped_key(&r, wanted);
+        size_t low = 0, high = KEYS;
+        while (low < high) {
+            size_t middle = (low + high) / 2;
+            if (bytes_compare(keys[middle], k) < 0) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        skiplist_cursor_init(&c, &list, i % 2 == 0 ? 0 : 9);
+        CHECK_EQ(skiplist_cursor_seek(&c, k, UINT64_MAX), low < KEYS);
+        if (low < KEYS) {
+            skiplist_cursor_entry(&c, &e);
+            CHECK_BYTES(e.key.data, e.key.size, keys[low].data, keys[low].size);
+            CHECK_EQ(skiplist_cursor_prev(&c) || low == 0, true);
+        }
     }
 }
 
