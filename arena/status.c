@@ -75,6 +75,24 @@ int status_from_errno(int64_t neg_errno)
     }
 }
 
+static bool no_descriptors(int64_t error)
+{
+    return error == EMFILE || error == ENFILE;
+}
+
+uint32_t status_flags_from_errno(int64_t neg_errno)
+{
+    return status_from_errno(neg_errno) == LOAM_E_NOSPACE || no_descriptors(-neg_errno)
+               ? LOAM_ERR_RETRY
+               : 0u;
+}
+
+bool status_passes(const loam_error *e)
+{
+    return e->code == LOAM_E_NOSPACE || e->code == LOAM_E_NOMEM || e->code == LOAM_E_BUDGET ||
+           (e->code == LOAM_E_IO && no_descriptors(e->sys_errno));
+}
+
 int status_raise(const loam_error *e)
 {
     if (e != &last_error) {

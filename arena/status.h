@@ -4,6 +4,8 @@
 #ifndef LOAM_ARENA_STATUS_H_
 #define LOAM_ARENA_STATUS_H_
 
+#include <stdbool.h>
+
 #include "arena/types.h"
 
 /* Everything about a failure beside its text. */
@@ -32,18 +34,19 @@ int status_fail(struct fail_info info, const char *file, int line, const char *f
     status_fail((struct fail_info){.code = (code_), .file_id = (id_), .offset = (off_)}, __FILE__, \
                 __LINE__, __VA_ARGS__)
 /* A vfs call returned `neg` (-errno): maps it to a code (ENOSPC and EDQUOT: E_NOSPACE with RETRY;
- * ENOMEM: E_NOMEM; ENOENT: E_NOENT; EEXIST: E_EXISTS; else E_IO). */
+ * EMFILE and ENFILE: E_IO with RETRY; ENOMEM: E_NOMEM; ENOENT: E_NOENT; EEXIST: E_EXISTS; else E_IO). */
 #define FAIL_IO(neg_, id_, off_, ...)                                                              \
     status_fail((struct fail_info){.code = status_from_errno(neg_),                                \
                                    .sys_errno = -(int)(neg_),                                      \
-                                   .flags = status_from_errno(neg_) == LOAM_E_NOSPACE              \
-                                                ? LOAM_ERR_RETRY                                   \
-                                                : 0u,                                              \
+                                   .flags = status_flags_from_errno(neg_),                         \
                                    .file_id = (id_),                                               \
                                    .offset = (off_)},                                              \
                 __FILE__, __LINE__, __VA_ARGS__)
 
 int status_from_errno(int64_t neg_errno);
+uint32_t status_flags_from_errno(int64_t neg_errno);
+/* Whether what the error is about comes back without anybody's doing: space, memory, descriptors. */
+bool status_passes(const loam_error *e);
 
 /* Makes a stored error (of a background thread, say) the calling thread's; returns its code. */
 int status_raise(const loam_error *e);

@@ -22,32 +22,46 @@ int loam_verify(loam_db *handle, loam_damage_fn fn, void *ctx)
 }
 
 /* What a call on a closed directory needs of its options. */
+struct closed {
+    struct options options;
+    struct alloc alloc;
+    struct db_vfs files;
+};
+
 static int begin_closed(const char *call, const char *dir, const loam_options *opts,
-                        struct options *o, struct alloc *alloc)
+                        struct closed *c)
 {
     if (dir == NULL || dir[0] == '\0') {
         return FAIL(LOAM_E_INVAL, "%s: dir is NULL or empty", call);
     }
-    int rc = options_resolve(opts, o);
+    int rc = options_resolve(opts, &c->options);
     if (rc == LOAM_OK) {
-        alloc_init(alloc, o->user.allocator, UINT64_MAX);
+        alloc_init(&c->alloc, c->options.user.allocator, UINT64_MAX);
+        db_vfs_init(&c->files, c->options.user.vfs, &c->alloc, dir, 0);
     }
     return rc;
 }
 
 int loam_check(const char *dir, const loam_options *opts, loam_damage_fn fn, void *ctx)
 {
-    struct options o;
-    struct alloc alloc;
-    int rc = begin_closed("loam_check", dir, opts, &o, &alloc);
-    return rc < 0 ? rc : check_directory(o.user.vfs, dir, &alloc, o.default_ks.comparator, fn, ctx);
+    struct closed c;
+    int rc = begin_closed("loam_check", dir, opts, &c);
+    if (rc == LOAM_OK) {
+        const loam_comparator *cmp = c.options.default_ks.comparator;
+        rc = check_directory(&c.files.vfs, dir, &c.alloc, cmp, fn, ctx);
+        db_vfs_destroy(&c.files);
+    }
+    return rc;
 }
 
 int loam_repair(const char *dir, const loam_options *opts, loam_damage_fn fn, void *ctx)
 {
-    struct options o;
-    struct alloc alloc;
-    int rc = begin_closed("loam_repair", dir, opts, &o, &alloc);
-    return rc < 0 ? rc
-                  : repair_directory(o.user.vfs, dir, &alloc, o.default_ks.comparator, fn, ctx);
+    struct closed c;
+    int rc = begin_closed("loam_repair", dir, opts, &c);
+    if (rc == LOAM_OK) {
+        const loam_comparator *cmp = c.options.default_ks.comparator;
+        rc = repair_directory(&c.files.vfs, dir, &c.alloc, cmp, fn, ctx);
+        db_vfs_destroy(&c.files);
+    }
+    return rc;
 }

@@ -93,7 +93,13 @@ int loam_destroy(const char *dir, const loam_options *opts)
     }
     struct options o;
     int rc = options_resolve(opts, &o);
-    return rc < 0 ? rc : lifecycle_destroy(dir, o.user.vfs);
+    if (rc == LOAM_OK) {
+        struct db_vfs files;
+        db_vfs_init(&files, o.user.vfs, alloc_global(), dir, 0);
+        rc = lifecycle_destroy(dir, &files.vfs);
+        db_vfs_destroy(&files);
+    }
+    return rc;
 }
 
 const char *loam_path(const loam_db *handle)

@@ -96,17 +96,28 @@ static bool may_work_locked(const struct db *db)
     return db->retry_at == 0 || clock_micros() >= db->retry_at;
 }
 
-/* A job succeeded: what an error refused may go on. A full disk is over when there is space for its
- * reserve again. */
+/* Whether writes are refused for something that comes back by itself. */
+static bool healing_locked(const struct db *db)
+{
+    return db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0;
+}
+
+/* What must be put right before an error that heals is over: a full disk is over when there is space
+ * for its reserve again. */
+static bool to_restore(const struct db *db)
+{
+    return disk_reserve_spent(&db->reserve) || version_set_in_doubt(&db->versions);
+}
+
+/* A job succeeded: what an error refused may go on. */
 static void job_succeeded_locked(struct db *db)
 {
     db->retry_at = 0;
-    if (db->error.code == LOAM_E_NOSPACE &&
-        (disk_reserve_spent(&db->reserve) || version_set_in_doubt(&db->versions))) {
+    if (healing_locked(db) && to_restore(db)) {
         return;
     }
     db->merge_at = db->merge_wait = 0;
-    if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0) {
+    if (healing_locked(db)) {
         db->error.code = LOAM_OK;
         write_controller_refuse(&db->control, false);
         stats_add(&db->stats, STAT_RESUMES, 1);
@@ -366,8 +377,7 @@ static void background_sync(struct db *db, uint64_t *last)
 static void retry_errors(struct db *db)
 {
     mutex_lock(&db->mu);
-    bool refusing = db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0;
-    if (refusing && may_work_locked(db) && !db->flushing && !flush_due_locked(db) &&
+    if (healing_locked(db) && may_work_locked(db) && !db->flushing && !flush_due_locked(db) &&
         db->compacting == 0) {
         job_succeeded_locked(db); /* nothing is left that failed: let writers try */
     }
@@ -378,19 +388,18 @@ static void retry_errors(struct db *db)
     mutex_unlock(&db->mu);
 }
 
-/* Looks for space where there was none. */
+/* Looks for space where there was none, and ends a doubt about the manifest. */
 static void restore_reserve(struct db *db)
 {
     mutex_lock(&db->mu);
     uint64_t now = clock_micros();
-    bool look = db->error.code == LOAM_E_NOSPACE && now >= db->restore_at && !db->flushing &&
-                (disk_reserve_spent(&db->reserve) || version_set_in_doubt(&db->versions));
+    bool look = healing_locked(db) && now >= db->restore_at && !db->flushing && to_restore(db);
     if (look) {
         db->restore_at = now + RESTORE_US;
     }
     mutex_unlock(&db->mu);
     if (look && disk_reserve_restore(&db->reserve)) {
-        db_log(db, LOAM_LOG_INFO, "there is disk space again");
+        db_log(db, LOAM_LOG_INFO, "there is space for the disk reserve");
         (void)version_set_resume(&db->versions); /* an edit that was left in doubt; else tried again */
     }
 }

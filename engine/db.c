@@ -78,7 +78,7 @@ void db_refuse_writes_locked(struct db *db, int rc)
     mutex_assert_held(&db->mu);
     loam_error e = *loam_last_error();
     e.code = rc;
-    if (rc != LOAM_E_NOSPACE && rc != LOAM_E_NOMEM && rc != LOAM_E_BUDGET) {
+    if (!status_passes(&e)) {
         e.flags |= LOAM_ERR_STICKY;
     }
     e.flags &= ~LOAM_ERR_UNKNOWN; /* writes refused from now on write nothing */
@@ -386,8 +386,11 @@ static struct db *shell_create(const char *dir, const struct options *o)
     memset(db, 0, sizeof *db);
     alloc_init(&db->alloc, o->user.allocator, UINT64_MAX);
     db->options = *o;
-    db->vfs = o->user.vfs;
     db->readonly = (o->user.flags & LOAM_OPEN_READONLY) != 0;
+    /* A writer may remove the files of a read-only database: what it has open stays open. */
+    db_vfs_init(&db->files, o->user.vfs, &db->alloc, NULL,
+                db->readonly ? 0 : o->user.max_open_files);
+    db->vfs = &db->files.vfs;
     db->paranoid = (o->user.flags & LOAM_OPEN_PARANOID) != 0;
     db->logging = o->user.durability != LOAM_DUR_MEMORY;
     db->fork_count = thread_slot_fork_count();
@@ -407,7 +410,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     db->dir = alloc_get(&db->alloc, MEM_MISC, db->dir_size);
     if (db->dir != NULL) {
         memcpy(db->dir, dir, db->dir_size);
-        db->reserve.dir = db->dir;
+        db->reserve.dir = db->files.dir = db->dir;
     }
     return db;
 }
@@ -627,5 +630,6 @@ void lifecycle_free(struct db *db)
     mutex_destroy(&db->seal_mu);
     mutex_destroy(&db->control_mu);
     disk_reserve_destroy(&db->reserve);
+    db_vfs_destroy(&db->files);
     db_unref(db);
 }

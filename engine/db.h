@@ -16,6 +16,7 @@
 #include "arena/thread_slot.h"
 #include "engine/commit.h"
 #include "engine/compaction_picker.h"
+#include "engine/db_vfs.h"
 #include "engine/dead_ranges.h"
 #include "engine/iter_pool.h"
 #include "engine/disk_reserve.h"
@@ -39,7 +40,8 @@ struct db {
     /* constant after open */
     struct alloc alloc;
     struct options options;
-    const loam_vfs *vfs;
+    struct db_vfs files;
+    const loam_vfs *vfs; /* of `files` */
     char *dir;
     size_t dir_size;
     bool have_chunks, have_cache, have_tables, have_versions; /* parts that are initialised */

@@ -98,7 +98,9 @@ typedef struct loam_options {
     uint64_t memory_budget;    /* bytes for everything: memtables, cache, log windows, indexes,
                                   iterators; at least 1 MiB. Default 1/8 of RAM or of the cgroup's
                                   limit */
-    uint32_t max_open_files;   /* at least 16; default half of RLIMIT_NOFILE, at most 4096 */
+    uint32_t max_open_files;   /* tables open at once, at least 16; default half of RLIMIT_NOFILE, at
+                                  most 4096. With fewer descriptors there are fewer: beside tables
+                                  about 16 are needed */
     uint32_t max_write_pause_us; /* longest that pacing holds one write back while the disk makes
                                     progress; default 2000 */
     uint32_t log_level;        /* LOAM_LOG_*; default WARN */

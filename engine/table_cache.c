@@ -4,7 +4,6 @@
 #include "engine/table_cache.h"
 
 #include <assert.h>
-#include <errno.h>
 
 #include "arena/epoch.h"
 #include "arena/status.h"
@@ -210,24 +209,6 @@ static int open_reader(struct table_cache *tc, const struct table *t, struct sst
                               : rc;
 }
 
-/* The process is out of file descriptors: gives some back, at once if no section holds them. */
-static void give_files_back(struct table_cache *tc)
-{
-    mutex_lock(&tc->mu);
-    uint32_t n = tc->count / 4 + 1;
-    while (n > 0 && evict_one_locked(tc, NULL)) {
-        n--;
-    }
-    mutex_unlock(&tc->mu);
-    table_cache_poll(tc);
-}
-
-static bool out_of_files(int rc)
-{
-    int e = loam_last_error()->sys_errno;
-    return rc < 0 && (e == EMFILE || e == ENFILE);
-}
-
 static struct mutex *stripe_of(struct table_cache *tc, const struct table *t)
 {
     return &tc->stripes[t->meta.number % TABLE_CACHE_STRIPES];
@@ -243,10 +224,6 @@ int table_cache_open_(struct table_cache *tc, struct table *t, struct sst_reader
     struct sst_reader *r = atom_load(&t->reader, acquire);
     if (r == NULL) {
         rc = open_reader(tc, t, &r);
-        if (out_of_files(rc)) {
-            give_files_back(tc);
-            rc = open_reader(tc, t, &r);
-        }
         if (rc == LOAM_OK && !install(tc, t, r)) {
             sst_close(r);
             rc = FAIL(LOAM_E_NOMEM, "no memory to keep a table open");

@@ -429,6 +429,13 @@ static void strip_dropped(struct version_set *vs, struct version_edit *e)
     epoch_exit();
 }
 
+/* Whether rc, the error of the moment, is a lack of space or descriptors. */
+static bool comes_back(int rc)
+{
+    const loam_error *e = loam_last_error();
+    return e->code == rc && (e->flags & LOAM_ERR_RETRY) != 0;
+}
+
 /* Makes the edit durable: appended to the manifest, or within a new one when that is not possible.
  * *unsure: after the error a later open may find the edit all the same. */
 static int commit_locked(struct version_set *vs, struct version_edit *e, bool *unsure)
@@ -456,8 +463,8 @@ static int commit_locked(struct version_set *vs, struct version_edit *e, bool *u
             atom_store(&vs->in_doubt, true, relaxed); /* relaxed: see version_set_in_doubt() */
         }
         if (version_set_in_doubt(vs)) {
-            /* The next edit ends the doubt; when space is missing it is tried without being asked. */
-            uint32_t flags = rc != LOAM_E_NOSPACE ? LOAM_ERR_STICKY : 0u;
+            /* The next edit ends the doubt; what was short comes back, and it is tried unasked. */
+            uint32_t flags = comes_back(rc) ? 0u : LOAM_ERR_STICKY;
             status_add_flags(rc, flags | (*unsure ? LOAM_ERR_UNKNOWN : 0u));
         }
     }
@@ -576,7 +583,7 @@ int version_set_resume(struct version_set *vs)
     if (rc == LOAM_OK && version_set_in_doubt(vs)) {
         bool unsure;
         rc = roll(vs, NULL, &unsure);
-        if (rc != LOAM_OK && rc != LOAM_E_NOSPACE) {
+        if (rc != LOAM_OK && !comes_back(rc)) {
             status_add_flags(rc, LOAM_ERR_STICKY);
         }
     }

@@ -1,4 +1,4 @@
-/* limits_test.c - Extremes of what a process and a caller may bring: keys, stacks, descriptors, file sizes, signals.
+/* limits_test.c - Extremes of what a process and a caller may bring: keys, stacks, file sizes, signals.
  * SPDX-License-Identifier: Apache-2.0
  *
  * On the operating system's files. What is written under a limit is read back, then and after a
@@ -173,7 +173,7 @@ Test(limits, every_call_lives_on_a_stack_of_64_kib, .disabled = BIG_FRAMES)
     pthread_attr_destroy(&a);
 }
 
-/* ---- descriptors and file sizes ---------------------------------------------------------------- */
+/* ---- file sizes -------------------------------------------------------------------------------- */
 
 static void put_numbers(loam_db *db, unsigned from, unsigned to)
 {
@@ -185,25 +185,6 @@ static void put_numbers(loam_db *db, unsigned from, unsigned to)
         snprintf(key, sizeof key, "%06u", i);
         put_text(db, NULL, key, value);
     }
-}
-
-Test(limits, many_tables_are_served_with_few_descriptors)
-{
-    const struct rlimit few = {40, 40};
-    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &few), 0);
-    loam_db *db = open_here();
-    for (unsigned i = 0; i < 40; i++) {
-        put_numbers(db, i * 10, i * 10 + 10);
-        GOES(loam_flush(db, NULL));
-    }
-    unsigned n = 0;
-    GOES(loam_scan(db, NULL, NULL, 0, count_entry, &n));
-    CHECK_EQ(n, 400);
-    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
-    n = 0;
-    GOES(loam_scan(db, NULL, NULL, 0, count_entry, &n));
-    CHECK_EQ(n, 400);
-    GOES(loam_close(db));
 }
 
 Test(limits, a_limit_on_file_sizes_is_an_error_and_no_loss)

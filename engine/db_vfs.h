@@ -1,0 +1,51 @@
+/* db_vfs.h - The vfs a database works through: the caller's, asked again where a refusal can be cured.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ *   -EINTR             the call is made again; the engine above never sees it
+ *   -EMFILE, -ENFILE   descriptors are given back, and the call is made again
+ *
+ * What can be given back are the descriptors of tables. A table's file is only ever read, and its name
+ * stands for the same bytes as long as anybody has it open; so behind an open table there need not be
+ * an open file of the caller's vfs at every moment:
+ *
+ *              no thread reads it, and descriptors are short
+ *   OPEN(n readers) ------------------------------------------> SHUT     [shut_some]
+ *   SHUT ---------------------------------------------------> OPEN(1)   [lend: the next read]
+ *
+ * So readers, cursors and epochs above need not know: not even a scan over a hundred tables needs a
+ * hundred descriptors, and at most max_open_files of them are used for tables anyway.
+ *
+ * Ordering guarantees
+ *  - `users` goes from 0 to SHUT by CAS (acquire) under mu, so the file is closed after the last reader
+ *    gave it back (release), and nobody takes it up afterwards.
+ * Progress guarantees
+ *  - Lending an open file is lock-free: a lost CAS means that another reader came or went.
+ */
+#ifndef LOAM_ENGINE_DB_VFS_H_
+#define LOAM_ENGINE_DB_VFS_H_
+
+#include "arena/alloc.h"
+#include "arena/atomic.h"
+#include "arena/sync.h"
+#include "arena/vfs.h"
+
+struct db_vfs {
+    /* constant after init */
+    loam_vfs vfs; /* what is used; its files are wrappers of the caller's */
+    const loam_vfs *inner;
+    struct alloc *alloc;
+    const char *dir;        /* must outlive it */
+    uint32_t max_open_files; /* tables open at once; 0: a table stays open once it is */
+    /* guarded by mu */
+    struct mutex mu;        /* RANK_LEAF */
+    struct loam_file *hand; /* of a clock over all tables; NULL: none */
+    uint32_t tables, open_tables;
+    _Atomic uint64_t shut; /* descriptors given back: a statistic */
+};
+
+void db_vfs_init(struct db_vfs *v, const loam_vfs *inner, struct alloc *a, const char *dir,
+                 uint32_t max_open_files);
+/* REQUIRES: every file is closed. */
+void db_vfs_destroy(struct db_vfs *v);
+
+#endif
