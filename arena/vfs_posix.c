@@ -13,11 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -55,6 +57,37 @@ static struct loam_file *held_locks;
 static int result_of(int rc)
 {
     return rc < 0 ? -errno : 0;
+}
+
+/* A limit on file sizes (RLIMIT_FSIZE) comes with a signal that kills by default. It is for whoever
+ * writes without looking at results; here the error is enough, so it is held back and taken away. */
+struct size_limit {
+    bool set;
+    sigset_t signal, old;
+};
+
+static void size_limit_begin(struct size_limit *l)
+{
+    struct rlimit r;
+    l->set = getrlimit(RLIMIT_FSIZE, &r) == 0 && r.rlim_cur != RLIM_INFINITY;
+    if (l->set) {
+        sigemptyset(&l->signal);
+        sigaddset(&l->signal, SIGXFSZ);
+        pthread_sigmask(SIG_BLOCK, &l->signal, &l->old);
+    }
+}
+
+/* rc: the result of the call, which is returned. */
+static int64_t size_limit_end(struct size_limit *l, int64_t rc)
+{
+    if (l->set) {
+        const struct timespec now = {0};
+        if (rc == -EFBIG && sigismember(&l->old, SIGXFSZ) == 0) {
+            (void)sigtimedwait(&l->signal, NULL, &now); /* none, when the program ignores it */
+        }
+        pthread_sigmask(SIG_SETMASK, &l->old, NULL);
+    }
+    return rc;
 }
 
 /* An offset and length that the kernel's signed 64-bit offsets can hold. */
@@ -197,11 +230,11 @@ static int64_t os_write(void *ctx, loam_file *f, const void *buf, size_t n, uint
         return 0;
     }
     ssize_t put;
+    struct size_limit limit;
+    size_limit_begin(&limit);
     RETRY(put, pwrite(f->fd, buf, n < IO_BYTES_MAX ? n : IO_BYTES_MAX, (off_t)off));
-    if (put == 0) {
-        return -EIO; /* a caller that goes on with the rest would never end */
-    }
-    return put < 0 ? -errno : put;
+    put = size_limit_end(&limit, put < 0 ? -errno : put);
+    return put != 0 ? put : -EIO; /* a caller that goes on with the rest would never end */
 }
 
 static int os_sync(void *ctx, loam_file *f, uint32_t data_only)
@@ -219,8 +252,10 @@ static int os_truncate(void *ctx, loam_file *f, uint64_t size)
         return -EFBIG;
     }
     int rc;
+    struct size_limit limit;
+    size_limit_begin(&limit);
     RETRY(rc, ftruncate(f->fd, (off_t)size));
-    return result_of(rc);
+    return (int)size_limit_end(&limit, result_of(rc));
 }
 
 static int os_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
@@ -233,11 +268,11 @@ static int os_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
         return 0;
     }
     int rc;
+    struct size_limit limit;
+    size_limit_begin(&limit);
     RETRY(rc, fallocate(f->fd, 0, (off_t)off, (off_t)len));
-    if (rc < 0 && errno == ENOSYS) {
-        return -EOPNOTSUPP;
-    }
-    return result_of(rc);
+    rc = (int)size_limit_end(&limit, result_of(rc));
+    return rc == -ENOSYS ? -EOPNOTSUPP : rc;
 }
 
 static int os_size(void *ctx, loam_file *f, uint64_t *size)

@@ -37,7 +37,8 @@ static int begin_closed(const char *call, const char *dir, const loam_options *o
     int rc = options_resolve(opts, &c->options);
     if (rc == LOAM_OK) {
         alloc_init(&c->alloc, c->options.user.allocator, UINT64_MAX);
-        db_vfs_init(&c->files, c->options.user.vfs, &c->alloc, dir, 0);
+        const struct db_vfs_options files = {.inner = c->options.user.vfs, .alloc = &c->alloc};
+        db_vfs_init(&c->files, &files, dir);
     }
     return rc;
 }

@@ -94,8 +94,9 @@ int loam_destroy(const char *dir, const loam_options *opts)
     struct options o;
     int rc = options_resolve(opts, &o);
     if (rc == LOAM_OK) {
+        const struct db_vfs_options how = {.inner = o.user.vfs, .alloc = alloc_global()};
         struct db_vfs files;
-        db_vfs_init(&files, o.user.vfs, alloc_global(), dir, 0);
+        db_vfs_init(&files, &how, dir);
         rc = lifecycle_destroy(dir, &files.vfs);
         db_vfs_destroy(&files);
     }

@@ -311,7 +311,11 @@ static int open_directory(struct db *db)
     }
     bool exists = (db->options.user.flags & LOAM_OPEN_MUST_EXIST) != 0;
     rc = exists ? must_exist(db) : make_directory(db);
-    return rc < 0 ? rc : lifecycle_lock(db->vfs, path, &db->lock);
+    if (rc < 0 || (rc = lifecycle_lock(db->vfs, path, &db->lock)) < 0) {
+        return rc;
+    }
+    int neg = db_vfs_count(&db->files);
+    return neg < 0 ? FAIL_IO(neg, 0, 0, "cannot count the files of the database") : LOAM_OK;
 }
 
 static int init_parts(struct db *db)
@@ -388,8 +392,13 @@ static struct db *shell_create(const char *dir, const struct options *o)
     db->options = *o;
     db->readonly = (o->user.flags & LOAM_OPEN_READONLY) != 0;
     /* A writer may remove the files of a read-only database: what it has open stays open. */
-    db_vfs_init(&db->files, o->user.vfs, &db->alloc, NULL,
-                db->readonly ? 0 : o->user.max_open_files);
+    const struct db_vfs_options files = {
+        .inner = o->user.vfs,
+        .alloc = &db->alloc,
+        .max_open_files = db->readonly ? 0 : o->user.max_open_files,
+        .disk_budget = db->readonly ? 0 : o->user.disk_budget,
+    };
+    db_vfs_init(&db->files, &files, NULL);
     db->vfs = &db->files.vfs;
     db->paranoid = (o->user.flags & LOAM_OPEN_PARANOID) != 0;
     db->logging = o->user.durability != LOAM_DUR_MEMORY;
@@ -480,6 +489,8 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         goto fail;
     }
     if (!db->readonly) {
+        /* Not before: without a log and a manifest nothing could be deleted. */
+        disk_account_enforce(&db->files.account);
         open_reserve(db);
     }
     first = view_alloc(&db->alloc);

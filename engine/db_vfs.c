@@ -1,4 +1,4 @@
-/* db_vfs.c - Makes interrupted calls again, and shares few descriptors among many tables.
+/* db_vfs.c - Passes calls on to the caller's vfs: again when interrupted, over few descriptors, within the budget.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "engine/db_vfs.h"
@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arena/buf.h"
 #include "engine/filename.h"
 
 #include "arena/poison.h"
@@ -20,6 +21,7 @@
 struct loam_file {
     struct loam_file *inner; /* the caller's vfs's; of a table: NULL while it is shut */
     bool is_table;
+    struct disk_file *counted; /* what it weighs; NULL: it does not count */
     /* of a table */
     uint64_t number;
     _Atomic uint32_t users; /* threads that have `inner` now, or SHUT */
@@ -79,31 +81,40 @@ struct refusals {
     uint32_t interruptions, descriptors;
 };
 
-/* Whether the call that gave rc is to be made again. */
-static bool again(struct db_vfs *v, int64_t rc, struct refusals *r)
+/* Whether the call that gave rc is to be made again. takes: it takes a descriptor; of any other call
+ * the result stands - above all that of a sync, which is never made twice. */
+static bool again(struct db_vfs *v, int64_t rc, bool takes, struct refusals *r)
 {
     if (__builtin_expect(rc >= 0, 1)) {
         return false;
     }
-    if (rc == -EINTR) {
+    if (rc == -EINTR) { /* which says that nothing was done */
         return ++r->interruptions < INTERRUPTIONS_MAX;
     }
-    return (rc == -EMFILE || rc == -ENFILE) && ++r->descriptors < REFUSALS_MAX &&
+    return takes && (rc == -EMFILE || rc == -ENFILE) && ++r->descriptors < REFUSALS_MAX &&
            give_descriptors_back(v);
 }
 
 /* rc = the result of v->inner->call(...), made as often as it takes. */
-#define CALL(v_, rc_, call_, ...)                                                                  \
+#define CALL_(v_, rc_, takes_, call_, ...)                                                         \
     do {                                                                                           \
         struct refusals refusals_ = {0};                                                           \
         do {                                                                                       \
             (rc_) = (v_)->inner->call_((v_)->inner->ctx, __VA_ARGS__);                             \
-        } while (again((v_), (rc_), &refusals_));                                                  \
+        } while (again((v_), (rc_), (takes_), &refusals_));                                        \
     } while (0)
+#define CALL(v_, rc_, call_, ...)  CALL_(v_, rc_, false, call_, __VA_ARGS__)
+#define TAKES(v_, rc_, call_, ...) CALL_(v_, rc_, true, call_, __VA_ARGS__)
 #define PASS(ctx_, call_, ...)                                                                     \
     do {                                                                                           \
         int rc_;                                                                                   \
         CALL(OF(ctx_), rc_, call_, __VA_ARGS__);                                                   \
+        return rc_;                                                                                \
+    } while (0)
+#define PASS_TAKES(ctx_, call_, ...)                                                               \
+    do {                                                                                           \
+        int rc_;                                                                                   \
+        TAKES(OF(ctx_), rc_, call_, __VA_ARGS__);                                                  \
         return rc_;                                                                                \
     } while (0)
 
@@ -122,7 +133,7 @@ static int open_table(struct db_vfs *v, uint64_t number, struct loam_file **inne
         (void)shut_some(v, open - v->max_open_files + 1);
     }
     int rc;
-    CALL(v, rc, open, path, LOAM_VFS_READ, inner);
+    TAKES(v, rc, open, path, LOAM_VFS_READ, inner);
     return rc;
 }
 
@@ -219,6 +230,27 @@ static bool names_table(const char *path, uint64_t *number)
     return filename_parse(loam_bytes(base, strlen(base)), &kind, number) && kind == FILE_TABLE;
 }
 
+static bool has_budget(const struct db_vfs *v)
+{
+    return v->account.budget != 0;
+}
+
+/* The file's size is what it is: after a change that may have been made in part. */
+static void settle(struct db_vfs *v, struct loam_file *f)
+{
+    uint64_t size;
+    if (f->counted != NULL && v->inner->size(v->inner->ctx, f->inner, &size) >= 0) {
+        disk_account_settle(&v->account, f->counted, size);
+    }
+}
+
+/* Whether the file may grow over [off, off + n). */
+static bool may_grow(struct db_vfs *v, struct loam_file *f, uint64_t off, uint64_t n)
+{
+    return f->counted == NULL || n > UINT64_MAX - off || /* which the caller's vfs refuses */
+           disk_account_grow(&v->account, f->counted, off + n);
+}
+
 static struct loam_file *wrap(struct db_vfs *v)
 {
     return alloc_zero(v->alloc, MEM_VFS, sizeof(struct loam_file));
@@ -229,6 +261,36 @@ static void unwrap(struct db_vfs *v, struct loam_file *f)
     alloc_put(v->alloc, MEM_VFS, f, sizeof *f);
 }
 
+static int open_file(struct db_vfs *v, struct loam_file *f, const char *path, uint32_t flags)
+{
+    int rc;
+    if (has_budget(v)) {
+        f->counted = disk_account_get(&v->account, path);
+        if (f->counted == NULL) {
+            return -ENOMEM;
+        }
+    }
+    f->is_table =
+        flags == LOAM_VFS_READ && v->max_open_files != 0 && names_table(path, &f->number);
+    if (f->is_table) {
+        rc = open_table(v, f->number, &f->inner);
+    } else {
+        TAKES(v, rc, open, path, flags, &f->inner);
+    }
+    if (rc < 0) {
+        if (f->counted != NULL) {
+            disk_account_put(&v->account, f->counted);
+        }
+        return rc;
+    }
+    if (f->is_table) {
+        clock_add(v, f);
+    } else if ((flags & LOAM_VFS_WRITE) != 0) {
+        settle(v, f);
+    }
+    return rc;
+}
+
 static int db_open(void *ctx, const char *path, uint32_t flags, loam_file **out)
 {
     struct db_vfs *v = OF(ctx);
@@ -236,20 +298,10 @@ static int db_open(void *ctx, const char *path, uint32_t flags, loam_file **out)
     if (f == NULL) {
         return -ENOMEM;
     }
-    int rc;
-    f->is_table =
-        flags == LOAM_VFS_READ && v->max_open_files != 0 && names_table(path, &f->number);
-    if (f->is_table) {
-        rc = open_table(v, f->number, &f->inner);
-    } else {
-        CALL(v, rc, open, path, flags, &f->inner);
-    }
+    int rc = open_file(v, f, path, flags);
     if (rc < 0) {
         unwrap(v, f);
         return rc;
-    }
-    if (f->is_table) {
-        clock_add(v, f);
     }
     *out = f;
     return rc;
@@ -261,8 +313,11 @@ static int db_close(void *ctx, loam_file *f)
     assert(!f->is_table || atom_load(&f->users, relaxed) == 0 ||
            atom_load(&f->users, relaxed) == SHUT);
     struct loam_file *inner = f->is_table ? clock_remove(v, f) : f->inner;
-    unwrap(v, f);
     int rc = inner != NULL ? v->inner->close(v->inner->ctx, inner) : 0;
+    if (f->counted != NULL) {
+        disk_account_put(&v->account, f->counted); /* only now is its space free */
+    }
+    unwrap(v, f);
     return rc == -EINTR ? 0 : rc; /* it is closed all the same */
 }
 
@@ -279,8 +334,15 @@ static int64_t db_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t of
 
 static int64_t db_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
 {
+    struct db_vfs *v = OF(ctx);
+    if (!may_grow(v, f, off, n)) {
+        return -EDQUOT;
+    }
     int64_t rc;
-    CALL(OF(ctx), rc, write, f->inner, buf, n, off);
+    CALL(v, rc, write, f->inner, buf, n, off);
+    if (rc != (int64_t)n) {
+        settle(v, f);
+    }
     return rc;
 }
 
@@ -291,12 +353,28 @@ static int db_sync(void *ctx, loam_file *f, uint32_t data_only)
 
 static int db_truncate(void *ctx, loam_file *f, uint64_t size)
 {
-    PASS(ctx, truncate, f->inner, size);
+    struct db_vfs *v = OF(ctx);
+    if (!may_grow(v, f, 0, size)) {
+        return -EDQUOT;
+    }
+    int rc;
+    CALL(v, rc, truncate, f->inner, size);
+    settle(v, f);
+    return rc;
 }
 
 static int db_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
 {
-    PASS(ctx, reserve, f->inner, off, len);
+    struct db_vfs *v = OF(ctx);
+    if (!may_grow(v, f, off, len)) {
+        return -EDQUOT;
+    }
+    int rc;
+    CALL(v, rc, reserve, f->inner, off, len);
+    if (rc < 0) {
+        settle(v, f);
+    }
+    return rc;
 }
 
 static int db_size(void *ctx, loam_file *f, uint64_t *size)
@@ -335,7 +413,7 @@ static int db_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32
 
 static int db_sync_dir(void *ctx, const char *dir)
 {
-    PASS(ctx, sync_dir, dir);
+    PASS_TAKES(ctx, sync_dir, dir);
 }
 
 static int db_mkdir(void *ctx, const char *dir)
@@ -345,7 +423,13 @@ static int db_mkdir(void *ctx, const char *dir)
 
 static int db_rename(void *ctx, const char *from, const char *to)
 {
-    PASS(ctx, rename, from, to);
+    struct db_vfs *v = OF(ctx);
+    int rc;
+    CALL(v, rc, rename, from, to);
+    if (rc >= 0 && has_budget(v)) {
+        disk_account_rename(&v->account, from, to);
+    }
+    return rc;
 }
 
 static int db_link(void *ctx, const char *from, const char *to)
@@ -355,12 +439,18 @@ static int db_link(void *ctx, const char *from, const char *to)
 
 static int db_remove(void *ctx, const char *path)
 {
-    PASS(ctx, remove, path);
+    struct db_vfs *v = OF(ctx);
+    int rc;
+    CALL(v, rc, remove, path);
+    if (rc >= 0 && has_budget(v)) {
+        disk_account_remove(&v->account, path);
+    }
+    return rc;
 }
 
 static int db_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
 {
-    PASS(ctx, list, dir, fn, arg);
+    PASS_TAKES(ctx, list, dir, fn, arg);
 }
 
 static int db_lock(void *ctx, const char *path, loam_file **out)
@@ -371,7 +461,7 @@ static int db_lock(void *ctx, const char *path, loam_file **out)
         return -ENOMEM;
     }
     int rc;
-    CALL(v, rc, lock, path, &f->inner);
+    TAKES(v, rc, lock, path, &f->inner);
     if (rc < 0) {
         unwrap(v, f);
         return rc;
@@ -382,7 +472,15 @@ static int db_lock(void *ctx, const char *path, loam_file **out)
 
 static int db_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t *total_bytes)
 {
-    PASS(ctx, space, dir, free_bytes, total_bytes);
+    struct db_vfs *v = OF(ctx);
+    int rc;
+    CALL(v, rc, space, dir, free_bytes, total_bytes);
+    if (rc >= 0 && has_budget(v)) {
+        uint64_t left = disk_account_left(&v->account), whole = v->account.budget;
+        *free_bytes = *free_bytes < left ? *free_bytes : left;
+        *total_bytes = *total_bytes < whole ? *total_bytes : whole;
+    }
+    return rc;
 }
 
 static uint64_t db_now_us(void *ctx)
@@ -422,21 +520,87 @@ static const loam_vfs db_calls = {
     .random = db_random,
 };
 
-void db_vfs_init(struct db_vfs *v, const loam_vfs *inner, struct alloc *a, const char *dir,
-                 uint32_t max_open_files)
+void db_vfs_init(struct db_vfs *v, const struct db_vfs_options *o, const char *dir)
 {
-    *v = (struct db_vfs){
-        .vfs = db_calls, .inner = inner, .alloc = a, .dir = dir, .max_open_files = max_open_files};
-    v->vfs.name = inner->name;
+    *v = (struct db_vfs){.vfs = db_calls,
+                         .inner = o->inner,
+                         .alloc = o->alloc,
+                         .dir = dir,
+                         .max_open_files = o->max_open_files};
+    v->vfs.name = o->inner->name;
     v->vfs.ctx = v;
-    if (inner->map == NULL) {
+    if (o->inner->map == NULL) {
         v->vfs.map = NULL;
     }
+    disk_account_init(&v->account, o->alloc, o->disk_budget);
     mutex_init(&v->mu, RANK_LEAF);
 }
 
 void db_vfs_destroy(struct db_vfs *v)
 {
     assert(v->tables == 0);
+    disk_account_destroy(&v->account);
     mutex_destroy(&v->mu);
+}
+
+/* ---- what is there at open --------------------------------------------------------------------- */
+
+struct found_file {
+    enum file_kind kind;
+    uint64_t number;
+};
+
+static int note_name(void *arg, loam_slice name)
+{
+    struct buf *found = arg;
+    struct found_file f = {0};
+    if (filename_parse(name, &f.kind, &f.number)) {
+        buf_append(found, &f, sizeof f);
+    }
+    return 0;
+}
+
+/* A file that cannot be opened is not counted: whoever needs it will say so. */
+static int count_file(struct db_vfs *v, const struct found_file *at)
+{
+    char path[FILENAME_CAP];
+    struct loam_file *inner;
+    uint64_t size;
+    int rc;
+    if (filename_make(v->dir, at->kind, at->number, path) < 0) {
+        return -ENAMETOOLONG;
+    }
+    TAKES(v, rc, open, path, LOAM_VFS_READ, &inner);
+    if (rc < 0) {
+        return 0;
+    }
+    struct disk_file *f = disk_account_get(&v->account, path);
+    if (f != NULL && v->inner->size(v->inner->ctx, inner, &size) >= 0) {
+        disk_account_settle(&v->account, f, size);
+    }
+    (void)v->inner->close(v->inner->ctx, inner);
+    if (f == NULL) {
+        return -ENOMEM;
+    }
+    disk_account_put(&v->account, f);
+    return 0;
+}
+
+int db_vfs_count(struct db_vfs *v)
+{
+    if (!has_budget(v)) {
+        return 0;
+    }
+    struct buf found;
+    buf_init(&found, v->alloc, MEM_VFS);
+    int rc;
+    TAKES(v, rc, list, v->dir, note_name, &found);
+    rc = found.oom ? -ENOMEM : rc;
+    for (size_t at = 0; at < found.size && rc >= 0; at += sizeof(struct found_file)) {
+        struct found_file f;
+        memcpy(&f, found.data + at, sizeof f);
+        rc = count_file(v, &f);
+    }
+    buf_free(&found);
+    return rc;
 }

@@ -4,6 +4,8 @@
  *   -EINTR             the call is made again; the engine above never sees it
  *   -EMFILE, -ENFILE   descriptors are given back, and the call is made again
  *
+ * With a disk_budget what would exceed it is refused with -EDQUOT, as a full disk refuses with -ENOSPC.
+ *
  * What can be given back are the descriptors of tables. A table's file is only ever read, and its name
  * stands for the same bytes as long as anybody has it open; so behind an open table there need not be
  * an open file of the caller's vfs at every moment:
@@ -28,14 +30,23 @@
 #include "arena/atomic.h"
 #include "arena/sync.h"
 #include "arena/vfs.h"
+#include "engine/disk_account.h"
+
+struct db_vfs_options {
+    const loam_vfs *inner; /* the caller's */
+    struct alloc *alloc;
+    uint32_t max_open_files; /* tables open at once; 0: a table stays open once it is */
+    uint64_t disk_budget;    /* bytes; 0: none */
+};
 
 struct db_vfs {
     /* constant after init */
     loam_vfs vfs; /* what is used; its files are wrappers of the caller's */
     const loam_vfs *inner;
     struct alloc *alloc;
-    const char *dir;        /* must outlive it */
-    uint32_t max_open_files; /* tables open at once; 0: a table stays open once it is */
+    const char *dir; /* must outlive it; may be set later, before the first open */
+    uint32_t max_open_files;
+    struct disk_account account;
     /* guarded by mu */
     struct mutex mu;        /* RANK_LEAF */
     struct loam_file *hand; /* of a clock over all tables; NULL: none */
@@ -43,8 +54,10 @@ struct db_vfs {
     _Atomic uint64_t shut; /* descriptors given back: a statistic */
 };
 
-void db_vfs_init(struct db_vfs *v, const loam_vfs *inner, struct alloc *a, const char *dir,
-                 uint32_t max_open_files);
+void db_vfs_init(struct db_vfs *v, const struct db_vfs_options *o, const char *dir);
+/* Counts the files that are there; without a budget it does nothing. Nothing is refused before
+ * disk_account_enforce(). 0 or -errno. REQUIRES: nothing was opened yet but the lock. */
+int db_vfs_count(struct db_vfs *v);
 /* REQUIRES: every file is closed. */
 void db_vfs_destroy(struct db_vfs *v);
 

@@ -110,7 +110,14 @@ typedef struct loam_options {
     loam_log_fn log;           /* default: silence; loam never prints */
     void *log_ctx;
     const loam_ks_options *default_ks; /* for the keyspace "default" */
-    uint64_t reserved_[8];     /* zero */
+    uint64_t disk_budget;      /* bytes of all files of the database, each in units of 4 KiB; at least
+                                  4 MiB; default: what the file system has. Beyond it writes get
+                                  LOAM_E_NOSPACE and deletes go on, as on a full disk. Opening adds a
+                                  log segment and a manifest even beyond it; a database that holds
+                                  more already is read, and deleted from as far as that log goes.
+                                  Cost: opening looks at the size of each file; a small budget makes
+                                  memtables small */
+    uint64_t reserved_[7];     /* zero */
 } loam_options;
 
 #define LOAM_W_DURABLE 0x1u /* this write as LOAM_DUR_POWER */

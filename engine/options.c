@@ -13,6 +13,7 @@
 
 #define BUDGET_MIN ((uint64_t)1 << 20)
 #define MIB        ((uint64_t)1 << 20)
+#define DISK_BUDGET_MIN (4 * MIB)
 
 /* What a newer caller has behind the fields known here must be zero. */
 static int check_tail(const void *opts, size_t size, size_t known, const char *what)
@@ -123,11 +124,14 @@ static uint64_t power_of_two_below(uint64_t v)
  * is what tables of about five times the budget need, and the rest to the cache. Indexes may take
  * half of the memtables' share beyond that: a smaller memtable costs some rewriting, an index that
  * is read anew for each lookup costs everything. */
-static void divide_budget(uint64_t budget, struct limits *l)
+static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
 {
     l->budget = budget;
     uint64_t memtables = budget / 3;
     l->memtable_bytes = clamp(memtables / 3, 32 * 1024, 64 * MIB);
+    if (disk != 0) { /* the log has several segments of about this size, and the reserve some more */
+        l->memtable_bytes = clamp(disk / 32, 32 * 1024, l->memtable_bytes);
+    }
     l->memtables_max = (uint32_t)clamp(memtables / l->memtable_bytes, 3, 6);
     memtables = l->memtable_bytes * l->memtables_max;
     l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
@@ -272,6 +276,10 @@ static int check_numbers(const loam_options *u)
     if (u->memory_budget > (uint64_t)1 << 46) {
         return FAIL(LOAM_E_INVAL, "options.memory_budget is over 64 TiB");
     }
+    if (u->disk_budget != 0 && u->disk_budget < DISK_BUDGET_MIN) {
+        return FAIL(LOAM_E_INVAL, "options.disk_budget is %llu, at least %llu",
+                    (unsigned long long)u->disk_budget, (unsigned long long)DISK_BUDGET_MIN);
+    }
     if (u->max_open_files != 0 && u->max_open_files < 16) {
         return FAIL(LOAM_E_INVAL, "options.max_open_files is %u, at least 16", u->max_open_files);
     }
@@ -300,6 +308,6 @@ int options_resolve(const loam_options *opts, struct options *out)
     u->max_write_pause_us = u->max_write_pause_us != 0 ? u->max_write_pause_us : 2000;
     u->log_level = u->log_level != 0 ? u->log_level : LOAM_LOG_WARN;
     u->vfs = u->vfs != NULL ? u->vfs : loam_vfs_os();
-    divide_budget(u->memory_budget, &out->limits);
+    divide_budget(u->memory_budget, u->disk_budget, &out->limits);
     return LOAM_OK;
 }

@@ -189,6 +189,13 @@ static uint64_t newest_number(const struct replay *p)
     return p->logs.count != 0 ? p->logs.numbers[p->logs.count - 1] : 0;
 }
 
+/* Whether segment i of the log that was found stays until it is recycled. The others are removed, and
+ * must not be recycled as well: a removal that fails is tried again later. */
+static bool log_is_kept(const struct replay *p, size_t i)
+{
+    return !p->logs.seen[i].empty || !p->db->logging;
+}
+
 /* The log continues in a new segment; the memtable that took the last entries is the active one. */
 static int start_log(struct db *db, struct replay *p)
 {
@@ -216,8 +223,10 @@ static int start_log(struct db *db, struct replay *p)
     }
     db->log_open = true;
     buf_init(&db->replayed, &db->alloc, MEM_LOG);
-    buf_append(&db->replayed, p->logs.numbers, p->logs.used * sizeof *p->logs.numbers);
     for (size_t i = 0; i < p->logs.used; i++) {
+        if (log_is_kept(p, i)) {
+            buf_append(&db->replayed, &p->logs.numbers[i], sizeof *p->logs.numbers);
+        }
         db->replayed_number = !p->logs.seen[i].empty ? p->logs.numbers[i] : db->replayed_number;
     }
     db->replayed_end = p->logs.end;
@@ -279,7 +288,7 @@ static bool keep_log(void *ctx, uint64_t number)
     }
     for (size_t i = 0; i < k->p->logs.used; i++) {
         if (k->p->logs.numbers[i] == number) {
-            return !k->p->logs.seen[i].empty || !k->p->db->logging;
+            return log_is_kept(k->p, i);
         }
     }
     return false;

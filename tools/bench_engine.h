@@ -31,6 +31,7 @@ struct bench_open {
     uint32_t max_open_files; /* 0 = the engine's default */
     uint32_t threads;        /* background; 0 = the engine's default */
     uint64_t memory_budget;
+    uint64_t disk_budget; /* 0 = none */
     uint64_t write_buffer_size;
     uint64_t cache_size;
 };

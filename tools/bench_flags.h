@@ -72,6 +72,7 @@
     X(SIZE, block_size, 4096, "bytes of a block before compression")                               \
     X(COUNT, bloom_bits, -1, "filter bits per key (-1: 10, 0: no filters)")                        \
     X(COUNT, open_files, 0, "most files kept open (0: the engine's default)")                      \
+    X(SIZE, disk_budget, 0, "bytes of all files (0: what the disk has; loam only)")                \
     X(TEXT, compression_type, "lz4", "none or lz4 (peers: their fast codec)")                      \
     X(BOOL, compression, true, "LevelDB's spelling: --compression=0 is --compression_type=none")   \
     X(BOOL, sync, false, "every write survives loss of power")                                     \

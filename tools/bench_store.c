@@ -26,6 +26,7 @@ struct bench_open bench_store_how(const struct bench_store *s)
         .max_open_files = (uint32_t)f->open_files,
         .threads = (uint32_t)f->max_background_jobs,
         .memory_budget = (uint64_t)f->memory_budget,
+        .disk_budget = (uint64_t)f->disk_budget,
         .write_buffer_size = (uint64_t)f->write_buffer_size,
         .cache_size = (uint64_t)f->cache_size,
     };

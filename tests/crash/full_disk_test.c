@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -113,7 +114,24 @@ struct small_disk {
     const char *name;
     const loam_vfs *vfs;
     const char *dir;
+    uint64_t budget; /* options.disk_budget; 0: the file system's size is what limits */
 };
+
+static loam_options options_on(const struct small_disk *d)
+{
+    loam_options options = crash_options(d->vfs);
+    options.disk_budget = d->budget;
+    return options;
+}
+
+static int must_be_short(const struct small_disk *d, int rc)
+{
+    const loam_error *e = loam_last_error();
+    if (rc != LOAM_E_NOSPACE || (e->sys_errno != 0 && (e->sys_errno == EDQUOT) != (d->budget != 0))) {
+        oracle_fail("%s: a full disk gives %d, errno %d: %s", d->name, rc, e->sys_errno, e->message);
+    }
+    return rc;
+}
 
 static loam_slice key_of(uint32_t i)
 {
@@ -168,7 +186,7 @@ static void expect_keys(const struct small_disk *d, loam_db *db, uint32_t n, uin
 
 static void make_room(const struct small_disk *d)
 {
-    loam_options options = crash_options(d->vfs);
+    loam_options options = options_on(d);
     loam_db *db;
     uint32_t n = 0;
     oracle_context("%s", d->name);
@@ -180,7 +198,7 @@ static void make_room(const struct small_disk *d)
             n++;
             full = 0;
         } else {
-            CHECK_EQ(rc, LOAM_E_NOSPACE);
+            must_be_short(d, rc);
             full++;
             thread_sleep_micros(5000);
         }
@@ -220,11 +238,121 @@ Test(full_disk, has_a_reserve_for_deletes_and_for_what_frees_space)
             .struct_size = sizeof plan, .no_map = !mapped, .space = 6u << 20};
         CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
         make_room(&(struct small_disk){mapped ? "memory disk, mapped log" : "memory disk", fault,
-                                       IO_DIR});
+                                       IO_DIR, 0});
         loam_vfs_free(fault);
         loam_vfs_free(disk);
     }
 }
+
+/* ---- disk_budget ------------------------------------------------------------------------------- */
+
+struct sum {
+    const loam_vfs *vfs;
+    const char *dir;
+    uint64_t bytes;
+    char names[512][40];
+    unsigned count;
+};
+
+static int note_name(void *ctx, loam_slice name)
+{
+    struct sum *s = ctx;
+    CHECK(s->count < 512 && name.size < 40);
+    snprintf(s->names[s->count++], 40, "%.*s", (int)name.size, (const char *)name.data);
+    return 0;
+}
+
+/* All files of a closed database. */
+static uint64_t bytes_in(const loam_vfs *vfs, const char *dir)
+{
+    struct sum s = {.vfs = vfs, .dir = dir};
+    CHECK(vfs->list(vfs->ctx, dir, note_name, &s) >= 0);
+    for (unsigned i = 0; i < s.count; i++) {
+        char path[128];
+        loam_file *f;
+        uint64_t size;
+        snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
+        CHECK_EQ(vfs->open(vfs->ctx, path, LOAM_VFS_READ, &f), 0);
+        CHECK_EQ(vfs->size(vfs->ctx, f, &size), 0);
+        CHECK_EQ(vfs->close(vfs->ctx, f), 0);
+        s.bytes += size;
+    }
+    return s.bytes;
+}
+
+/* The disk has just as much space as the budget: whoever is refused was refused by the budget. */
+Test(full_disk, is_what_a_disk_budget_makes)
+{
+    for (int mapped = 0; mapped < 2; mapped++) {
+        loam_vfs *disk, *fault;
+        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+        const loam_fault_plan plan = {
+            .struct_size = sizeof plan, .no_map = !mapped, .space = 6u << 20};
+        CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+        make_room(&(struct small_disk){mapped ? "disk_budget, mapped log" : "disk_budget", fault,
+                                       IO_DIR, 6u << 20});
+        CHECK(bytes_in(disk, IO_DIR) <= 6u << 20);
+        loam_vfs_free(fault);
+        loam_vfs_free(disk);
+    }
+}
+
+Test(full_disk, of_a_disk_budget_on_real_files)
+{
+    char dir[] = "/tmp/loam-budget-XXXXXX", db_dir[sizeof dir + 8];
+    CHECK(mkdtemp(dir) != NULL);
+    snprintf(db_dir, sizeof db_dir, "%s/db", dir);
+    make_room(&(struct small_disk){"disk_budget, real files", loam_vfs_os(), db_dir, 8u << 20});
+    CHECK(bytes_in(loam_vfs_os(), db_dir) <= 8u << 20);
+    CHECK_EQ(loam_destroy(db_dir, NULL), LOAM_OK);
+    CHECK_EQ(rmdir(dir), 0);
+}
+
+static void put_range(loam_db *db, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++) {
+        crash_must(put_key(db, i), "put");
+    }
+}
+
+/* What is there already counts; and what is there can be read and deleted. */
+Test(full_disk, is_what_a_budget_below_the_data_makes)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    const struct small_disk d = {"disk_budget below the data", disk, IO_DIR, 4u << 20};
+    loam_options roomy = crash_options(disk), tight = options_on(&d);
+    loam_db *db;
+    oracle_context("%s", d.name);
+    crash_alarm(RUN_SECONDS);
+    crash_must(loam_open(IO_DIR, &roomy, &db), "open");
+    put_range(db, 0, 2000); /* 6 MB */
+    crash_must(loam_close(db), "close");
+    uint64_t before = bytes_in(disk, IO_DIR);
+    CHECK(before > 5u << 20);
+    crash_must(loam_open(IO_DIR, &tight, &db), "open with a small budget");
+    expect_keys(&d, db, 2000, 1);
+    crash_must(loam_delete(db, NULL, key_of(2000), NULL), "delete"); /* there is a log */
+    uint32_t n = 2000;
+    int rc;
+    while ((rc = put_key(db, n)) == LOAM_OK && n < 3000) { /* until the log is full */
+        n++;
+    }
+    must_be_short(&d, rc);
+    expect_keys(&d, db, n, 1);
+    rc = loam_close(db);
+    CHECK(rc == LOAM_OK || rc == LOAM_E_NOSPACE);
+    crash_must(loam_open(IO_DIR, &roomy, &db), "open without a budget");
+    expect_keys(&d, db, n, 1);
+    put_range(db, n, n + 100);
+    crash_must(loam_flush(db, NULL), "flush");
+    expect_keys(&d, db, n + 100, 1);
+    crash_must(loam_close(db), "close");
+    loam_vfs_free(disk);
+    crash_alarm(0);
+}
+
+/* ---- real file systems ------------------------------------------------------------------------- */
 
 /* Mounts a small file system; false where that is not allowed. */
 static bool mount_small(const char *how, const char *where)
@@ -242,7 +370,7 @@ static void on_a_real_file_system(const char *name, const char *how)
     if (!mount_small(how, where)) {
         fprintf(stderr, "full_disk: skipped, no %s can be mounted here\n", name);
     } else {
-        make_room(&(struct small_disk){name, loam_vfs_os(), dir});
+        make_room(&(struct small_disk){name, loam_vfs_os(), dir, 0});
         snprintf(command, sizeof command, "umount %s", where);
         CHECK_EQ(system(command), 0);
     }

@@ -32,6 +32,7 @@ static loam_options options_of(const loam_vfs *vfs)
 {
     loam_options o = crash_options(vfs);
     o.allocator = oom_allocator();
+    o.disk_budget = vfs->map == NULL ? (uint64_t)64 << 20 : 0; /* counts files; never reached */
     return o;
 }
 

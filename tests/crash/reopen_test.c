@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "arena/sync.h"
 #include "engine/filename.h"
 #include "engine/loam.h"
 #include "tests/crash/crash_support.h"
@@ -199,4 +200,55 @@ Test(reopen, builds_on_no_name_that_is_not_durable)
         loam_vfs_free(disk);
     }
     CHECK(fired >= 12);
+}
+
+static const loam_vfs *watched;
+static _Atomic unsigned lost_names;
+
+static int watch_rename(void *ctx, const char *from, const char *to)
+{
+    int rc = watched->rename(ctx, from, to);
+    atomic_fetch_add(&lost_names, rc == -ENOENT);
+    return rc;
+}
+
+/* A segment without records is removed at open; that the disk refused it does not make it one to be
+ * used again: the removal is tried until it goes, and would take the name of a live segment. */
+Test(reopen, does_not_reuse_a_segment_whose_removal_is_due)
+{
+    loam_vfs *disk, *fault, *killed;
+    const loam_fault_plan healthy = {.struct_size = sizeof healthy};
+    loam_fault_plan plan = healthy;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(disk, &healthy, &fault), LOAM_OK);
+    loam_options options = crash_options(fault);
+    loam_db *db, *again;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    for (int i = 0; i < 1000 && logs(fault) < 2; i++) { /* the next segment is prepared behind us */
+        thread_sleep_micros(1000);
+    }
+    CHECK(logs(fault) >= 2);
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &killed), LOAM_OK);
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+
+    plan.fail_at = 1;
+    plan.fail_repeat = UINT32_MAX;
+    plan.fail_calls = LOAM_CALL_REMOVE;
+    CHECK_EQ(loam_vfs_fault(killed, &plan, &fault), LOAM_OK);
+    watched = fault;
+    loam_vfs watcher = *fault;
+    watcher.rename = watch_rename;
+    options = crash_options(&watcher);
+    CHECK_EQ(loam_open(DIR, &options, &again), LOAM_OK);
+    CHECK_EQ(loam_vfs_set_plan(fault, &healthy), LOAM_OK);
+    for (int i = 0; i < 6; i++) {
+        put(again, "k", "later");
+        CHECK_EQ(loam_flush(again, NULL), LOAM_OK);
+    }
+    CHECK_EQ(loam_close(again), LOAM_OK);
+    CHECK_EQ(lost_names, 0);
+    loam_vfs_free(fault);
+    loam_vfs_free(killed);
 }

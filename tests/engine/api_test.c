@@ -29,7 +29,7 @@ TestSuite(api, .init = set_up, .fini = tear_down);
 /* ---- options -----------------------------------------------------------------------------------
  */
 
-/* The message of an error in an option names the field, "reserved_" for "reserved_[7]". */
+/* The message of an error in an option names the field, "reserved_" for "reserved_[6]". */
 static void names(const char *field)
 {
     char name[64];
@@ -79,7 +79,8 @@ Test(api, open_refuses_option_values_out_of_range)
     REFUSES(log_level, LOAM_LOG_DEBUG + 1, LOAM_E_INVAL);
     REFUSES(reserved0_, 1, LOAM_E_INVAL);
     REFUSES(reserved_[0], 1, LOAM_E_INVAL);
-    REFUSES(reserved_[7], 1, LOAM_E_INVAL);
+    REFUSES(reserved_[6], 1, LOAM_E_INVAL);
+    REFUSES(disk_budget, (4u << 20) - 1, LOAM_E_INVAL);
     const loam_allocator no_alloc = {.struct_size = sizeof no_alloc};
     REFUSES(allocator, &no_alloc, LOAM_E_INVAL);
 }

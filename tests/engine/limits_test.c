@@ -1,4 +1,4 @@
-/* limits_test.c - Extremes of what a process and a caller may bring: keys, stacks, file sizes, signals.
+/* limits_test.c - Extremes of what a process and a caller may bring: keys, stacks, file sizes, signals, forks.
  * SPDX-License-Identifier: Apache-2.0
  *
  * On the operating system's files. What is written under a limit is read back, then and after a
@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "arena/random.h"
@@ -120,32 +121,121 @@ static int count_entry(void *ctx, loam_slice key, loam_slice value)
     return 0;
 }
 
-static void *live_on_little(void *arg)
+static int take_name(void *ctx, loam_slice name)
 {
-    (void)arg;
-    loam_db *db = open_here();
-    unsigned n = 0;
+    (void)name;
+    ++*(unsigned *)ctx;
+    return 0;
+}
+
+static void write_on_little(loam_db *db, loam_ks *ks)
+{
     for (int i = 0; i < 200; i++) {
         char key[16];
         snprintf(key, sizeof key, "key%d", i);
         put_text(db, NULL, key, "value");
     }
-    loam_ks *ks;
-    GOES(loam_ks_open(db, "other", NULL, &ks));
     put_text(db, ks, "k", "v");
-    GOES(loam_flush(db, NULL));
-    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
-    GOES(loam_scan(db, NULL, NULL, 0, count_entry, &n));
+    GOES(loam_delete(db, NULL, LOAM_LIT("absent"), NULL));
+    loam_batch *b = loam_batch_new(0);
+    GOES(loam_batch_put(b, ks, LOAM_LIT("a"), LOAM_LIT("1")));
+    size_t mark = loam_batch_mark(b);
+    memset(loam_batch_reserve(b, NULL, LOAM_LIT("reserved"), 5), 'x', 5);
+    GOES(loam_batch_delete(b, ks, LOAM_LIT("a")));
+    CHECK_EQ(loam_batch_count(b), 3);
+    GOES(loam_batch_rewind(b, mark));
+    const loam_write_opts durable = {.struct_size = sizeof durable, .flags = LOAM_W_DURABLE};
+    GOES(loam_write(db, b, &durable));
+    loam_batch_clear(b);
+    loam_batch_free(b);
+    GOES(loam_sync(db));
+    GOES(loam_wait_durable(db, loam_durable_seq(db), 1000));
+}
+
+static void read_on_little(loam_db *db, loam_ks *ks)
+{
+    unsigned n = 0;
+    loam_snap *snap;
+    loam_iter *it;
+    GOES(loam_snap_take(db, &snap));
+    CHECK(loam_snap_seq(snap) != 0);
+    const loam_iter_opts o = {
+        .struct_size = sizeof o, .snap = snap, .lower = LOAM_LIT("key"), .upper = LOAM_LIT("kez")};
+    GOES(loam_iter_open(db, NULL, &o, &it));
+    GOES(loam_iter_first(it));
+    GOES(loam_iter_next(it));
+    GOES(loam_iter_prev(it));
+    GOES(loam_iter_last(it));
+    GOES(loam_iter_seek(it, LOAM_LIT("key5")));
+    GOES(loam_iter_seek_le(it, LOAM_LIT("key5")));
+    CHECK_EQ(loam_iter_key(it).size, 4);
+    CHECK_EQ(loam_iter_value(it).size, 5);
+    CHECK(loam_iter_seq(it) != 0);
+    GOES(loam_iter_refresh(it, NULL));
+    loam_iter_close(it);
+    GOES(loam_scan(db, NULL, &o, 0, count_entry, &n));
     CHECK_EQ(n, 200);
+    loam_snap_release(snap);
+    const loam_slice keys[2] = {LOAM_LIT("key1"), LOAM_LIT("none")};
+    loam_pin pins[2] = {LOAM_PIN_INIT, LOAM_PIN_INIT};
+    int rcs[2];
+    GOES(loam_get_many(db, NULL, keys, 2, pins, rcs, NULL));
+    CHECK(rcs[0] == LOAM_OK && rcs[1] == LOAM_NOTFOUND);
+    loam_unpin(&pins[0]);
+    GOES(loam_get_pin(db, ks, LOAM_LIT("k"), &pins[0], NULL));
+    loam_unpin(&pins[0]);
     expect_text(db, ks, "k", "v");
+}
+
+static void look_on_little(loam_db *db)
+{
+    char json[8192];
     loam_stats stats = {.struct_size = sizeof stats};
+    loam_hist hist;
+    loam_error why;
+    uint64_t value;
+    unsigned n = 0;
     GOES(loam_get_stats(db, NULL, &stats));
+    GOES(loam_get_hist(db, LOAM_HIST_PUT, &hist));
+    GOES(loam_format_stats(db, LOAM_JSON, json, sizeof json, NULL));
+    GOES(loam_property(db, NULL, "levels", &value));
+    CHECK_EQ(loam_health(db, &why), LOAM_HEALTHY);
+    GOES(loam_resume(db));
+    GOES(loam_ks_list(db, take_name, &n));
+    CHECK_EQ(n, 2);
+    CHECK(loam_path(db)[0] != '\0');
+    CHECK(loam_put(db, NULL, loam_bytes(NULL, 1), LOAM_LIT(""), NULL) == LOAM_E_INVAL);
+    CHECK(loam_last_error()->message[0] != '\0' && loam_strerror(LOAM_E_IO)[0] != '\0');
+}
+
+static void *live_on_little(void *arg)
+{
+    (void)arg;
+    loam_db *db = open_here();
+    loam_ks *ks;
+    GOES(loam_ks_open(db, "old name", NULL, &ks));
+    GOES(loam_ks_rename(db, "old name", "other"));
+    write_on_little(db, ks);
+    read_on_little(db, ks);
+    GOES(loam_flush(db, NULL));
+    read_on_little(db, ks);
+    GOES(loam_pause(db, 1));
+    GOES(loam_pause(db, 0));
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    GOES(loam_wait_idle(db, 0));
+    read_on_little(db, ks);
+    look_on_little(db);
+    GOES(loam_verify(db, NULL, NULL));
     loam_ks_release(ks);
     GOES(loam_ks_drop(db, "other"));
     GOES(loam_close(db));
+    GOES(loam_check(db_dir, NULL, NULL, NULL));
+    GOES(loam_repair(db_dir, NULL, NULL, NULL));
     db = open_here();
     expect_text(db, NULL, "key7", "value");
     GOES(loam_close(db));
+    GOES(loam_destroy(db_dir, NULL));
+    GOES(loam_close(open_here()));
     return NULL;
 }
 
@@ -187,13 +277,24 @@ static void put_numbers(loam_db *db, unsigned from, unsigned to)
     }
 }
 
-Test(limits, a_limit_on_file_sizes_is_an_error_and_no_loss)
+static void never_called(int sig)
 {
-    signal(SIGXFSZ, SIG_IGN); /* the application's choice; loam changes no signal */
+    (void)sig;
+    abort();
+}
+
+static void meet_a_size_limit(void (*disposition)(int))
+{
+    char other_dir[sizeof db_dir + 8];
+    loam_db *other;
+    loam_options o = small_options(NULL);
+    snprintf(other_dir, sizeof other_dir, "%s-other", db_dir);
+    signal(SIGXFSZ, disposition); /* the application's choice, which stays */
     loam_db *db = open_here();
     put_numbers(db, 0, 100);
     struct rlimit small = {16 << 10, RLIM_INFINITY};
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
+    FAILS(loam_open(other_dir, &o, &other), LOAM_E_NOSPACE); /* its log is made by this thread */
     int rc = loam_flush(db, NULL);
     CHECK(rc < 0);
     unsigned n = 0;
@@ -210,6 +311,21 @@ Test(limits, a_limit_on_file_sizes_is_an_error_and_no_loss)
     GOES(loam_scan(db, NULL, NULL, 0, count_entry, &n));
     CHECK_EQ(n, 200);
     GOES(loam_close(db));
+    CHECK(signal(SIGXFSZ, SIG_DFL) == disposition);
+    sigset_t pending;
+    CHECK_EQ(sigpending(&pending), 0);
+    CHECK_EQ(sigismember(&pending, SIGXFSZ), 0);
+    GOES(loam_destroy(db_dir, NULL));
+    CHECK(loam_destroy(other_dir, NULL) <= LOAM_OK); /* whatever was made of it */
+    rmdir(other_dir);
+}
+
+Test(limits, a_limit_on_file_sizes_is_an_error_no_signal_and_no_loss)
+{
+    meet_a_size_limit(SIG_IGN);
+    meet_a_size_limit(SIG_DFL); /* which would kill */
+    meet_a_size_limit(never_called);
+    GOES(loam_close(open_here()));
 }
 
 /* ---- signals ----------------------------------------------------------------------------------- */
@@ -242,6 +358,76 @@ Test(limits, signals_interrupt_no_call)
     }
     CHECK_EQ(setitimer(ITIMER_REAL, &never, NULL), 0);
     CHECK(alarms > 10);
+}
+
+/* ---- fork -------------------------------------------------------------------------------------- */
+
+struct busy {
+    loam_db *db;
+    _Atomic bool stop;
+};
+
+static void *keep_busy(void *arg)
+{
+    struct busy *b = arg;
+    for (unsigned i = 0; !b->stop; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%06u", i % 1000);
+        put_text(b->db, NULL, key, "busy");
+        if (i % 100 == 0) {
+            GOES(loam_flush(b->db, NULL));
+        }
+    }
+    return NULL;
+}
+
+static void use_as_child(loam_db *db, loam_iter *it, loam_snap *snap)
+{
+    loam_snap *more;
+    FAILS(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL), LOAM_E_MISUSE);
+    FAILS(loam_get(db, NULL, LOAM_LIT("k"), NULL, 0, NULL, NULL), LOAM_E_MISUSE);
+    FAILS(loam_flush(db, NULL), LOAM_E_MISUSE);
+    FAILS(loam_iter_next(it), LOAM_E_MISUSE);
+    FAILS(loam_snap_take(db, &more), LOAM_E_MISUSE);
+    loam_iter_close(it);
+    loam_snap_release(snap);
+    FAILS(loam_close(db), LOAM_E_MISUSE);
+}
+
+Test(limits, a_fork_at_any_moment_leaves_the_child_a_code_and_the_parent_its_data)
+{
+    struct busy b = {.db = open_here()};
+    loam_iter *it;
+    loam_snap *snap;
+    pthread_t t[2];
+    put_text(b.db, NULL, "held", "value");
+    GOES(loam_snap_take(b.db, &snap));
+    GOES(loam_iter_open(b.db, NULL, NULL, &it));
+    GOES(loam_iter_first(it));
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_create(&t[i], NULL, keep_busy, &b), 0);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(30);
+            use_as_child(b.db, it, snap);
+            _exit(0);
+        }
+        int status;
+        CHECK_EQ(waitpid(child, &status, 0), child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    }
+    b.stop = true;
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(t[i], NULL);
+    }
+    loam_iter_close(it);
+    loam_snap_release(snap);
+    GOES(loam_close(b.db));
+    b.db = open_here();
+    expect_text(b.db, NULL, "held", "value");
+    GOES(loam_close(b.db));
 }
 
 /* ---- held for long ----------------------------------------------------------------------------- */

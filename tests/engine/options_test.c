@@ -72,6 +72,23 @@ Test(options, every_budget_is_divided_without_being_exceeded)
     }
 }
 
+Test(options, a_small_disk_budget_makes_small_memtables)
+{
+    loam_options in = {.struct_size = sizeof in, .memory_budget = (uint64_t)1 << 30};
+    struct options whole, part;
+    CHECK_EQ(options_resolve(&in, &whole), LOAM_OK);
+    for (uint64_t disk = 4 << 20; disk <= (uint64_t)1 << 40; disk *= 2) {
+        in.disk_budget = disk;
+        CHECK_EQ(options_resolve(&in, &part), LOAM_OK);
+        const struct limits *l = &part.limits;
+        /* All segments of the log and the reserve leave room for tables. */
+        CHECK((l->memtables_max + 3) * l->segment_bytes + 3 * l->memtable_bytes < disk * 3 / 4);
+        CHECK(l->memtable_bytes <= whole.limits.memtable_bytes);
+        CHECK(l->memtable_bytes * l->memtables_max + l->ring_bytes + l->table_bytes <= 1 << 30);
+    }
+    CHECK_EQ(part.limits.memtable_bytes, whole.limits.memtable_bytes);
+}
+
 Test(options, copy_takes_older_and_newer_layouts)
 {
     struct {
