@@ -128,11 +128,11 @@ Test(descriptors, that_come_back_bring_writes_back_without_a_resume)
 /* ---- 24 of them -------------------------------------------------------------------------------- */
 
 #define FREE     24
-#define TABLES   60u
+#define TABLES   30u
 #define PER_TABLE 20u
-#define SPACES   3u
+#define SPACES   2u
 #define READERS  2u
-#define ITERS    8u
+#define ITERS    6u
 
 /* Leaves exactly FREE descriptors to be had. */
 static void leave_few(void)
@@ -180,6 +180,7 @@ static void *few_reader(void *arg)
     while (!atomic_load(&f->stop)) {
         few_get(f->db, f->ks[splitmix64(&s) % SPACES],
                 (uint32_t)(splitmix64(&s) % (TABLES * PER_TABLE)));
+        thread_sleep_micros(200); /* the others want the disk, too */
     }
     return NULL;
 }
@@ -244,7 +245,7 @@ static void live_on_few(void)
     CHECK(mkdtemp(dir) != NULL);
     snprintf(db_dir, sizeof db_dir, "%s/db", dir);
     oracle_context("with %d descriptors", FREE);
-    crash_alarm(120);
+    crash_alarm(280);
     leave_few();
     struct few f = {0};
     few_open(&f, db_dir);
