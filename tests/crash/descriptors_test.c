@@ -128,7 +128,7 @@ Test(descriptors, that_come_back_bring_writes_back_without_a_resume)
 /* ---- 24 of them -------------------------------------------------------------------------------- */
 
 #define FREE     24
-#define TABLES   30u
+#define TABLES   32u
 #define PER_TABLE 20u
 #define SPACES   2u
 #define READERS  2u
