@@ -44,7 +44,6 @@ struct db_iter {
     struct buf lower, upper; /* bounds */
     bool has_lower, has_upper;
     /* the state it shows */
-    bool holds_number;
     struct held_seq held;
     uint64_t seq;
     /* position */

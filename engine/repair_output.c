@@ -108,20 +108,7 @@ int repair_output_finish(struct repair_output *o)
     struct sst_info info;
     int rc = sst_builder_finish(o->builder, &info);
     if (rc == LOAM_OK) {
-        const struct table_meta m = {
-            .number = o->number,
-            .size = info.size,
-            .entries = info.entries,
-            .deletes = info.deletes,
-            .raw_bytes = info.raw_bytes,
-            .checksum = info.checksum,
-            .min_seq = info.min_seq,
-            .max_seq = info.max_seq,
-            .ks = o->ks,
-            .level = o->level,
-            .smallest = info.smallest,
-            .largest = info.largest,
-        };
+        const struct table_meta m = table_meta_of(&info, o->number, o->ks, o->level);
         rc = version_edit_add_table(&o->r->state, &m);
     }
     sst_builder_free(o->builder);

@@ -6,7 +6,28 @@
 #include <assert.h>
 #include <string.h>
 
+#include "sstable/sst_builder.h"
+
 #include "arena/poison.h"
+
+struct table_meta table_meta_of(const struct sst_info *info, uint64_t number, uint32_t ks,
+                                uint8_t level)
+{
+    return (struct table_meta){
+        .number = number,
+        .size = info->size,
+        .entries = info->entries,
+        .deletes = info->deletes,
+        .raw_bytes = info->raw_bytes,
+        .checksum = info->checksum,
+        .min_seq = info->min_seq,
+        .max_seq = info->max_seq,
+        .ks = ks,
+        .level = level,
+        .smallest = info->smallest,
+        .largest = info->largest,
+    };
+}
 
 struct table *table_create(struct alloc *a, const struct table_meta *m)
 {

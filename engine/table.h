@@ -8,6 +8,7 @@
 #include "arena/entry.h"
 #include "engine/version_edit.h"
 
+struct sst_info;
 struct sst_reader;
 
 struct table {
@@ -30,6 +31,10 @@ struct table {
     /* guarded by the database's mutex (RANK_DB) */
     bool compacting;
 };
+
+/* What an edit says of a table that was just built; the keys are lent by its builder. */
+struct table_meta table_meta_of(const struct sst_info *info, uint64_t number, uint32_t ks,
+                                uint8_t level);
 
 /* refs is 0. NULL: no memory. */
 struct table *table_create(struct alloc *a, const struct table_meta *m);

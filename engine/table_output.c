@@ -98,20 +98,7 @@ int table_output_cut(struct table_output *o)
         return rc;
     }
     m->builder = o->builder;
-    m->meta = (struct table_meta){
-        .number = o->number,
-        .size = info.size,
-        .entries = info.entries,
-        .deletes = info.deletes,
-        .raw_bytes = info.raw_bytes,
-        .checksum = info.checksum,
-        .min_seq = info.min_seq,
-        .max_seq = info.max_seq,
-        .ks = o->space->id,
-        .level = o->level,
-        .smallest = info.smallest,
-        .largest = info.largest,
-    };
+    m->meta = table_meta_of(&info, o->number, o->space->id, o->level);
     o->made_count++;
     o->background_bytes += info.size;
     o->builder = NULL;
