@@ -42,6 +42,11 @@ struct block_stage;
 
 struct block_cache {
     struct ring ring;
+    struct alloc *alloc;
+    /* Marks of blocks that were missed and not entered: each in the one place that it hashes to, of as
+     * many as such blocks fit into the cache, until another takes it. */
+    _Atomic uint16_t *missed;
+    size_t missed_count;
     uint64_t first; /* where the ring began: it has evicted nothing while it still begins there */
     struct slotmap tables;      /* payload: struct cached_blocks * */
     uint64_t dirty_limit;       /* bytes; builders write out beyond it */
@@ -80,11 +85,12 @@ static inline void block_cache_prefetch(const struct block_cache *c, const struc
         ring_prefetch(&c->ring, addr);
     }
 }
-/* Whether a block just read is worth entering. While there is free room every one is; then every other
- * one, drawn by lot: one that is asked for often is drawn soon, one of a walk or a uniform load seldom
- * pays for its copy and pushes out less. By loam-bench --suite=cache Zipf gains a point over entering
- * always, a hot set that shifts loses half a one; with one of four it loses two. */
-bool block_cache_admits(const struct block_cache *c);
+/* Whether a block just read is worth entering. While there is free room every one is; then one that
+ * was missed before, not longer ago than about as many misses as the cache has blocks: it would have
+ * been a hit. What is asked for once, by a walk or a load wider than the cache, is neither copied nor
+ * pushes anything out. */
+bool block_cache_admits(struct block_cache *c, const struct cached_blocks *t, uint32_t block,
+                        size_t size);
 /* Room for a block that was read from its file into private memory, to be copied there and given to
  * block_cache_fill_end at once. NULL: no room now; never waits. */
 void *block_cache_fill_begin(struct block_cache *c, size_t size, uint64_t *addr);

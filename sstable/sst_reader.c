@@ -400,7 +400,7 @@ int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *dat
 void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size)
 {
     uint64_t addr = 0;
-    if (r->cached == NULL || !block_cache_admits(r->cache)) {
+    if (r->cached == NULL || !block_cache_admits(r->cache, &r->cached->blocks, block, size)) {
         return;
     }
     void *room = block_cache_fill_begin(r->cache, size, &addr);

@@ -348,6 +348,42 @@ Test(block_cache, memory_is_within_what_was_asked)
     CHECK_EQ(alloc_used(&a), 0);
 }
 
+Test(block_cache, a_full_one_admits_what_was_missed_not_long_ago)
+{
+    start(256 << 10);
+    struct table *t = &tables[0], *u = &tables[1];
+    table_begin(t, &cache, 14);
+    table_open(t, &cache, BLOCKS);
+    for (uint32_t i = 0; i < 64; i++) { /* free room: whatever comes */
+        CHECK(block_cache_admits(&cache, &t->cached, i, 4096));
+    }
+    for (uint32_t i = 0; i < BLOCKS && atom_load(&cache.ring.evict, relaxed) == cache.first; i++) {
+        (void)fill(&cache, t, i, 4000, false);
+    }
+    CHECK(atom_load(&cache.ring.evict, relaxed) != cache.first);
+    table_begin(u, &cache, 15);
+    table_open(u, &cache, BLOCKS);
+    uint32_t b = 0;
+    for (size_t size = 500; size < 64 << 10; size *= 3, b += 10) {
+        CHECK(!block_cache_admits(&cache, &t->cached, b, size));
+        /* By lot an older mark stays now and then. */
+        unsigned tries = 0;
+        while (!block_cache_admits(&cache, &t->cached, b, size)) {
+            CHECK(++tries < 30);
+        }
+        CHECK(!block_cache_admits(&cache, &u->cached, b, size)); /* another table's */
+        /* More other misses than such blocks fit. */
+        for (uint32_t i = 0; i < 2000; i++) {
+            (void)block_cache_admits(&cache, &u->cached, 1000 + i, size);
+        }
+        CHECK(!block_cache_admits(&cache, &t->cached, b, size));
+        CHECK(!block_cache_admits(&cache, &t->cached, b + 1, size));
+    }
+    CHECK_EQ(slotmap_erase(&cache.tables, t->cached.handle), LOAM_OK);
+    CHECK_EQ(slotmap_erase(&cache.tables, u->cached.handle), LOAM_OK);
+    stop();
+}
+
 Test(block_cache, a_miss_in_a_section_when_all_is_dirty_is_refused_at_once)
 {
     start(32 << 10);
