@@ -2,7 +2,10 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: tests/support/history.h. A tiny budget, a janitor that flushes and merges every few
- * milliseconds, and reopening in between make every read path meet every change of state.
+ * milliseconds, and reopening in between - after a close, or after the process was killed while flushes
+ * and merges ran - make every read path meet every change of state.
+ *
+ * Long runs: loam-stress-engine --ops=100000000 linearizable
  */
 #include "arena/random.h"
 #include "arena/sync.h"
@@ -247,15 +250,19 @@ static void report(const char *what, const struct history_summary *s, unsigned t
            " janitor jobs\n",
            what, threads, s->writes, s->reads, s->cuts, jobs);
     fflush(stdout);
+    stress_ops += s->writes + s->reads + s->cuts;
 }
 
-/* Runs the crew `rounds` times over one directory, with a close and an open between two rounds, and
- * judges all of it as one history. */
+/* Runs the crew `rounds` times over one directory, with a close or a kill and an open between two rounds,
+ * and judges all of it as one history. */
 static void run_rounds(const char *what, crew_fn *fn, struct world *w, unsigned threads,
                        unsigned rounds, bool memory, uint64_t seed)
 {
     struct load_disk disk;
     load_disk_init(&disk, memory);
+    if (memory) {
+        load_make_mortal(&disk);
+    }
     history_init(&w->history, threads, w->keys);
     w->next_id = calloc(threads, sizeof *w->next_id);
     CHECK(w->next_id != NULL);
@@ -270,10 +277,14 @@ static void run_rounds(const char *what, crew_fn *fn, struct world *w, unsigned 
         watchdog_stop(&w->dog);
         janitor_stop(&j);
         jobs += j.jobs;
+        if (memory && splitmix64(&seed) % 2 == 0) {
+            load_kill(&disk, w->db);
+        } else {
+            GOES(loam_close(w->db));
+        }
         loam_ks_release(w->space[0]);
         loam_ks_release(w->space[1]);
         w->space[0] = w->space[1] = NULL;
-        GOES(loam_close(w->db));
     }
     struct history_summary s = history_check(&w->history);
     report(what, &s, threads, jobs);
@@ -284,7 +295,7 @@ static void run_rounds(const char *what, crew_fn *fn, struct world *w, unsigned 
 
 STRESS(engine, gets_and_puts_are_linearizable)
 {
-    for (unsigned threads = 2; threads <= 8; threads *= 2) {
+    for (unsigned threads = 2; threads <= 8; threads += threads < 4 ? 1 : 2) {
         struct world w = {.keys = 3, .steps = 4800 / threads * stress_scale};
         run_rounds("history in memory", mixed_member, &w, threads, 3, true, splitmix64(&seed));
     }

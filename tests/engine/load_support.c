@@ -11,6 +11,30 @@
 /* ---- disks -------------------------------------------------------------------------------------
  */
 
+static const loam_vfs *vfs_of(const struct load_disk *d)
+{
+    return d->fault != NULL ? d->fault : d->memory;
+}
+
+void load_make_mortal(struct load_disk *d)
+{
+    const loam_fault_plan none = {.struct_size = sizeof none};
+    GOES(loam_vfs_fault(d->memory, &none, &d->fault));
+}
+
+void load_kill(struct load_disk *d, loam_db *db)
+{
+    loam_vfs *after;
+    GOES(loam_vfs_power_cut(d->fault, LOAM_CUT_ALL, &after));
+    const loam_fault_plan dead = {.struct_size = sizeof dead, .crash_at = 1};
+    GOES(loam_vfs_set_plan(d->fault, &dead));
+    (void)loam_close(db); /* of a process that is no more: only its memory is given back */
+    loam_vfs_free(d->fault);
+    loam_vfs_free(d->memory);
+    d->memory = after;
+    load_make_mortal(d);
+}
+
 void load_disk_init(struct load_disk *d, bool memory)
 {
     *d = (struct load_disk){0};
@@ -26,9 +50,10 @@ void load_disk_init(struct load_disk *d, bool memory)
 
 void load_disk_free(struct load_disk *d)
 {
-    loam_options o = {.struct_size = sizeof o, .vfs = d->memory};
+    loam_options o = {.struct_size = sizeof o, .vfs = vfs_of(d)};
     GOES(loam_destroy(d->dir, &o));
     if (d->memory != NULL) {
+        loam_vfs_free(d->fault);
         loam_vfs_free(d->memory);
     } else {
         CHECK(access(d->dir, F_OK) != 0); /* nothing foreign was left in it */
@@ -39,7 +64,7 @@ loam_db *load_open(const struct load_disk *d, const loam_options *more)
 {
     loam_options o = more != NULL ? *more : small_options(NULL);
     o.struct_size = sizeof o;
-    o.vfs = d->memory;
+    o.vfs = vfs_of(d);
     loam_db *db;
     GOES(loam_open(d->dir, &o, &db));
     return db;

@@ -18,9 +18,15 @@
 /* A directory for one database, in memory or in $TMPDIR. */
 struct load_disk {
     loam_vfs *memory; /* NULL: the operating system's */
+    loam_vfs *fault;  /* before it, so that the process can be killed; NULL: it cannot */
     char dir[512];
 };
 void load_disk_init(struct load_disk *d, bool memory);
+/* From now on load_kill() can be called; before the first open. Memory only. */
+void load_make_mortal(struct load_disk *d);
+/* As a death of the process would leave the disk. Other threads of the database may be anywhere; calls
+ * of the caller's threads have ended. The database is gone. */
+void load_kill(struct load_disk *d, loam_db *db);
 /* The database is closed and removed with its directory. */
 void load_disk_free(struct load_disk *d);
 loam_db *load_open(const struct load_disk *d, const loam_options *more);

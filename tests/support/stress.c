@@ -11,6 +11,7 @@
 #include "tests/support/check.h"
 
 uint64_t stress_scale = 1;
+uint64_t stress_ops;
 
 static struct stress_test *first;
 

@@ -3,7 +3,7 @@
  *
  * A file of stress tests defines STRESS(module, name) { ... } with the parameter `seed`; it is
  * linked either with stress_criterion.c (each test a Criterion test) or with stress_main.c (a plain
- * main for TSan, valgrind and fault injection: `program [--seed=N] [--scale=N] [filter]`).
+ * main for TSan, valgrind and fault injection: `program [--seed=N] [--scale=N] [--ops=N] [filter]`).
  * Checks come from check.h. stress_scale multiplies iteration counts (1 by default).
  */
 #ifndef LOAM_TESTS_SUPPORT_STRESS_H_
@@ -19,6 +19,8 @@ struct stress_test {
 };
 
 extern uint64_t stress_scale;
+/* Operations done so far, by the tests that count them; --ops of stress_main.c goes by it. */
+extern uint64_t stress_ops;
 void stress_register(struct stress_test *t);
 struct stress_test *stress_first(void);
 

@@ -1,6 +1,12 @@
 /* stress_main.c - A plain main for stress tests: no framework between them and the sanitizers.
  * SPDX-License-Identifier: Apache-2.0
+ *
+ * program [--seed=N] [--scale=N] [--ops=N] [filter]
+ *
+ * --ops repeats the tests that count operations, in slices with a seed each that repeats the slice, until
+ * so many are done; each slice prints the sum.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,19 +15,8 @@
 
 #include "tests/support/stress.h"
 
-int main(int argc, char **argv)
+static unsigned run_all(const char *filter, uint64_t seed)
 {
-    uint64_t seed = (uint64_t)time(NULL) * 1000003u ^ (uint64_t)getpid();
-    const char *filter = "";
-    for (int i = 1; i < argc; i++) {
-        if (strncmp(argv[i], "--seed=", 7) == 0) {
-            seed = strtoull(argv[i] + 7, NULL, 0);
-        } else if (strncmp(argv[i], "--scale=", 8) == 0) {
-            stress_scale = strtoull(argv[i] + 8, NULL, 0);
-        } else {
-            filter = argv[i];
-        }
-    }
     unsigned ran = 0;
     for (struct stress_test *t = stress_first(); t != NULL; t = t->next) {
         char name[256];
@@ -33,6 +28,32 @@ int main(int argc, char **argv)
         fflush(stdout);
         t->fn(seed);
         ran++;
+    }
+    return ran;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t seed = (uint64_t)time(NULL) * 1000003u ^ (uint64_t)getpid(), ops = 0;
+    const char *filter = "";
+    for (int i = 1; i < argc; i++) {
+        if (strncmp(argv[i], "--seed=", 7) == 0) {
+            seed = strtoull(argv[i] + 7, NULL, 0);
+        } else if (strncmp(argv[i], "--scale=", 8) == 0) {
+            stress_scale = strtoull(argv[i] + 8, NULL, 0);
+        } else if (strncmp(argv[i], "--ops=", 6) == 0) {
+            ops = strtoull(argv[i] + 6, NULL, 0);
+        } else {
+            filter = argv[i];
+        }
+    }
+    unsigned ran = run_all(filter, seed);
+    for (uint64_t slice = 1; stress_ops != 0 && stress_ops < ops; slice++) {
+        printf("%" PRIu64 " operations in %" PRIu64 " slices\n", stress_ops, slice);
+        run_all(filter, ++seed);
+    }
+    if (ops != 0) {
+        printf("%" PRIu64 " operations\n", stress_ops);
     }
     printf("%u passed, 0 failed\n", ran);
     return ran == 0;
