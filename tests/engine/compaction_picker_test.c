@@ -111,6 +111,10 @@ static void check_job(const struct sim *s, const struct compaction *c)
             }
         }
     }
+    for (uint32_t i = 0; c->bottommost && c->output_level == 0 && i < k->level[0].count; i++) {
+        const struct table *t = k->level[0].tables[i]; /* an older one may hold what deletes hide */
+        CHECK(t->compacting || t->meta.max_seq > c->inputs[0][0]->meta.max_seq);
+    }
     for (int n = c->output_level + 1; c->bottommost && n < LEVEL_COUNT; n++) {
         for (uint32_t i = 0; i < k->level[n].count; i++) {
             CHECK(!table_overlaps(k->level[n].tables[i], NULL, c->range.lo, c->range.hi));
@@ -186,6 +190,32 @@ Test(compaction_picker, merges_level_0_late_and_rewrites_little)
             (double)s.rewritten / (double)s.flushed);
     CHECK(s.rewritten < 9 * s.flushed);
     CHECK(settle(&s, true) < 1000);
+    sim_stop(&s);
+}
+
+/* The newest tables are merged among themselves; older ones of level 0 still hold what their deletes hide,
+ * though nothing deeper does. */
+Test(compaction_picker, keeps_deletes_in_level_0_over_older_tables_there)
+{
+    struct sim s;
+    struct version_edit e;
+    struct compaction *c;
+    sim_start(&s, 256 * KIB);
+    version_edit_init(&e, alloc_global());
+    sim_add(&s, &e, 4, 0, 1000, 6000 * KIB, 60000, 0);
+    sim_add(&s, &e, 5, 0, 1000, 60000 * KIB, 600000, 0);
+    sim_add(&s, &e, 6, 0, 1000, 640000 * KIB, 6400000, 0);
+    sim_apply(&s, &e);
+    for (int i = 0; i < 12; i++) {
+        bool old = i < 8;
+        flush(&s, old ? 0 : 2000, 2100, (old ? 50 : 5) * KIB, old ? 0 : 10);
+    }
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK_EQ(c->output_level, 0);
+    CHECK_EQ(c->input_count[0], 4);
+    CHECK_EQ(number_of(c->range.lo), 2000);
+    CHECK(!c->bottommost);
+    run(&s, c);
     sim_stop(&s);
 }
 

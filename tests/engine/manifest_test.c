@@ -9,6 +9,7 @@
 
 #include "arena/random.h"
 #include "engine/manifest.h"
+#include "engine/manifest_replay.h"
 #include "engine/version_edit.h"
 #include "tests/support/check.h"
 
@@ -128,6 +129,78 @@ Test(manifest, reads_back_what_was_written)
         loam_vfs_free(disk);
     }
     CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
+}
+
+Test(manifest, every_flipped_bit_of_current_is_an_error)
+{
+    uint64_t ends[RECORDS + 1];
+    loam_vfs *disk = new_disk();
+    uint8_t bytes[256];
+    struct manifest_current current;
+    write_manifest(disk, 77, 3, true, ends);
+    size_t n = load(disk, "/db/CURRENT", bytes, sizeof bytes);
+    CHECK_EQ(n, MANIFEST_CURRENT_BYTES);
+    for (size_t bit = 0; bit < n * 8; bit++) {
+        bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
+        store(disk, "/db/CURRENT", bytes, n);
+        CHECK(manifest_read_current(disk, "/db", &current) < 0);
+        bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
+    }
+    loam_vfs_free(disk);
+}
+
+/* One of the same length, whose records are good, but not those that were there at the close. */
+Test(manifest, that_was_rolled_back_behind_a_clean_close_is_damage)
+{
+    uint64_t ends[RECORDS + 1];
+    loam_vfs *disk = new_disk();
+    struct manifest_current current;
+    struct manifest_reader r;
+    write_manifest(disk, 77, 3, true, ends);
+    CHECK_EQ(manifest_read_current(disk, "/db", &current), LOAM_OK);
+    current.chain++;
+    CHECK_EQ(manifest_reader_open(&r, disk, "/db", alloc_global(), &current), LOAM_OK);
+    loam_slice payload;
+    uint64_t offset;
+    for (int i = 0; i < RECORDS; i++) {
+        CHECK_EQ(manifest_read_next(&r, &payload, &offset), LOAM_OK);
+    }
+    CHECK_EQ(manifest_read_next(&r, &payload, &offset), LOAM_E_CORRUPT);
+    manifest_reader_close(&r);
+    loam_vfs_free(disk);
+}
+
+/* Its records are whole, but the last one of the snapshot is missing. */
+Test(manifest, that_ends_inside_its_snapshot_is_damage)
+{
+    loam_vfs *disk = new_disk();
+    struct manifest_current current;
+    for (int whole = 0; whole < 2; whole++) {
+        struct manifest m;
+        struct buf record;
+        struct version_edit e;
+        struct manifest_replay r;
+        bool renamed;
+        CHECK_EQ(manifest_init(&m, disk, "/db", alloc_global()), LOAM_OK);
+        buf_init(&record, alloc_global(), MEM_VERSION);
+        CHECK_EQ(manifest_create(&m, 77, 3, true), LOAM_OK);
+        version_edit_init(&e, alloc_global());
+        version_edit_set_next_file(&e, 9);
+        e.snapshot_end = whole != 0;
+        manifest_record_begin(&record);
+        version_edit_encode(&e, &record);
+        CHECK_EQ(manifest_write(&m, &record), LOAM_OK);
+        CHECK_EQ(manifest_finish_snapshot(&m), LOAM_OK);
+        CHECK_EQ(manifest_set_current(&m, false, &renamed), LOAM_OK);
+        version_edit_free(&e);
+        buf_free(&record);
+        manifest_destroy(&m);
+        CHECK_EQ(manifest_read_current(disk, "/db", &current), LOAM_OK);
+        manifest_replay_init(&r, alloc_global());
+        CHECK_EQ(manifest_replay_run(&r, disk, "/db", &current), whole ? LOAM_OK : LOAM_E_CORRUPT);
+        manifest_replay_free(&r);
+    }
+    loam_vfs_free(disk);
 }
 
 /* A power cut may leave a new block with what an old manifest had there: records that follow each other

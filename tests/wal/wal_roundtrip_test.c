@@ -497,6 +497,40 @@ Test(wal_roundtrip, after_a_failed_append_the_log_goes_on_in_a_new_segment)
     }
 }
 
+/* What a failed append left in the file is not known; it is given up with the segment. */
+Test(wal_roundtrip, the_file_of_a_failed_append_is_not_used_again)
+{
+    loam_vfs *vfs;
+    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    broken.real = vfs;
+    loam_vfs v = *vfs;
+    v.map = NULL;
+    struct wal_options o = log_options(&v, "/");
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    uint64_t boundary, number, end;
+    uint32_t generation;
+    noted_count = 0;
+    append(100, 1);
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    CHECK_EQ(w.idle_count, 1); /* as a file without a failure is */
+    append(100, 2);
+    v.write = broken_write;
+    broken.countdown = 1;
+    broken.part = 30;
+    broken.error = -EIO;
+    struct wal_slot s;
+    CHECK_EQ(log_append(&w, 72, 3, &s), LOAM_E_IO);
+    CHECK_EQ(wal_void(&w, &s), WAL_UNUSED);
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK); /* into the idle one, or a new one */
+    unsigned idle = w.idle_count;
+    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    CHECK_EQ(w.idle_count, idle);
+    append(100, 4);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(vfs);
+}
+
 /* Every call of the vfs failing once, or for ever: no crash, no leak, what was acknowledged is
  * there. */
 static void fault_run(bool mapped, uint64_t at, uint32_t repeat, int error, uint64_t *calls)

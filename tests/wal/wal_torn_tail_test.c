@@ -436,6 +436,37 @@ Test(wal_torn_tail, random_bytes_never_give_wrong_records)
 
 /* The lost first record leaves the base to be found; a whole record that damage has put elsewhere must
  * not be believed about it, or it hides what the others promise. */
+/* A long record that did not arrive whole is as torn as a short one. */
+Test(wal_torn_tail, a_long_record_that_was_not_promised_may_be_torn)
+{
+    struct wal_reader_end end;
+    unsigned n;
+    image_begin(WAL_FLAG_FULL_SIZE, 3u << 20);
+    image_add(1000, 0);
+    image_add(1200003, 0);
+    for (uint64_t at = image.ends[0] + 8; at < image.ends[1]; at += 70001) {
+        image.bytes[at] ^= 0x10;
+        CHECK(image_judge(0, &n, &end) >= 0); /* torn, or nothing that looks like a record */
+        CHECK_EQ(n, 1);
+        image.bytes[at] ^= 0x10;
+    }
+}
+
+/* A whole record of the same file, where another should be: it is not taken for that one. */
+Test(wal_torn_tail, a_record_in_anothers_place_is_not_read)
+{
+    struct wal_reader_end end;
+    unsigned n;
+    image_begin(0, 64u << 10);
+    for (unsigned i = 0; i < 6; i++) {
+        image_add(500, 0);
+    }
+    uint64_t size = image.ends[1] - image.ends[0];
+    memcpy(image.bytes + image.ends[3], image.bytes + image.ends[1], (size_t)size);
+    CHECK_EQ(image_judge(0, &n, &end), LOAM_E_CORRUPT); /* the last record knows of the fifth */
+    CHECK_EQ(n, 4);
+}
+
 Test(wal_torn_tail, a_record_at_another_place_hides_no_promise)
 {
     struct wal_reader_end end;
