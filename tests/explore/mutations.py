@@ -1,20 +1,17 @@
 #!/usr/bin/env python3
-# mutations.py - Plants concurrency faults in a copy of the tree, one by one; the explorer must find each.
+# mutations.py - The concurrency faults that the explorer must find.
 # SPDX-License-Identifier: Apache-2.0
-"""Usage: tests/explore/mutations.py [name...]. Exit 1 when a fault survives, or does not apply.
-
-Each fault is a piece of text that is replaced once. A fault that a scenario finds is "killed". The
-copy is built in a temporary directory with the flags of the release preset."""
-import glob
+"""Plants each in a copy of the tree and runs the explorer's scenarios named with it. Exit 1 when a fault
+survives or does not apply."""
 import os
-import shutil
-import subprocess
 import sys
-import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "mutations"))
+import planted  # noqa: E402
 
-# name, file (or files, of which the first that has the text counts), text, instead, scenarios
+EXPLORE = "loam-explore --first --budget=60000 --random=4000 "
+
+# name, file or files, text, instead, scenarios
 MUTATIONS = [
     # ---- epoch ----
     ("epoch-no-barrier", "arena/epoch.c", "    barrier_all();\n    /* acquire: pairs with the release in record_push",
@@ -81,7 +78,10 @@ MUTATIONS = [
      "} while (!atom_cas(&s->word, &w, next, acquire, relaxed));",
      "} while (atom_store(&s->word, next, release), false);", "slotmap"),
     ("slotmap-commit-wakes-nobody", "arena/slotmap*.c",
-     "    if ((flags & RESERVED_WAITED) != 0) {", "    if ((flags & RESERVED_WAITED) == UINT64_MAX) {",
+     "    slot_publish(m, s, h, payload, SLOTMAP_FILLING);\n    if ((flags & RESERVED_AUTO) != 0) {\n        auto_ended(m);\n    }\n"
+     "    if ((flags & RESERVED_WAITED) != 0) {",
+     "    slot_publish(m, s, h, payload, SLOTMAP_FILLING);\n    if ((flags & RESERVED_AUTO) != 0) {\n        auto_ended(m);\n    }\n"
+     "    if ((flags & RESERVED_WAITED) == UINT64_MAX) {",
      "slotmap"),
     ("depot-put-relaxed", "arena/magazine.c", "atom_store(&c->sequence, at + 1, release);",
      "atom_store(&c->sequence, at + 1, relaxed);", "slotmap"),
@@ -253,7 +253,7 @@ MUTATIONS = [
     ("wal-failed-sync-counts", "wal/wal_sync.c",
      "            int rc = wal_sync_segment(w, seg);\n            if (rc < 0) {",
      "            int rc = wal_sync_segment(w, seg);\n            if (rc == 0 && rc < 0) {", "wal"),
-    ("wal-poison-forgotten", "wal/wal_sync.c", "        if (refused(w)) {", "        if (refused(w) && w->sync_goal == 0) {",
+    ("wal-poison-forgotten", "wal/wal_sync.c", "        if (wal_poisoned(w)) {", "        if (wal_poisoned(w) && w->sync_goal == 0) {",
      "wal"),
     ("wal-sync-skips-a-segment", "wal/wal_sync.c", "for (uint32_t g = w->sync_from; g <= last; g++) {",
      "for (uint32_t g = last; g <= last; g++) {", "wal"),
@@ -265,61 +265,8 @@ MUTATIONS = [
      "finds the tail moved. */\n    atom_store(&seg->limit, 0, relaxed);", "wal"),
 ]
 
-
-def build(copy):
-    return subprocess.run(["cmake", "--build", "build", "--target", "loam-explore"], cwd=copy,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-
-
-def explore(copy, scenarios):
-    return subprocess.run(["build/tests/loam-explore", "--first", "--budget=60000", "--random=4000"] + scenarios.split(), cwd=copy,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-
-
-def try_one(copy, mutation):
-    """'killed by ...', or what is wrong."""
-    _, pattern, text, instead, scenarios = mutation
-    for path in sorted(glob.glob(os.path.join(copy, pattern))):
-        with open(path, encoding="utf-8") as f:
-            original = f.read()
-        if text in original:
-            break
-    else:
-        return "DOES NOT APPLY"
-    with open(path, "w", encoding="utf-8") as f:
-        f.write(original.replace(text, instead, 1))
-    try:
-        made = build(copy)
-        if made.returncode != 0:
-            return "DOES NOT COMPILE\n" + made.stdout[-2000:]
-        run = explore(copy, scenarios)
-    finally:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(original)
-    failed = [l.split()[1] for l in run.stdout.split("\n") if l.startswith("FAIL ")]
-    return "killed by " + ", ".join(failed) if run.returncode != 0 and failed else "SURVIVED"
-
-
-def main():
-    wanted = [m for m in MUTATIONS if len(sys.argv) < 2 or m[0] in sys.argv[1:]]
-    with tempfile.TemporaryDirectory(prefix="loam-mutations-") as copy:
-        for name in os.listdir(ROOT):
-            if name not in ("build", ".git"):
-                source, target = os.path.join(ROOT, name), os.path.join(copy, name)
-                (shutil.copytree if os.path.isdir(source) else shutil.copy2)(source, target)
-        subprocess.run(["cmake", "-S", ".", "-B", "build", "-DCMAKE_BUILD_TYPE=Release",
-                        "-DLOAM_BUILD_TOOLS=OFF"], cwd=copy, stdout=subprocess.DEVNULL, check=True)
-        made = build(copy)
-        if made.returncode != 0:
-            sys.exit(made.stdout)
-        killed = 0
-        for m in wanted:
-            verdict = try_one(copy, m)
-            killed += verdict.startswith("killed")
-            print(f"{m[0]:36} {verdict}", flush=True)
-    print(f"{killed} passed, {len(wanted) - killed} failed")
-    return killed != len(wanted)
-
+FAULTS = [planted.Fault(name, files, text, instead, EXPLORE + scenarios)
+          for name, files, text, instead, scenarios in MUTATIONS]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(planted.main("explore", FAULTS, __doc__))
