@@ -9,6 +9,7 @@
 #include "engine/loam.h"
 #include "tests/crash/crash_support.h"
 #include "tests/support/check.h"
+#include "wal/wal_writer.h"
 
 #define DIR "/db"
 
@@ -251,4 +252,88 @@ Test(reopen, does_not_reuse_a_segment_whose_removal_is_due)
     CHECK_EQ(lost_names, 0);
     loam_vfs_free(fault);
     loam_vfs_free(killed);
+}
+
+static int note_log(void *ctx, loam_slice name)
+{
+    uint64_t *last = ctx;
+    enum file_kind kind;
+    uint64_t number;
+    if (filename_parse(name, &kind, &number) && kind == FILE_LOG && number > *last) {
+        *last = number;
+    }
+    return 0;
+}
+
+/* A segment with one record far behind the end of the log, of which nothing was promised: what a power cut
+ * can leave of segments that were written to and not synced. */
+static void plant_segment(const loam_vfs *disk)
+{
+    static struct wal w;
+    uint64_t last = 0;
+    char path[FILENAME_CAP];
+    uint8_t page[WAL_HEADER_PAGE];
+    struct wal_file_header h;
+    loam_file *f;
+    CHECK(disk->list(disk->ctx, DIR, note_log, &last) >= 0);
+    CHECK_EQ(filename_make(DIR, FILE_LOG, last, path), LOAM_OK);
+    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_READ, &f), 0);
+    CHECK_EQ(disk->read(disk->ctx, f, page, sizeof page, 0), sizeof page);
+    CHECK_EQ(disk->close(disk->ctx, f), 0);
+    CHECK_EQ(wal_file_header_decode(page, last, &h), LOAM_OK);
+    const struct wal_options o = {.vfs = disk,
+                                  .dir = DIR,
+                                  .alloc = alloc_global(),
+                                  .db_id = h.db_id,
+                                  .segment_bytes = h.capacity,
+                                  .window_bytes = 64u << 10,
+                                  .start_position = 1u << 20,
+                                  .first_number = last + 1};
+    struct wal_slot s;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    CHECK_EQ(wal_begin(&w, 8, &s), LOAM_OK);
+    memset(s.payload, 0, 8);
+    CHECK_EQ(wal_end(&w, &s, 0), LOAM_OK);
+    CHECK_EQ(wal_sync(&w, s.end), LOAM_OK); /* it arrived, but nobody was told */
+    wal_abandon(&w);
+}
+
+/* Else a later recovery would take what was acknowledged since for the part that does not follow. */
+Test(reopen, removes_segments_behind_the_end_for_good_before_anything_is_acknowledged)
+{
+    const loam_fault_plan none = {.struct_size = sizeof none};
+    const loam_fault_plan lie = {.struct_size = sizeof lie,
+                                 .fail_calls = LOAM_CALL_SYNC_DIR,
+                                 .fail_at = 1,
+                                 .fail_repeat = UINT32_MAX,
+                                 .fail_how = LOAM_FAULT_LIE};
+    const loam_write_opts durable = {.struct_size = sizeof durable, .flags = LOAM_W_DURABLE};
+    loam_vfs *first, *disk, *fault, *after;
+    loam_db *db;
+    CHECK_EQ(loam_vfs_memory(&first), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(first, &none, &fault), LOAM_OK);
+    loam_options options = crash_options(fault);
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "before", "1");
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &disk), LOAM_OK);
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(fault);
+    loam_vfs_free(first);
+    plant_segment(disk);
+    CHECK_EQ(disk->sync_dir(disk->ctx, DIR), 0);
+    CHECK_EQ(loam_vfs_fault(disk, &none, &fault), LOAM_OK);
+    options = crash_options(fault);
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK_EQ(loam_vfs_set_plan(fault, &lie), LOAM_OK); /* no later sync of names helps */
+    CHECK_EQ(loam_put(db, NULL, LOAM_LIT("after"), LOAM_LIT("2"), &durable), LOAM_OK);
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_SYNCED, &after), LOAM_OK);
+    (void)loam_close(db);
+    options = crash_options(after);
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK(has(db, "before"));
+    CHECK(has(db, "after"));
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(after);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
 }

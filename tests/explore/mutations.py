@@ -52,8 +52,8 @@ MUTATIONS = [
      "    atom_store(&s->payload, payload, relaxed); /* relaxed: ordered by the word below */\n",
      "    atom_store(&s->word, word_of((uint32_t)h, SLOTMAP_LIVE, 0), release);\n"
      "    atom_store(&s->payload, payload, relaxed);\n", "slotmap"),
-    ("slotmap-get-relaxed", "arena/slotmap.h", "    uint64_t w = atom_load(&s->word, acquire);\n    if (__builtin",
-     "    uint64_t w = atom_load(&s->word, relaxed);\n    if (__builtin", "slotmap"),
+    ("slotmap-get-relaxed", "arena/slotmap.h", "    if (!slotmap_live_(atom_load(&s->word, acquire), h)) {\n        return NULL;",
+     "    if (!slotmap_live_(atom_load(&s->word, relaxed), h)) {\n        return NULL;", "slotmap"),
     ("slotmap-pin-relaxed", "arena/slotmap*.c", "} while (!atom_cas(&s->word, &w, w + 1, acquire, relaxed));",
      "} while (!atom_cas(&s->word, &w, w + 1, relaxed, relaxed));", "slotmap"),
     ("slotmap-unpin-relaxed", "arena/slotmap*.c", "uint64_t w = atom_sub(&s->word, 1, acq_rel);",
