@@ -94,7 +94,13 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
             if (prev != NULL) {
                 prev[level] = a.last_higher != 0 ? node_at(s, a.last_higher) : x;
             }
-            x = a.last != 0 ? node_at(s, a.last) : x;
+            if (a.last != 0) {
+                x = node_at(s, a.last);
+                if (level != 1) { /* its guide is next; entries of this one are `level` high or 1 more */
+                    guide_prefetch(guide_of(x, level + a.higher, level / 2));
+                    __builtin_prefetch(x->key);
+                }
+            }
             known = a.first != 0 ? a.first : known;
         }
     }

@@ -43,10 +43,15 @@
 #define GUIDE_CODE_SHIFT 33u
 #define GUIDE_HIGHER     ((uint64_t)1 << 32) /* the node has the level 2j - 1 */
 
-/* j >= 1. REQUIRES: n is linked, or will be, at level 2j. */
+/* Guide j of a node of that height, which is more than 2j; j >= 1. */
+static inline _Atomic uint64_t *guide_of(const struct skiplist_node *n, uint32_t height, uint32_t j)
+{
+    return (_Atomic uint64_t *)(void *)node_link(n, height - 1) - (size_t)j * GUIDE_SLOTS;
+}
+
 static inline _Atomic uint64_t *node_guide(const struct skiplist_node *n, uint32_t j)
 {
-    return (_Atomic uint64_t *)(void *)node_link(n, node_height(n) - 1) - (size_t)j * GUIDE_SLOTS;
+    return guide_of(n, node_height(n), j);
 }
 
 static inline uint32_t guide_common(loam_slice a, loam_slice b)
@@ -95,6 +100,7 @@ static inline void guide_prefetch(const _Atomic uint64_t *guide)
 /* References of entries; 0: none. */
 struct guide_answer {
     uint32_t last;        /* the last one before every key of the code */
+    bool higher;          /* that one has the level 2j - 1 */
     uint32_t last_higher; /* of those that have the level 2j - 1 */
     uint32_t first;       /* the first one behind every key of the code */
 };
@@ -113,6 +119,7 @@ static inline void guide_find(const _Atomic uint64_t *guide, uint32_t code, stru
         high = entry > to && entry < high ? entry : high;
     }
     a->last = (uint32_t)low;
+    a->higher = (low & GUIDE_HIGHER) != 0;
     a->last_higher = (uint32_t)low_higher;
     a->first = high != UINT64_MAX ? (uint32_t)high : 0;
 }
@@ -128,19 +135,25 @@ static inline uint64_t guide_entry(uint32_t code, bool higher, uint32_t ref)
     return (uint64_t)code << GUIDE_CODE_SHIFT | (higher ? GUIDE_HIGHER : 0) | ref;
 }
 
-/* Enters a node that is linked at all of its levels, if there is room. The higher ones, one in four,
- * take the place of another, so that a long stretch is not covered at its start only. */
-static inline void guide_put(_Atomic uint64_t *guide, uint32_t code, bool higher, uint32_t ref)
+/* Enters a node that is linked at all of its levels into the guide of a node with the key x, if there
+ * is room. The higher ones, one in four, take the place of another, so that a long stretch is not
+ * covered at its start only. */
+static inline void guide_put(_Atomic uint64_t *guide, loam_slice x, loam_slice key, bool higher,
+                             uint32_t ref)
 {
-    if (code == 0) {
-        return;
-    }
     uint32_t i = 0;
     while (i < GUIDE_SLOTS && atom_load(&guide[i], relaxed) != 0) { /* relaxed: only compared */
         i++;
     }
-    if (i < GUIDE_SLOTS || higher) {
-        guide_set(&guide[i < GUIDE_SLOTS ? i : ref % GUIDE_SLOTS], guide_entry(code, higher, ref));
+    if (i == GUIDE_SLOTS) {
+        if (!higher) {
+            return;
+        }
+        i = ref % GUIDE_SLOTS;
+    }
+    uint32_t code = guide_code(x, key);
+    if (code != 0) {
+        guide_set(&guide[i], guide_entry(code, higher, ref));
     }
 }
 

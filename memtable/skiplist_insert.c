@@ -280,7 +280,7 @@ static void take_guides(const struct skiplist *s, const struct skiplist_writer *
             if (node_ks(b) != t->ks || height > 2 * j || compare(s, b, t) <= 0) {
                 break;
             }
-            guide_put(guide, guide_code(key, node_key(s, b)), height == 2 * j, ref);
+            guide_put(guide, key, node_key(s, b), height == 2 * j, ref);
             ref = node_next(b, 2 * j - 2);
         }
     }
@@ -296,8 +296,8 @@ static void enter_guide(const struct skiplist *s, const struct skiplist_writer *
     }
     const struct skiplist_node *x = w->prev[2 * j];
     if (x != head_node(s) && node_ks(x) == t->ks) {
-        uint32_t code = guide_code(node_key(s, x), loam_bytes(t->data, t->size));
-        guide_put(node_guide(x, j), code, height % 2 == 0, ref);
+        guide_put(node_guide(x, j), node_key(s, x), loam_bytes(t->data, t->size), height % 2 == 0,
+                  ref);
     }
 }
 
