@@ -31,7 +31,11 @@ enum { LOAM_ADVISE_SEQUENTIAL = 1, LOAM_ADVISE_RANDOM = 2, LOAM_ADVISE_WILLNEED 
 
 /* The operating system, replaceable. Every call returns >= 0, or -errno. Paths use '/'. A vfs must
  * outlive every database opened on it. All calls may come from any thread at once; calls on one
- * file too, except close. */
+ * file too, except close.
+ * -EINTR: a signal came before the call had done anything, but for a part of a write; above all no
+ * error of the disk was seen and forgotten. The call is then made again with the same arguments, at
+ * most 100 times in a row. Not so close, after which the file is closed whatever it returns. loam_vfs_os()
+ * never returns it. Whatever else a sync returns is final: it is never tried again. */
 struct loam_vfs {
     size_t struct_size;
     const char *name;

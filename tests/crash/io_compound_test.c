@@ -114,7 +114,6 @@ static void go_unnoticed(const char *name, loam_fault_plan plan)
     uint64_t step = CRASH_SANITIZED ? 5 : 1;
     struct io_case c = {.name = name, .strict = true, .plan = plan};
     c.plan.struct_size = sizeof plan;
-    c.plan.fail_calls = LOAM_CALL_WRITE;
     io_run(&c);
     bool fired = true;
     for (uint64_t n = 1 + plan.seed % step; fired; n += step) {
@@ -130,10 +129,78 @@ Test(io_error, that_is_a_short_write_goes_unnoticed)
     oom_install();
     oom_warm_up();
     go_unnoticed("short writes",
-                 (loam_fault_plan){.seed = seed, .fail_how = LOAM_FAULT_SHORT, .short_writes = 2});
+                 (loam_fault_plan){.seed = seed,
+                                   .fail_calls = LOAM_CALL_WRITE,
+                                   .fail_how = LOAM_FAULT_SHORT,
+                                   .short_writes = 2});
     go_unnoticed("short writes from then on", (loam_fault_plan){.seed = seed,
+                                                                .fail_calls = LOAM_CALL_WRITE,
                                                                 .fail_how = LOAM_FAULT_SHORT,
                                                                 .short_writes = LOAM_LANDS_HALF,
                                                                 .fail_repeat = UINT32_MAX});
     io_print_totals("io_error, short writes");
+}
+
+Test(io_error, that_is_an_interruption_goes_unnoticed)
+{
+    uint64_t seed = oracle_seed();
+    oom_install();
+    oom_warm_up();
+    go_unnoticed("interruptions", (loam_fault_plan){.seed = seed,
+                                                    .fail_errno = EINTR,
+                                                    .fail_repeat = 1 + (uint32_t)(seed % 3),
+                                                    .short_writes = LOAM_LANDS_HALF});
+    io_print_totals("io_error, interruptions");
+}
+
+/* One of the calls on a closed directory, with its n-th vfs call interrupted. False: it makes fewer. */
+static bool interrupt_closed(loam_vfs *image, uint64_t n,
+                             int (*call)(const char *dir, const loam_options *o))
+{
+    loam_vfs *disk, *fault;
+    const loam_fault_plan plan = {
+        .struct_size = sizeof plan, .fail_at = n, .fail_errno = EINTR, .fail_repeat = 2};
+    CHECK_EQ(loam_vfs_power_cut(image, 0, &disk), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    const loam_options o = crash_options(fault);
+    oracle_context("call %llu is interrupted", (unsigned long long)n);
+    crash_must(call(IO_DIR, &o), "a call on a closed directory");
+    bool fired = loam_vfs_faults(fault) != 0;
+    loam_vfs_free(fault);
+    CHECK_EQ(crash_open_files(disk), 0);
+    loam_vfs_free(disk);
+    return fired;
+}
+
+static int check_closed(const char *dir, const loam_options *o)
+{
+    return loam_check(dir, o, NULL, NULL);
+}
+
+/* Takes CURRENT away first, so that there is something to do. */
+static int repair_closed(const char *dir, const loam_options *o)
+{
+    const loam_vfs *vfs = o->vfs;
+    char path[64];
+    snprintf(path, sizeof path, "%s/CURRENT", dir);
+    int rc = vfs->remove(vfs->ctx, path);
+    while (rc == -EINTR) {
+        rc = vfs->remove(vfs->ctx, path);
+    }
+    CHECK_EQ(rc, 0);
+    return loam_repair(dir, o, NULL, NULL);
+}
+
+Test(io_error, that_is_an_interruption_goes_unnoticed_by_calls_on_a_closed_directory)
+{
+    const struct oom_past *past = oom_make_past();
+    int (*const calls[])(const char *, const loam_options *) = {check_closed, repair_closed,
+                                                                loam_destroy};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        uint64_t n = 1;
+        while (interrupt_closed(past->fault, n, calls[i])) {
+            n++;
+        }
+        CHECK(n > 10);
+    }
 }
