@@ -16,6 +16,15 @@
  * tables of level 0. Without a manifest all tables of the directory are taken that the readable part
  * of the newest manifest does not call removed; where tables overlap in a keyspace, they and the log
  * are merged by sequence numbers. What compactions had dropped may then show again.
+ *
+ * With a readable manifest a table that no readable edit names is not taken, even when it is whole and
+ * newer than everything the manifest knows, and the log begins behind it. A kill never makes one that
+ * is needed: the log is given up only after the edit that names the table is durable. After damage that
+ * cut the manifest short, it cannot be told from a table that later, lost edits removed. Say it holds
+ * a put, and a younger table held the delete; both were merged into nothing, and the younger file is
+ * gone while the older one waits for its removal. Taking it would bring deleted data back, and neither its
+ * numbers, nor where the log begins, nor what is left of the last edit, which no checksum covers, can
+ * exclude that. So the gap in the log is told of, and stays a loss.
  */
 #ifndef LOAM_ENGINE_REPAIR_H_
 #define LOAM_ENGINE_REPAIR_H_
