@@ -48,7 +48,7 @@ static uint64_t tag_next(uint64_t tag, uint32_t generation, uint64_t state)
 }
 
 /* Whether the holder of an entry that had the tag `from` may leave it with `to`. */
-static inline bool tag_may_become(uint64_t from, uint64_t to)
+static __attribute__((unused)) bool tag_may_become(uint64_t from, uint64_t to)
 {
     if (to == from) {
         return (from & STATE_MASK) != ENTRY_BUSY;

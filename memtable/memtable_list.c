@@ -10,7 +10,7 @@
 #include "arena/poison.h"
 
 /* Each generation from oldest to end, and no other, has its slot filled; boundaries never fall. */
-static inline bool list_holds(struct memtable_list *l)
+static __attribute__((unused)) bool list_holds(struct memtable_list *l)
 {
     uint64_t boundary = 0;
     for (uint32_t g = l->oldest; g < l->end; g++) {
