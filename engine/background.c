@@ -227,6 +227,10 @@ static void *merger_main(void *arg)
         if (compaction_help_locked(db)) {
             continue;
         }
+        if (dead_scout_due_locked(db)) {
+            dead_scout_run_locked(db);
+            continue;
+        }
         int rc = pick_locked(db, &c);
         if (rc == LOAM_OK) {
             compact_locked(db, c);
@@ -330,7 +334,7 @@ bool background_idle_locked(struct db *db)
     if (db->error.code != LOAM_OK) {
         return true; /* what is due cannot be done: whoever waits is told why */
     }
-    if (flush_due_locked(db)) {
+    if (flush_due_locked(db) || dead_scout_busy_locked(db)) {
         return false;
     }
     if (db->paused != 0) {
@@ -404,11 +408,14 @@ static void restore_reserve(struct db *db)
     }
 }
 
-/* Idle merges want their threads, and so does a flush whose threads could not be started. A database
- * at rest goes without. */
+/* Idle merges want their threads, and so does the scout, and a flush whose threads could not be
+ * started. A database at rest goes without. */
 static void start_when_idle(struct db *db)
 {
     mutex_lock(&db->mu);
+    if (dead_scout_due_locked(db)) {
+        background_wake_locked(db);
+    }
     if (db->workers < 2 && clock_micros() - db->idle_since > IDLE_MERGE_US && may_work_locked(db) &&
         (flush_due_locked(db) || merge_due_locked(db, true))) {
         background_wake_locked(db);

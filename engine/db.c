@@ -410,6 +410,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     mutex_init(&db->control_mu, RANK_CONTROL);
     iter_pool_init(&db->iters, &db->alloc, o->limits.iter_bytes);
     dead_ranges_init(&db->dead, &db->alloc);
+    dead_scout_init(&db->scout);
     cond_init(&db->work_cv);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
@@ -597,6 +598,7 @@ void lifecycle_free(struct db *db)
     epoch_synchronize();
     iter_pool_destroy(&db->iters);
     dead_ranges_destroy(&db->dead);
+    dead_scout_destroy(&db->scout);
     if (db->memtables.handles != NULL) {
         memtable_list_destroy(&db->memtables);
     }

@@ -18,6 +18,7 @@
 #include "engine/compaction_picker.h"
 #include "engine/db_vfs.h"
 #include "engine/dead_ranges.h"
+#include "engine/dead_scout.h"
 #include "engine/iter_pool.h"
 #include "engine/disk_reserve.h"
 #include "engine/obsolete_files.h"
@@ -79,6 +80,7 @@ struct db {
     struct stats stats;
     struct iter_pool iters;
     struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
+    struct dead_scout scout;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

@@ -12,6 +12,7 @@
 #include "arena/poison.h"
 
 #define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
+#define SCOUT_READ        16384u /* bytes: a scout's walk ends soon, mostly */
 #define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -135,7 +136,7 @@ static bool add_tables(struct db *db, struct db_iter *it, struct table *const *r
         return false;
     }
     uint32_t ahead = it->readahead != 0 ? it->readahead : db->options.limits.scan_read_bytes;
-    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, false);
+    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, it->dead_limit != 0);
     return true;
 }
 
@@ -250,6 +251,15 @@ static void pass_key(struct db_iter *it)
     }
 }
 
+static void end_stretch(struct db *db, struct db_iter *it, struct dead_walk *w, uint64_t hidden)
+{
+    dead_walk_end(db, it, w);
+    if (it->dead_limit == 0) { /* else nobody waited */
+        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+    }
+    it->passed = (uint32_t)hidden;
+}
+
 /* From where the merge stands, forward. */
 static int find_forward(struct db *db, struct db_iter *it)
 {
@@ -277,15 +287,16 @@ static int find_forward(struct db *db, struct db_iter *it)
             break;
         }
         uint64_t seq = tag_seq(e->tag);
-        hidden++;
         merge_next(&it->merge);
         pass_key(it);
         dead_walk_pass(db, it, &w, seq);
         rc = LOAM_NOTFOUND;
+        if (++hidden == it->dead_limit) {
+            break;
+        }
     }
     if (hidden != 0) {
-        dead_walk_end(db, it, &w);
-        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+        end_stretch(db, it, &w, hidden);
     }
     return rc == LOAM_NOTFOUND ? off_range(it) : rc;
 }
@@ -396,12 +407,14 @@ static int find_backward(struct db *db, struct db_iter *it)
             it->face->on_entry = true;
             break;
         }
-        hidden += seq != 0;
         dead_walk_pass(db, it, &w, seq);
+        hidden += seq != 0;
+        if (hidden == it->dead_limit && hidden != 0) {
+            break;
+        }
     }
     if (hidden != 0) {
-        dead_walk_end(db, it, &w);
-        stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
+        end_stretch(db, it, &w, hidden);
     }
     return rc == LOAM_NOTFOUND ? off_range(it) : rc;
 }
@@ -470,6 +483,36 @@ int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key)
     }
     merge_seek_before(&it->merge, key, 0); /* behind every version of key */
     return find_backward(db, it);
+}
+
+bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, loam_slice key,
+                   bool forward, uint32_t limit, uint32_t *passed)
+{
+    const struct view *v = db_view(db);
+    struct iter_face face = {.on_entry = false}; /* nobody looks at it */
+    it->face = &face;
+    it->ks = space->id;
+    it->cmp = atom_load(&space->cmp, acquire); /* pairs with version_set_order_ks() */
+    it->seq = commit_visible(&db->commit) - 1; /* behind the load of the view */
+    it->keys_only = true;
+    it->readahead = SCOUT_READ;
+    it->dead_limit = limit;
+    it->passed = 0;
+    int rc = build(db, it, v);
+    if (rc == LOAM_OK && forward) {
+        merge_seek(&it->merge, key, UINT64_MAX);
+        rc = find_forward(db, it);
+    } else if (rc == LOAM_OK) {
+        merge_seek_before(&it->merge, key, 0);
+        rc = find_backward(db, it);
+    }
+    bool more = rc == LOAM_NOTFOUND && merge_valid(&it->merge);
+    for (uint32_t i = 0; i < it->source_count; i++) {
+        source_finish(it->sources[i]); /* the tables it has pinned are the section's */
+    }
+    it->face = NULL;
+    *passed = it->passed;
+    return more;
 }
 
 static inline void count_next(struct db *db, struct db_iter *it)

@@ -61,6 +61,8 @@ struct db_iter {
     struct block_cursor *run; /* NULL: none */
     uint32_t run_end;         /* index of the first entry behind it */
     const struct source *top; /* the top source of the last move */
+    uint32_t passed;     /* deleted keys, by the last move that met some */
+    uint32_t dead_limit; /* of a scout's: deleted keys that one move passes at most; 0: of a caller's */
 };
 
 struct db_iter_options {
@@ -93,5 +95,11 @@ int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key);
 int db_iter_next(struct db *db, struct db_iter *it);
 int db_iter_prev(struct db *db, struct db_iter *it);
 int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq);
+
+/* Passes the deleted keys from `key` on (forward) or down from it, in the newest state, which nobody holds:
+ * it is good inside the caller's section. True when there were more than `limit` of them; *passed: how
+ * many there were. it: from iter_pool_make(), used for nothing else. An error counts as an end. */
+bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, loam_slice key,
+                   bool forward, uint32_t limit, uint32_t *passed);
 
 #endif

@@ -69,7 +69,7 @@ void iter_pool_destroy(struct iter_pool *p)
     mutex_destroy(&p->mu);
 }
 
-static struct db_iter *make(struct db *db)
+struct db_iter *iter_pool_make(struct db *db)
 {
     struct db_iter *it = object_take(&db->alloc, OBJECT_ITER);
     if (it != NULL) {
@@ -85,6 +85,13 @@ static struct db_iter *make(struct db *db)
     return it;
 }
 
+void iter_pool_unmake(struct db_iter *it)
+{
+    if (it != NULL) {
+        free_iter(NULL, it);
+    }
+}
+
 struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db)
 {
     mutex_lock(&p->mu);
@@ -95,7 +102,7 @@ struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db)
     }
     mutex_unlock(&p->mu);
     if (it == NULL) {
-        it = make(db);
+        it = iter_pool_make(db);
     }
     if (it != NULL) {
         atom_add(&p->open, 1, relaxed); /* relaxed: as in iter_pool_open() */

@@ -32,6 +32,10 @@ void iter_pool_init(struct iter_pool *p, struct alloc *a, uint64_t limit);
 /* Frees the iterators kept. REQUIRES: none is open, no section can hold one. */
 void iter_pool_destroy(struct iter_pool *p);
 
+/* An iterator of no caller's, on its own; NULL: no memory. It holds a reference to db. */
+struct db_iter *iter_pool_make(struct db *db);
+void iter_pool_unmake(struct db_iter *it); /* NULL is allowed */
+
 /* An iterator without position, its bounds and buffers empty; NULL: no memory. It holds a reference
  * to db. */
 struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db);

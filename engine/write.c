@@ -182,13 +182,23 @@ static void copy_one(uint8_t *to, const struct op *o)
     }
 }
 
-static int add_op(struct db *db, struct memtable *m, const struct op *o, uint64_t seq)
+static void add_op(struct db *db, struct memtable *m, struct stats_stripe *t, const struct op *o,
+                   uint64_t seq)
 {
     if (o->kind == ENTRY_PUT) {
         dead_ranges_put(&db->dead, o->ks, o->key);
     }
-    return memtable_add(m, o->ks, o->key, hash_key(o->key.data, o->key.size),
-                        entry_tag(seq, o->kind), o->value);
+    int rc = memtable_add(m, o->ks, o->key, hash_key(o->key.data, o->key.size),
+                          entry_tag(seq, o->kind), o->value);
+    assert(rc == LOAM_OK);
+    (void)rc;
+    if (o->kind == ENTRY_PUT) {
+        stats_bump(t, STAT_PUTS, 1);
+    } else {
+        stats_bump(t, STAT_DELETES, 1);
+        /* relaxed: a statistic */
+        dead_scout_delete(&db->scout, atom_load(&t->n[STAT_DELETES], relaxed), o->ks, o->key);
+    }
 }
 
 /* Inserts every operation; cannot fail after memtable_reserve(). */
@@ -196,19 +206,13 @@ static void add_all(struct db *db, struct memtable *m, const struct write_reques
 {
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     if (q->one != NULL) {
-        int rc = add_op(db, m, q->one, seq);
-        assert(rc == LOAM_OK);
-        (void)rc;
-        stats_bump(t, q->one->kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);
+        add_op(db, m, t, q->one, seq);
         return;
     }
     struct reader r = reader_of(q->ops.data, q->ops.size);
     struct op o;
     while (op_read(&r, &o) == LOAM_OK) {
-        int rc = add_op(db, m, &o, seq++);
-        assert(rc == LOAM_OK);
-        (void)rc;
-        stats_bump(t, o.kind == ENTRY_PUT ? STAT_PUTS : STAT_DELETES, 1);
+        add_op(db, m, t, &o, seq++);
     }
 }
 

@@ -11,7 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "arena/epoch.h"
 #include "arena/sync.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "tests/engine/db_support.h"
 
 enum {
@@ -480,6 +483,43 @@ static uint64_t disk_bytes(const struct town *t)
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(t->db, t->ks, &s));
     return s.disk_bytes;
+}
+
+/* Whether a range holds the whole stretch. */
+static bool stretch_is_known(const struct town *t, uint32_t ks)
+{
+    char key[16];
+    bool known = true;
+    epoch_enter();
+    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(t->db));
+    for (uint32_t i = FIRST; i < LAST && known; i++) {
+        known = dead_ranges_find(&db->dead, ks, key_of(i, key), UINT64_MAX) != NULL;
+    }
+    epoch_exit();
+    return known;
+}
+
+/* Deletes leave hints; a worker walks from there before any reader comes. The runner ends a test that waits
+ * for ever. */
+Test(tombstone, the_first_seek_finds_the_stretch_known)
+{
+    for (int layout = 0; layout < LAYOUTS; layout++) {
+        struct town t;
+        open_town(&t, layout % 2 == 1);
+        fill(&t, (enum layout)layout);
+        for (uint32_t deletes = DEAD; !stretch_is_known(&t, 1);) {
+            do { /* the last one leaves a hint; one that is lost is followed by another */
+                delete (&t, FIRST + deletes % DEAD);
+            } while (++deletes % DEAD_SCOUT_EVERY != 0);
+            for (int n = 0; n < 1000 && !stretch_is_known(&t, 1); n++) {
+                thread_sleep_micros(1000);
+            }
+        }
+        CHECK_EQ(passed(&t), 0);
+        moves_are_cheap(&t);
+        old_snapshot_sees_all(&t);
+        close_town(&t);
+    }
 }
 
 /* Merges that wait for quiet times are not waited for by loam_wait_idle(). The runner ends a test that

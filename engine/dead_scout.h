@@ -1,0 +1,62 @@
+/* dead_scout.h - Walks over fresh deletes in the background, so that no reader is the first to.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Now and then a writer leaves the key of a delete as a hint. A worker walks from each hint both ways as
+ * long as it meets nothing live, and so adds the stretch to the ranges that readers jump over
+ * (dead_ranges.h). Scattered deletes cost two seeks a hint, a long stretch costs one walk, whose
+ * steps are spread: at most DEAD_SCOUT_KEYS of them in DEAD_SCOUT_US. Blocks read on the way stay out of
+ * the cache. Nothing depends on it: a hint that is lost, or comes too late, leaves the walk to a reader.
+ */
+#ifndef LOAM_ENGINE_DEAD_SCOUT_H_
+#define LOAM_ENGINE_DEAD_SCOUT_H_
+
+#include "arena/atomic.h"
+#include "arena/entry.h"
+#include "arena/sync.h"
+
+struct db;
+
+#define DEAD_SCOUT_HINTS   4u
+#define DEAD_SCOUT_KEY_MAX 256u    /* deletes of longer keys leave no hint */
+#define DEAD_SCOUT_EVERY   1024u   /* deletes of a thread between two hints */
+#define DEAD_SCOUT_KEYS    65536u  /* dead keys passed in one round */
+#define DEAD_SCOUT_US      100000u /* between two rounds */
+
+struct dead_hint {
+    uint32_t ks;
+    uint32_t size;
+    uint8_t key[DEAD_SCOUT_KEY_MAX];
+};
+
+struct dead_scout {
+    struct mutex mu; /* RANK_LEAF */
+    /* guarded by mu: the first hint since the last round stays in place 0, the others take turns */
+    struct dead_hint hint[DEAD_SCOUT_HINTS];
+    uint32_t hints, turn;
+    _Atomic bool waiting; /* there are hints */
+    /* of whoever runs a round */
+    bool running;      /* guarded by the database's mu */
+    uint64_t again_at; /* likewise: micros */
+};
+
+void dead_scout_init(struct dead_scout *s);
+void dead_scout_destroy(struct dead_scout *s);
+
+/* Writers: the deletes of this thread have come to `count`. Never waits. */
+void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key);
+static inline void dead_scout_delete(struct dead_scout *s, uint64_t count, uint32_t ks,
+                                     loam_slice key)
+{
+    if (__builtin_expect(count % DEAD_SCOUT_EVERY == 0, 0)) {
+        dead_scout_leave_(s, ks, key);
+    }
+}
+
+/* Whether a round is due. REQUIRES: db->mu held. */
+bool dead_scout_due_locked(struct db *db);
+/* Whether there are hints, or a round runs. REQUIRES: db->mu held. */
+bool dead_scout_busy_locked(struct db *db);
+/* Runs one, giving db->mu up meanwhile. REQUIRES: db->mu held, a round is due. */
+void dead_scout_run_locked(struct db *db);
+
+#endif
