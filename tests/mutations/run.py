@@ -179,8 +179,8 @@ FAULTS = [
           "        discard_file(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
           "            continue;\n        }\n", suite("engine", "version_set/*")),
     # ---- writing ----
-    Fault("batch-under-one-number", "engine/write.c", "        int rc = add_op(db, m, &o, seq++);\n",
-          "        int rc = add_op(db, m, &o, seq);\n", MODEL),
+    Fault("batch-under-one-number", "engine/write.c", "        add_op(db, m, t, &o, seq++);\n",
+          "        add_op(db, m, t, &o, seq);\n", MODEL),
     Fault("batch-visible-in-part", "engine/write.c",
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    commit_publish(&db->commit, s->position, s->end);\n    add_all(db, m, q, s->position);\n",
@@ -306,6 +306,19 @@ FAULTS = [
           "    if (p->crash_at != 0 && call == p->crash_at) {", suite("arena", "vfs_fault/*")),
     Fault("cut-keeps-all-names", "arena/vfs_cut.c", "        [LOAM_CUT_SYNCED] = {NAMES_SYNCED, DATA_SYNCED},",
           "        [LOAM_CUT_SYNCED] = {NAMES_ALL, DATA_SYNCED},", suite("arena", "vfs_fault/*")),
+    # ---- seeks among deletes ----
+    Fault("dead-put-does-not-cut", "engine/dead_ranges.h",
+          "    if (__builtin_expect(atom_load(&d->set, acquire) != NULL, 0)) {\n",
+          "    if (__builtin_expect(atom_load(&d->set, acquire) != NULL && ks == UINT32_MAX, 0)) {\n",
+          suite("engine", "tombstone/*")),
+    Fault("dead-range-unproven", "engine/dead_walk.c", "    if (end <= it->seq + 1) {\n",
+          "    if (end >= it->seq + 1) {\n", suite("engine", "tombstone/*")),
+    Fault("dead-range-for-all-numbers", "engine/dead_walk.c", ".from = w->newest,", ".from = 0,",
+          suite("engine", "tombstone/*")),
+    Fault("dead-walk-overlooks-newer", "engine/dead_walk.h", "    w->newer = true;\n    if (w->passed != 0) {\n",
+          "    if (w->passed == UINT32_MAX) {\n", suite("engine", "tombstone/*")),
+    Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
+          "    part[1].lo = (struct dead_place){key, false};\n", suite("engine", "tombstone/*")),
 ]
 
 if __name__ == "__main__":
