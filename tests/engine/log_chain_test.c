@@ -18,7 +18,8 @@ TestSuite(log_chain);
 
 static uint64_t ends[SEGMENTS + 1]; /* positions behind each segment's records */
 
-static loam_vfs *make_log(bool synced)
+/* The segments before `first` stay without records. */
+static loam_vfs *make_log(unsigned first, bool synced)
 {
     static struct wal w;
     loam_vfs *disk;
@@ -35,7 +36,7 @@ static loam_vfs *make_log(bool synced)
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     ends[0] = START;
     for (unsigned i = 0; i < SEGMENTS; i++) {
-        for (unsigned k = 0; k < RECORDS; k++) {
+        for (unsigned k = 0; k < RECORDS && i + 1 >= first; k++) {
             struct wal_slot s;
             uint8_t head[OP_HEAD_MAX];
             size_t n = op_put_head(head, ENTRY_DELETE, 0, 1, 0);
@@ -93,7 +94,7 @@ Test(log_chain, reads_segment_after_segment)
 {
     unsigned records;
     uint64_t end;
-    loam_vfs *disk = make_log(false);
+    loam_vfs *disk = make_log(1, false);
     CHECK_EQ(walk(disk, &records, &end), LOAM_OK);
     CHECK_EQ(records, SEGMENTS * RECORDS);
     CHECK_EQ(end, ends[SEGMENTS]);
@@ -107,7 +108,7 @@ Test(log_chain, ends_before_a_segment_that_is_missing)
         for (int synced = 0; synced < 2; synced++) {
             unsigned records;
             uint64_t end;
-            loam_vfs *disk = make_log(synced != 0);
+            loam_vfs *disk = make_log(1, synced != 0);
             lose(disk, number);
             int rc = walk(disk, &records, &end);
             CHECK_EQ(records, (number - 1) * RECORDS);
@@ -118,4 +119,18 @@ Test(log_chain, ends_before_a_segment_that_is_missing)
             loam_vfs_free(disk);
         }
     }
+}
+
+/* What the manifest names must be there, also when nothing seems to be missing without it. */
+Test(log_chain, needs_its_first_segment_even_without_records)
+{
+    unsigned records;
+    uint64_t end;
+    loam_vfs *disk = make_log(2, false);
+    CHECK_EQ(walk(disk, &records, &end), LOAM_OK);
+    CHECK_EQ(records, (SEGMENTS - 1) * RECORDS);
+    lose(disk, 1);
+    CHECK_EQ(walk(disk, &records, &end), LOAM_E_CORRUPT);
+    CHECK_EQ(records, 0);
+    loam_vfs_free(disk);
 }

@@ -134,7 +134,7 @@ FAULTS = [
           "    if (r->header.number != r->number && r->header.db_id != db_id) {", suite("wal", "wal_torn_tail/*")),
     Fault("missing-segment-passed-over", "engine/log_chain.c",
           "    if (expected && (c->count == 0 || c->numbers[0] != o->first_needed)) {", "    if (expected && c->count == 0) {",
-          suite("crash", "damage/*")),
+          suite("engine", "log_chain/*")),
     Fault("gap-between-segments-passed-over", "engine/log_chain.c", "    } else if (base != c->end) {",
           "    } else if (base < c->end) {", suite("engine", "log_chain/*")),
     Fault("promise-behind-a-gap-ignored", "engine/log_chain.c",
