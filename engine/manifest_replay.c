@@ -325,6 +325,9 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
     if (rc == LOAM_OK && current->number >= r->next_file) {
         rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest's own number is beyond the last");
     }
+    if (rc == LOAM_OK && !ks_exists(r, KS_DEFAULT)) {
+        rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest knows no keyspace \"default\"");
+    }
     r->torn = in.torn;
     manifest_reader_close(&in);
     return rc == LOAM_OK ? settle_tables(r) : rc;

@@ -186,6 +186,9 @@ Test(manifest, that_ends_inside_its_snapshot_is_damage)
         CHECK_EQ(manifest_create(&m, 77, 3, true), LOAM_OK);
         version_edit_init(&e, alloc_global());
         version_edit_set_next_file(&e, 9);
+        const struct ks_desc space = {
+            .id = KS_DEFAULT, .block_bytes = 4096, .name = LOAM_LIT("default")};
+        CHECK_EQ(version_edit_create_ks(&e, &space), LOAM_OK);
         e.snapshot_end = whole != 0;
         manifest_record_begin(&record);
         version_edit_encode(&e, &record);
