@@ -7,9 +7,11 @@
 #define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 
-#if defined(LOAM_XXH_DISPATCH)
-/* Vector code chosen at run time, for inputs where it pays. */
-uint64_t loam_xxh3_dispatch(const void *data, size_t size, uint64_t seed);
+#if defined(LOAM_HAVE_XXH_DISPATCH)
+/* The library's, with the widest vectors that the processor has. Its header cannot be included beside
+ * the inlined functions; the build checks the name. */
+XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void *data, size_t size, XXH64_hash_t seed);
+#define LONG_INPUT 241u /* bytes from which on vectors are used at all */
 #endif
 
 #include "arena/poison.h"
@@ -22,6 +24,11 @@ uint64_t hash_key(const void *data, size_t size)
 
 uint64_t checksum64(const void *data, size_t size, uint64_t seed)
 {
+#if defined(LOAM_HAVE_XXH_DISPATCH)
+    if (size >= LONG_INPUT) {
+        return XXH3_64bits_withSeed_dispatch(data, size, seed);
+    }
+#endif
     return XXH3_64bits_withSeed(data, size, seed);
 }
 
