@@ -224,6 +224,49 @@ Test(block, refuses_unknown_kinds_as_a_format_and_long_keys_as_damage)
     model_free(&m);
 }
 
+/* A key that shares much with others, of a length around those that are told apart in other ways. */
+static loam_slice near_key(struct random *r, uint8_t to[300])
+{
+    static const size_t sizes[] = {0, 1, 2, 6, 7, 8, 9, 10, 126, 127, 128, 129, 200};
+    size_t n = sizes[random_below(r, sizeof sizes / sizeof *sizes)];
+    memset(to, random_below(r, 3) == 0 ? 0xff : 0, n);
+    for (unsigned k = 0; k < 2 && n != 0; k++) {
+        to[random_below(r, n < 12 ? n : 12)] = (uint8_t)random_below(r, 3);
+    }
+    return loam_bytes(to, n);
+}
+
+Test(block, takes_three_entries_exactly_when_they_ascend)
+{
+    struct random r;
+    random_init(&r, model_seed());
+    unsigned taken = 0, refused = 0;
+    for (unsigned i = 0; i < 20000; i++) {
+        struct model m = {0};
+        struct built b;
+        const char *what = NULL;
+        uint8_t keys[3][300];
+        bool ascend = true;
+        for (unsigned k = 0; k < 3; k++) {
+            loam_slice key = near_key(&r, keys[k]);
+            enum entry_kind kind = random_below(&r, 4) != 0 ? ENTRY_PUT : ENTRY_DELETE;
+            loam_slice value = kind == ENTRY_PUT ? LOAM_LIT("v") : loam_bytes(NULL, 0);
+            model_add(&m, key, entry_tag(1 + random_below(&r, 3), kind), value);
+            if (k != 0) {
+                int c = bytes_compare(m.e[k - 1].key, m.e[k].key);
+                ascend = ascend && (c < 0 || (c == 0 && m.e[k - 1].tag > m.e[k].tag));
+            }
+        }
+        build(&b, &m, 0, 3);
+        CHECK_EQ(block_check(b.data, b.size, NULL, 65535, &what), ascend ? LOAM_OK : LOAM_E_CORRUPT);
+        taken += ascend;
+        refused += !ascend;
+        free(b.data);
+        model_free(&m);
+    }
+    CHECK(taken > 1000 && refused > 1000);
+}
+
 Test(block, refuses_entries_out_of_order)
 {
     struct model m = {0};
