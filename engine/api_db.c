@@ -498,6 +498,7 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
     struct db *db = c.db;
     uint64_t deadline = deadline_after(timeout_us);
     mutex_lock(&db->mu);
+    db->idle_waiters++;
     while (!db->readonly && rc == LOAM_OK && !background_idle_locked(db)) {
         uint64_t left = time_left(deadline);
         if (is_closing(db)) {
@@ -511,6 +512,7 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
         background_wake_locked(db);
         cond_wait_for(&db->idle_cv, &db->mu, left < 10000 ? left : 10000);
     }
+    db->idle_waiters--;
     if (rc == LOAM_OK && db->error.code != LOAM_OK) {
         rc = status_raise(&db->error);
     }

@@ -188,8 +188,9 @@ static int pick_locked(struct db *db, struct compaction **c)
     if (rc == LOAM_NOTFOUND) {
         rc = compaction_pick(&db->picker, v, oldest, c);
     }
-    if (rc == LOAM_NOTFOUND && !db->flushing && !flush_due_locked(db) && db->compacting == 0 &&
-        clock_micros() - db->idle_since > IDLE_MERGE_US) {
+    bool quiet = db->idle_waiters != 0 || clock_micros() - db->idle_since > IDLE_MERGE_US;
+    if (rc == LOAM_NOTFOUND && quiet && !db->flushing && !flush_due_locked(db) &&
+        db->compacting == 0) {
         rc = compaction_idle_pick(&db->picker, v, oldest, c);
     }
     version_unref(v);
@@ -340,7 +341,7 @@ bool background_idle_locked(struct db *db)
     if (db->paused != 0) {
         return true;
     }
-    return !merge_due_locked(db, false);
+    return !merge_due_locked(db, db->idle_waiters != 0);
 }
 
 /* ---- keeper ------------------------------------------------------------------------------------ */

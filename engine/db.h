@@ -104,6 +104,7 @@ struct db {
     uint64_t failed_flushes; /* since open */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
+    uint32_t idle_waiters; /* threads that wait for rest: what waits for quiet times is due now */
     uint32_t workers;     /* threads started; none until there is work */
     pthread_t worker[DB_WORKERS_MAX];
     pthread_t keeper;

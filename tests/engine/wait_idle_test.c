@@ -1,0 +1,82 @@
+/* wait_idle_test.c - Waiting for rest does what otherwise waits for quiet times.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <criterion/criterion.h>
+
+#include "tests/engine/db_support.h"
+
+TestSuite(wait_idle, .timeout = 60);
+
+enum { TABLES = 7, KEYS = 300 };
+
+static void put_all(loam_db *db, int version)
+{
+    uint8_t value[200];
+    memset(value, version, sizeof value);
+    for (int i = 0; i < KEYS; i++) {
+        GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), loam_bytes(value, sizeof value), NULL));
+    }
+}
+
+static uint64_t level_0(loam_db *db)
+{
+    uint64_t files;
+    GOES(loam_property(db, NULL, "level.0.files", &files));
+    return files;
+}
+
+/* Fewer tables than level 0 may have while the database is written to, more than at rest. */
+static void make_tables(loam_db *db)
+{
+    GOES(loam_pause(db, 1));
+    for (int i = 1; i <= TABLES; i++) {
+        put_all(db, i);
+        GOES(loam_flush(db, NULL));
+    }
+    CHECK_EQ(level_0(db), TABLES);
+}
+
+Test(wait_idle, leaves_few_tables_in_level_0)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    make_tables(db);
+    GOES(loam_wait_idle(db, 0)); /* paused: nothing is due */
+    CHECK_EQ(level_0(db), TABLES);
+    GOES(loam_pause(db, 0));
+    GOES(loam_wait_idle(db, 0));
+    CHECK(level_0(db) < 4);
+    GOES(loam_wait_idle(db, 0));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* What cannot be given back is not waited for. */
+Test(wait_idle, returns_though_a_snapshot_holds_old_versions)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_db *db;
+    loam_snap *snap[TABLES];
+    GOES(loam_open("/db", &o, &db));
+    for (int i = 0; i < TABLES; i++) {
+        put_all(db, i);
+        GOES(loam_snap_take(db, &snap[i]));
+        GOES(loam_flush(db, NULL));
+    }
+    GOES(loam_wait_idle(db, 0));
+    CHECK(level_0(db) < 4);
+    for (int i = 0; i < TABLES; i++) {
+        uint8_t value[200];
+        int key = KEYS / 2;
+        loam_read_opts r = {.struct_size = sizeof r, .snap = snap[i]};
+        GOES(loam_get(db, NULL, loam_bytes(&key, sizeof key), value, sizeof value, NULL, &r));
+        CHECK_EQ(value[7], i);
+        loam_snap_release(snap[i]);
+    }
+    GOES(loam_wait_idle(db, 0));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
