@@ -212,6 +212,19 @@ static inline void ring_prefetch(const struct ring *r, uint64_t addr)
     __builtin_prefetch(p);
     __builtin_prefetch(p + CACHE_LINE);
 }
+/* Like ring_read, but NULL as well when the entry is not the owner's own of that cookie; it is not
+ * touched then. */
+static inline const void *ring_read_owned(struct ring *r, uint64_t addr, uint64_t owner,
+                                          uint64_t cookie, bool touch, size_t *size)
+{
+    const struct ring_desc *d = &r->desc[addr & (RING_UNITS_MAX - 1)];
+    const void *p = ring_read(r, addr, false, size);
+    /* Readable: owner and cookie are constant until this section ends. */
+    if (p == NULL || d->owner != owner || d->cookie != cookie) {
+        return NULL;
+    }
+    return touch ? ring_read(r, addr, true, size) : p;
+}
 /* True when `addr` names an entry that is readable or being built; for those who lost a race. */
 bool ring_live(struct ring *r, uint64_t addr);
 /* The state of the entry at this moment; RING_FREE: the address is stale. Any thread. */

@@ -120,10 +120,11 @@ static uint64_t power_of_two_below(uint64_t v)
 }
 
 /* A third goes to memtables (above 64 MiB they gain little and make the list's cache misses dearer), a
- * sixteenth to iterators, the log and the rest; of what is left a sixth to indexes and filters, which
- * is what tables of about five times the budget need, and the rest to the cache. Indexes may take
- * half of the memtables' share beyond that: a smaller memtable costs some rewriting, an index that
- * is read anew for each lookup costs everything. */
+ * sixteenth to iterators, the log and the rest; of what is left 16 % to indexes and filters, which is
+ * what tables of about five times the budget need, and the rest to the cache, its directory for tables
+ * that are not resident included. Indexes may take half of the memtables' share beyond that: a smaller
+ * memtable costs some rewriting, an index that is not resident a page and a partition of cache for
+ * each lookup. */
 static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
 {
     l->budget = budget;
@@ -137,7 +138,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
     l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
     uint64_t rest = budget - memtables - budget / 16;
-    l->table_bytes = rest / 6;
+    l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
     l->ring_bytes = rest - l->table_bytes;
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);

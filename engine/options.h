@@ -17,7 +17,7 @@ struct limits {
     uint64_t iter_bytes;       /* iterators keep between calls, beside what they lend */
     uint32_t scan_read_bytes;  /* an iterator reads ahead at most */
     uint32_t merge_read_bytes; /* a merge reads at once of each input */
-    uint64_t table_bytes;      /* indexes and filters of open tables */
+    uint64_t table_bytes;      /* open tables, resident indexes and filters above all */
     uint64_t table_bytes_most; /* the same when memtables make room */
     uint64_t segment_bytes;    /* capacity of one log segment */
     uint32_t window_bytes;     /* of a log segment mapped at once; a power of two */

@@ -27,7 +27,7 @@ static int in_table(struct db *db, struct table *t, loam_slice key, uint64_t has
     }
     rc = sst_get(r, key, hash, snapshot, scratch, e);
     if (rc == LOAM_NOTFOUND) {
-        stats_bump(stripe, STAT_FILTER_FALSE, 1);
+        stats_bump(stripe, sst_ruled_out(r, scratch) ? STAT_FILTER_USEFUL : STAT_FILTER_FALSE, 1);
     }
     return rc;
 }

@@ -25,6 +25,7 @@ struct table {
     /* guarded by the table cache's mutex */
     uint32_t cache_index; /* place in the clock + 1; 0 = not in it */
     uint64_t cache_bytes; /* memory of the open reader */
+    uint64_t cache_want;  /* what it would take more to be resident; sst_want() */
     /* guarded by the version set's mutex */
     uint32_t refs;
     struct table *next; /* in a list of unreferenced tables */

@@ -118,6 +118,35 @@ static void shrink_locked(struct table_cache *tc, const struct table *spare)
     }
 }
 
+static uint64_t room_locked(const struct table_cache *tc)
+{
+    /* When files are short tables come and go: reading more of each than is asked for is no gain. */
+    bool files = tc->count < tc->options.max_open_files;
+    return files && tc->bytes < tc->options.max_bytes ? tc->options.max_bytes - tc->bytes : 0;
+}
+
+uint64_t table_cache_room(struct table_cache *tc)
+{
+    mutex_lock(&tc->mu);
+    uint64_t n = room_locked(tc);
+    mutex_unlock(&tc->mu);
+    return n;
+}
+
+/* Memory has become free: closes tables that would fit as resident ones, which is how they will be
+ * opened when they are needed next. */
+static void promote_locked(struct table_cache *tc)
+{
+    uint64_t room = room_locked(tc);
+    for (uint32_t i = tc->count; i-- > 0;) {
+        struct table *t = tc->clock[i]; /* its place is taken by one that was looked at */
+        uint64_t want = t->cache_want;
+        if (want != 0 && want <= room && evict_table_locked(tc, t)) {
+            room -= want;
+        }
+    }
+}
+
 static bool install(struct table_cache *tc, struct table *t, struct sst_reader *r)
 {
     mutex_lock(&tc->mu);
@@ -131,6 +160,7 @@ static bool install(struct table_cache *tc, struct table *t, struct sst_reader *
         tc->clock[tc->count++] = t;
         t->cache_index = tc->count;
         t->cache_bytes = sst_memory(r);
+        t->cache_want = sst_want(r);
         tc->bytes += t->cache_bytes;
         atom_store(&t->used, 1, relaxed); /* relaxed: a hint */
         /* release: pairs with the acquire in table_cache_get(). */
@@ -175,6 +205,7 @@ bool table_cache_drop(struct table_cache *tc, struct table *t)
     struct sst_reader *r = atom_swap(&t->reader, NULL, acquire); /* pairs with install_locked() */
     if (r != NULL) {
         clock_remove_locked(tc, t);
+        promote_locked(tc);
     }
     mutex_unlock(&tc->mu);
     sst_close(r);
@@ -197,7 +228,8 @@ static int open_reader(struct table_cache *tc, const struct table *t, struct sst
                                  .file_number = t->meta.number,
                                  .db_id = tc->db_id,
                                  .size = t->meta.size,
-                                 .paranoid = tc->options.paranoid};
+                                 .paranoid = tc->options.paranoid,
+                                 .resident_bytes = table_cache_room(tc)};
     o.order_later = !tc->options.order.find(tc->options.order.ctx, t->meta.ks, &o.cmp);
     if (o.order_later && !tc->options.order_later) {
         return FAIL(LOAM_E_FORMAT, "the comparator of keyspace %u was not given", t->meta.ks);
@@ -285,6 +317,7 @@ void table_cache_set_max_bytes(struct table_cache *tc, uint64_t max_bytes)
     mutex_lock(&tc->mu);
     tc->options.max_bytes = max_bytes;
     shrink_locked(tc, NULL);
+    promote_locked(tc);
     mutex_unlock(&tc->mu);
 }
 

@@ -5,6 +5,11 @@
  *   closed ---------------> in the clock ----------------------------------> closing --> closed
  *   table->reader NULL      table->reader set     (reader NULL, kept until its epoch has passed)
  *
+ * A table is opened resident - index and filter in memory as a whole - if there is room for that, and
+ * else not; then it takes about a kilobyte and its pages and partitions share the block cache. Nothing
+ * is closed to make room for residence; but when tables are dropped, some that would fit are
+ * closed, to be opened resident by who needs them next.
+ *
  * Ordering guarantees
  *  1. A reader is published by a release store to table->reader and found by an acquire load.
  *  2. A reader taken out is closed only after every epoch section open at that moment has ended, so
@@ -36,7 +41,8 @@ struct table_cache_options {
     struct alloc *alloc;
     struct block_cache *blocks; /* NULL: blocks are not cached */
     uint32_t max_open_files;    /* at least 1 */
-    uint64_t max_bytes;         /* of indexes and filters; UINT64_MAX: no limit */
+    uint64_t max_bytes;         /* of open tables: resident indexes and filters above all;
+                                   UINT64_MAX: no limit */
     bool paranoid;              /* check blocks at every use */
     bool order_later;           /* open tables whose order is not known yet, too; it is given to them
                                    by sst_set_comparator() */
@@ -97,6 +103,9 @@ void table_cache_unpin(struct table_cache *tc, struct table *t);
 /* Gives the cache the reader of a table that was just built. Owns: r passes to the cache. When there
  * is no memory to keep it, it is closed, and a later get opens it again. */
 void table_cache_adopt(struct table_cache *tc, struct table *t, struct sst_reader *r);
+
+/* Bytes that are left for a table to be resident. */
+uint64_t table_cache_room(struct table_cache *tc);
 
 /* Closes the reader of a table that no section and no version can reach. False: it is pinned; try
  * again later. */

@@ -154,6 +154,7 @@ static void open_warm(struct table_output *o, const struct version *v, struct ta
         .size = m->meta.size,
         .paranoid = db->paranoid,
         .warm = &warm,
+        .resident_bytes = table_cache_room(&db->tables),
     };
     struct sst_reader *r;
     if (sst_open(&options, &r) == LOAM_OK) {

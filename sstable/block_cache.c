@@ -7,9 +7,10 @@
  * block anyway.
  *
  * Invariants
- *   1. addr[block] only ever changes by CAS from an address that is stale, or whose entry the
- *      reclaimer is moving, to that of an entry whose owner is the table. Addresses are never used
- *      again, so the CAS cannot succeed by mistake.
+ *   1. addr[block], and a slot of the directory, only ever changes by CAS from an address that is
+ *      stale, or whose entry the reclaimer is moving, to that of an entry whose owner is the table
+ *      (in the directory, of any table; there a slot may be taken from an entry that lives, too).
+ *      Addresses are never used again, so the CAS cannot succeed by mistake.
  *   2. A filler enters its address before it publishes: who reads it meanwhile misses, and a
  *      loser's entry was never known to anybody and can be given back.
  *   3. stage.pending counts the stage's entries that are READY, or claimed and not yet accounted
@@ -26,7 +27,10 @@
 
 #include "arena/poison.h"
 
-#define UNIT_BYTES 1024u
+#define UNIT_BYTES   1024u
+#define BUCKET       8u /* slots: one cache line */
+#define ADDRESS_BITS 52 /* of a ring address that a slot of the directory holds; the rest is hash */
+#define ADDRESS_MAX  (((uint64_t)1 << ADDRESS_BITS) - 1)
 /* Share of hits by loam-bench --suite=cache, 15 and 30 % of the data cached, with an LRU of as many
  * bytes in brackets: Zipf 0.99 0.601 [0.575] and 0.705 [0.706], with walks between 0.601 [0.571] and
  * 0.701 [0.697], a hot set that shifts 0.897 [0.909] and 0.916 [0.925]. 75 % gives the same and copies
@@ -34,6 +38,108 @@
 #define SECOND_CHANCE_PERCENT 50
 #define DIRTY_LIMIT_BYTES     ((uint64_t)256 << 10) /* blocks are compressed while still in L2 */
 #define WAIT_MICROS           1000u
+
+/* ---- the directory --------------------------------------------------------------------------- */
+
+/* splitmix64's finaliser over both. */
+static uint64_t hash_block(uint64_t handle, uint64_t block)
+{
+    uint64_t x = handle * 0x9e3779b97f4a7c15u + block;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+static _Atomic uint64_t *bucket_of(const struct block_cache *c, uint64_t hash)
+{
+    return c->directory + (((hash & UINT32_MAX) * (c->directory_slots / BUCKET)) >> 32) * BUCKET;
+}
+
+static uint64_t slot_value(uint64_t hash, uint64_t addr)
+{
+    assert(addr != 0 && addr <= ADDRESS_MAX);
+    return (hash & ~ADDRESS_MAX) | addr;
+}
+
+/* Whether a slot may be the hash's. */
+static bool slot_fits(uint64_t slot, uint64_t hash)
+{
+    return slot != 0 && ((slot ^ hash) & ~ADDRESS_MAX) == 0;
+}
+
+/* relocate() for a table without an array. */
+static bool directory_move(struct block_cache *c, const struct cached_blocks *t, uint64_t block,
+                           uint64_t old_addr, uint64_t new_addr)
+{
+    if (old_addr > ADDRESS_MAX || new_addr > ADDRESS_MAX) {
+        return false;
+    }
+    uint64_t hash = hash_block(t->handle, block);
+    _Atomic uint64_t *slot = bucket_of(c, hash);
+    for (unsigned i = 0; i < BUCKET; i++) {
+        uint64_t old = slot_value(hash, old_addr);
+        /* relaxed: the swap decides. */
+        if (atom_load(&slot[i], relaxed) == old) {
+            /* release: pairs with the acquire in directory_peek(); the copy is published. */
+            return new_addr == 0 ||
+                   atom_cas(&slot[i], &old, slot_value(hash, new_addr), acq_rel, relaxed);
+        }
+    }
+    return false;
+}
+
+static const void *directory_peek(struct block_cache *c, const struct cached_blocks *t,
+                                  uint32_t block, bool touch, size_t *size)
+{
+    uint64_t hash = hash_block(t->handle, block);
+    const _Atomic uint64_t *slot = bucket_of(c, hash);
+    for (unsigned i = 0; i < BUCKET; i++) {
+        /* acquire: pairs with the releases in directory_enter() and directory_move(). */
+        uint64_t seen = atom_load(&slot[i], acquire);
+        if (!slot_fits(seen, hash)) {
+            continue;
+        }
+        const void *p =
+            ring_read_owned(&c->ring, seen & ADDRESS_MAX, t->handle, block, touch, size);
+        if (p != NULL) {
+            return p;
+        }
+    }
+    return NULL;
+}
+
+/* Puts the address into an empty slot, one whose entry is gone, or else any. False: another thread was
+ * at the same one. */
+static bool directory_enter(struct block_cache *c, const struct cached_blocks *t, uint32_t block,
+                            uint64_t addr)
+{
+    if (addr > ADDRESS_MAX) {
+        return false; /* after 2^28 times round the ring */
+    }
+    uint64_t hash = hash_block(t->handle, block);
+    _Atomic uint64_t *slot = bucket_of(c, hash);
+    unsigned at = (unsigned)(addr % BUCKET);
+    for (unsigned i = 0; i < BUCKET; i++) {
+        /* acquire: whether the entry lives is looked up as of its entering at least. */
+        uint64_t seen = atom_load(&slot[i], acquire);
+        if (seen == 0 || !ring_live(&c->ring, seen & ADDRESS_MAX)) {
+            at = i;
+            break;
+        }
+    }
+    uint64_t seen = atom_load(&slot[at], acquire); /* acquire: as above */
+    /* release: pairs with the acquire in directory_peek(). */
+    return atom_cas(&slot[at], &seen, slot_value(hash, addr), acq_rel, relaxed);
+}
+
+void block_cache_adopt(struct block_cache *c, const struct cached_blocks *t, uint32_t block,
+                       uint64_t addr)
+{
+    assert(t->addr == NULL && block < t->count);
+    (void)directory_enter(c, t, block, addr);
+}
+
+/* ---- life ------------------------------------------------------------------------------------ */
 
 /* The reclaimer moved a block, or asks whether moving it is worth while. */
 static bool relocate(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_addr,
@@ -43,7 +149,9 @@ static bool relocate(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_ad
     bool known = false;
     epoch_enter();
     struct cached_blocks *t = slotmap_get(&c->tables, owner);
-    if (t != NULL && cookie < t->count) {
+    if (t != NULL && cookie < t->count && t->addr == NULL) {
+        known = directory_move(c, t, cookie, old_addr, new_addr);
+    } else if (t != NULL && cookie < t->count) {
         _Atomic uint64_t *slot = &t->addr[cookie];
         /* release: pairs with the acquire in block_cache_peek(); the copy is published. relaxed for
          * the question: the swap decides. */
@@ -64,14 +172,17 @@ int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
 {
     memset(c, 0, sizeof *c);
     size_t unit = UNIT_BYTES;
-    while (bytes / (unit + sizeof(struct ring_desc)) > RING_UNITS_MAX) {
+    /* A slot of the directory for each unit: four for a block of 4096 bytes, and when all blocks are as
+     * small as a unit, one of seven is lost. */
+    const size_t around = sizeof(struct ring_desc) + sizeof *c->directory;
+    while (bytes / (unit + around) > RING_UNITS_MAX) {
         unit *= 2;
     }
     if (bytes < 16 * UNIT_BYTES) {
         return FAIL(LOAM_E_INVAL, "a block cache of %zu bytes; the least is 16 KiB", bytes);
     }
-    size_t units =
-        (bytes - missed_count(bytes) * sizeof *c->missed) / (unit + sizeof(struct ring_desc));
+    size_t units = (bytes - missed_count(bytes) * sizeof *c->missed) / (unit + around);
+    c->directory_slots = units / BUCKET * BUCKET;
     const struct ring_options o = {
         .alloc = a,
         .unit = unit,
@@ -89,10 +200,21 @@ int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
         ring_destroy(&c->ring);
         return rc;
     }
+    size_t directory_bytes = c->directory_slots * sizeof *c->directory;
+    c->directory = alloc_get_aligned(a, MEM_RING, directory_bytes, CACHE_LINE);
+    if (c->directory == NULL) {
+        slotmap_destroy(&c->tables);
+        ring_destroy(&c->ring);
+        return FAIL(LOAM_E_NOMEM, "no memory for a block cache of %zu bytes", bytes);
+    }
+    for (size_t i = 0; i < c->directory_slots; i++) {
+        atomic_init(&c->directory[i], 0);
+    }
     c->first = atom_load(&c->ring.evict, relaxed); /* relaxed: nobody else yet */
     size_t missed = missed_count(bytes);
     c->missed = alloc_zero(a, MEM_RING, missed * sizeof *c->missed);
     if (c->missed == NULL) {
+        alloc_put_aligned(a, MEM_RING, (void *)c->directory, directory_bytes, CACHE_LINE);
         slotmap_destroy(&c->tables);
         ring_destroy(&c->ring);
         return FAIL(LOAM_E_NOMEM, "no memory for a block cache");
@@ -113,6 +235,8 @@ void block_cache_destroy(struct block_cache *c)
     }
     assert(c->stages == NULL);
     alloc_put(c->alloc, MEM_RING, c->missed, c->missed_count * sizeof *c->missed);
+    alloc_put_aligned(c->alloc, MEM_RING, (void *)c->directory,
+                      c->directory_slots * sizeof *c->directory, CACHE_LINE);
     slotmap_destroy(&c->tables);
     ring_destroy(&c->ring);
     cond_destroy(&c->stage_done);
@@ -125,6 +249,9 @@ const void *block_cache_peek(struct block_cache *c, const struct cached_blocks *
                              bool touch, size_t *size)
 {
     assert(epoch_inside() && block < t->count);
+    if (__builtin_expect(t->addr == NULL, 0)) {
+        return directory_peek(c, t, block, touch, size);
+    }
     /* acquire: pairs with the releases in relocate() and block_cache_fill_end(). */
     uint64_t addr = atom_load(&t->addr[block], acquire);
     return addr == 0 ? NULL : ring_read(&c->ring, addr, touch, size);
@@ -165,6 +292,22 @@ void *block_cache_fill_begin(struct block_cache *c, size_t size, uint64_t *addr)
     return ring_data(&c->ring, *addr);
 }
 
+/* Makes the address known to readers; they miss until it is published. False: a copy came first. */
+static bool enter_address(struct block_cache *c, struct cached_blocks *t, uint32_t block,
+                          uint64_t addr)
+{
+    if (t->addr == NULL) {
+        size_t size;
+        return directory_peek(c, t, block, false, &size) == NULL &&
+               directory_enter(c, t, block, addr);
+    }
+    /* acquire: whether the entry lives is looked up as of its entering at least. */
+    uint64_t seen = atom_load(&t->addr[block], acquire);
+    /* release: pairs with the acquire in block_cache_peek(). */
+    return (seen == 0 || !ring_live(&c->ring, seen)) &&
+           atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed);
+}
+
 void block_cache_fill_end(struct block_cache *c, struct cached_blocks *t, uint32_t block,
                           uint64_t addr, bool keep, bool hot)
 {
@@ -174,11 +317,7 @@ void block_cache_fill_end(struct block_cache *c, struct cached_blocks *t, uint32
     }
     assert(epoch_inside() && block < t->count);
     ring_set_owner(&c->ring, addr, t->handle, block);
-    /* acquire: whether the entry lives is looked up as of its entering at least. */
-    uint64_t seen = atom_load(&t->addr[block], acquire);
-    /* release: pairs with the acquire in block_cache_peek(). */
-    if ((seen != 0 && ring_live(&c->ring, seen)) ||
-        !atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed)) {
+    if (!enter_address(c, t, block, addr)) {
         ring_discard(&c->ring, addr);
         atom_add(&c->fills_lost, 1, relaxed); /* relaxed: a statistic */
         return;

@@ -11,6 +11,12 @@
  * finds the array element to change. A handle that was erased or aborted makes all the table's
  * blocks stale at once: nobody asks for them, and they leave the ring when the head comes by.
  *
+ * A table whose index is resident has an address per block, in an array. One whose index is not has
+ * none (addr is NULL), so that what is kept of it does not grow with it: its addresses stand in the
+ * cache's own directory, which is as large as the ring asks for. That is a table of buckets of one
+ * cache line, found by a hash of handle and block number; an address there is a guess, and the ring
+ * entry says whose it is. A full bucket gives up any of its addresses; that block is then not found.
+ *
  * Life of cached_blocks: it and its array stay in place until an epoch has passed after
  * slotmap_erase(&c->tables, handle), since a reclaimer may just be changing an element: free them
  * by epoch_retire_node() or after epoch_synchronize().
@@ -48,12 +54,14 @@ struct block_cache {
     _Atomic uint16_t *missed;
     size_t missed_count;
     uint64_t first; /* where the ring began: it has evicted nothing while it still begins there */
-    struct slotmap tables;      /* payload: struct cached_blocks * */
-    uint64_t dirty_limit;       /* bytes; builders write out beyond it */
-    struct mutex stage_mutex;   /* protects the list and the counts in the stages; held for a few
-                                 * instructions, nothing is called under it */
-    struct cond stage_done;     /* some stage's counts fell */
-    struct block_stage *stages; /* those with blocks in the ring, or about to */
+    struct slotmap tables;       /* payload: struct cached_blocks * */
+    _Atomic uint64_t *directory; /* 12 bits of hash, 52 bits of ring address; 0 = none */
+    size_t directory_slots;      /* whole buckets */
+    uint64_t dirty_limit;        /* bytes; builders write out beyond it */
+    struct mutex stage_mutex;    /* protects the list and the counts in the stages; held for a few
+                                  * instructions, nothing is called under it */
+    struct cond stage_done;      /* some stage's counts fell */
+    struct block_stage *stages;  /* those with blocks in the ring, or about to */
     _Atomic uint64_t fills, fills_refused, fills_lost;
 };
 
@@ -61,7 +69,8 @@ struct block_cache {
 struct cached_blocks {
     uint64_t handle;        /* in block_cache.tables */
     uint32_t count;         /* blocks */
-    _Atomic uint64_t *addr; /* per block: ring address, 0 = never cached; may be stale */
+    _Atomic uint64_t *addr; /* per block: ring address, 0 = never cached; may be stale. NULL: they
+                               are in the directory */
 };
 
 /* bytes: all memory it takes beside the handle table, at least 16 KiB, descriptors included.
@@ -80,7 +89,8 @@ const void *block_cache_peek(struct block_cache *c, const struct cached_blocks *
 static inline void block_cache_prefetch(const struct block_cache *c, const struct cached_blocks *t,
                                         uint32_t block)
 {
-    uint64_t addr = atom_load(&t->addr[block], relaxed); /* relaxed: nothing is read through it */
+    /* relaxed: nothing is read through it. In the directory it would have to be looked for. */
+    uint64_t addr = t->addr != NULL ? atom_load(&t->addr[block], relaxed) : 0;
     if (addr != 0) {
         ring_prefetch(&c->ring, addr);
     }
@@ -99,6 +109,9 @@ void *block_cache_fill_begin(struct block_cache *c, size_t size, uint64_t *addr)
  * The bytes stay readable until the section ends only if keep won: peek again for them. */
 void block_cache_fill_end(struct block_cache *c, struct cached_blocks *t, uint32_t block,
                           uint64_t addr, bool keep, bool hot);
+/* For a table without an array: enters the address of a block that its builder left in the ring. */
+void block_cache_adopt(struct block_cache *c, const struct cached_blocks *t, uint32_t block,
+                       uint64_t addr);
 
 /* ---- build side: background threads, outside of sections ------------------------------------- */
 

@@ -1,4 +1,4 @@
-/* index.c - Builds, decodes and searches the index of a table.
+/* index.c - Builds up and searches an index in memory.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "sstable/index.h"
@@ -12,12 +12,11 @@
 
 #define NODE 8u /* numbers in a node: one cache line */
 
-/* ---- decoding ---- */
+/* ---- building up ---- */
 
 /* What a first pass over the separators finds out. */
 struct survey {
-    uint32_t count;
-    uint32_t prefix;     /* bytes all separators share */
+    uint32_t prefix;     /* bytes all separators share, and need not be kept */
     uint64_t rest_bytes; /* of all rests */
 };
 
@@ -27,35 +26,26 @@ static int damaged(struct sst_place at, const char *what)
                         (unsigned long long)at.file, what);
 }
 
-/* Sizes of all separators, without allocating anything. */
-static const char *survey_separators(struct reader r, uint64_t data_end, struct survey *s)
+/* Sizes of all separators, before anything is allocated. */
+static const char *survey_separators(const struct index_source *from, const loam_comparator *cmp,
+                                     struct survey *s)
 {
     uint64_t total = 0;
-    uint64_t last = 0;
-    uint64_t prefix = SST_KEY_MAX;
-    s->count = read_fixed32(&r);
-    /* Each block costs at least two bytes of separator and two of handle. */
-    if (read_fixed32(&r) != 0 || r.bad || s->count == 0 || s->count > reader_left(&r) / 4) {
-        return "its head does not fit";
-    }
-    for (uint32_t i = 0; i < s->count; i++) {
-        uint64_t shared = read_varint64(&r);
-        uint64_t rest = read_varint64(&r);
-        if (r.bad || shared > last || rest > SST_KEY_MAX - shared || read_bytes(&r, rest) == NULL) {
-            return "a separator does not fit";
+    struct index_item item;
+    from->next(from->arg, 0, &item);
+    /* In byte order what the first and the last one share, all between share. Under a comparator
+     * separators are compared in full: nothing is taken off. */
+    s->prefix = cmp == NULL ? from->shared : 0;
+    assert(s->prefix <= item.separator.size);
+    for (uint32_t i = 0; i < from->count; i++) {
+        from->next(from->arg, i, &item);
+        if (item.separator.size < s->prefix) {
+            return "its separators are out of order";
         }
-        last = shared + rest;
-        total += last;
-        uint64_t common = i == 0 ? last : shared;
-        prefix = common < prefix ? common : prefix;
+        total += item.separator.size;
     }
-    s->prefix = (uint32_t)prefix;
-    s->rest_bytes = total - prefix * s->count;
-    /* No separator is longer than a key of its block, and no block larger than its codec allows. */
-    if (total / (SST_RATIO_MAX + 1) > data_end || s->rest_bytes > UINT32_MAX - SST_KEY_MAX) {
-        return "its separators are too long";
-    }
-    return NULL;
+    s->rest_bytes = total - (uint64_t)s->prefix * from->count;
+    return s->rest_bytes <= UINT32_MAX - SST_KEY_MAX ? NULL : "its separators are too long";
 }
 
 static size_t level_nodes(size_t below)
@@ -63,12 +53,12 @@ static size_t level_nodes(size_t below)
     return (below + NODE - 1) / NODE;
 }
 
-/* One allocation for all arrays, the tree first for its alignment. */
-static int carve(struct index *x, const struct survey *s)
+/* Sizes of the arrays; false: they are more than allowed. */
+static bool measure(struct index *x, const struct index_source *from, const struct survey *s)
 {
-    size_t n = s->count;
+    size_t n = from->count;
     size_t numbers = 0;
-    x->count = s->count;
+    x->count = from->count;
     x->prefix_size = s->prefix;
     x->level_count = 0;
     /* No tree under a comparator: separators are compared in full. */
@@ -79,6 +69,13 @@ static int carve(struct index *x, const struct survey *s)
     }
     assert(x->level_count <= INDEX_LEVELS);
     x->memory_size = numbers * 8 + n * 8 + n * 4 + (n + 1) * 4 + s->prefix + s->rest_bytes;
+    return x->memory_size <= from->memory_max;
+}
+
+/* One allocation for all arrays, the tree first for its alignment. */
+static int carve(struct index *x)
+{
+    size_t n = x->count;
     x->memory = alloc_get_aligned(x->alloc, MEM_TABLE, x->memory_size, CACHE_LINE);
     if (x->memory == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for an index of %zu bytes", x->memory_size);
@@ -95,31 +92,25 @@ static int carve(struct index *x, const struct survey *s)
     return LOAM_OK;
 }
 
-/* The separators, expanded; the survey has checked every length. */
-static void fill_separators(struct index *x, struct reader *r)
+/* The survey has checked every length. */
+static void fill_items(struct index *x, const struct index_source *from)
 {
     uint8_t *to = x->rests + x->prefix_size;
-    read_bytes(r, 8);
+    struct index_item item;
     for (uint32_t i = 0; i < x->count; i++) {
-        size_t shared = (size_t)read_varint64(r);
-        size_t rest = (size_t)read_varint64(r);
-        const uint8_t *bytes = read_bytes(r, rest);
-        x->rest_begin[i] = (uint32_t)(to - x->rests);
-        if (i == 0) {
+        from->next(from->arg, i, &item);
+        const uint8_t *bytes = item.separator.data;
+        size_t rest = item.separator.size - x->prefix_size;
+        if (i == 0 && x->prefix_size != 0) {
             memcpy(x->rests, bytes, x->prefix_size);
-            bytes += x->prefix_size;
-            rest -= x->prefix_size;
-        } else {
-            size_t kept = shared - x->prefix_size;
-            if (kept != 0) {
-                memcpy(to, x->rests + x->rest_begin[i - 1], kept);
-            }
-            to += kept;
         }
+        x->rest_begin[i] = (uint32_t)(to - x->rests);
         if (rest != 0) {
-            memcpy(to, bytes, rest);
+            memcpy(to, bytes + x->prefix_size, rest);
         }
         to += rest;
+        x->offsets[i] = item.offset;
+        x->sizes[i] = item.size | (item.dead ? INDEX_DEAD : 0);
     }
     x->rest_begin[x->count] = (uint32_t)(to - x->rests);
 }
@@ -131,36 +122,6 @@ static const char *check_order(const struct index *x)
         if (bytes_compare(index_rest(x, i - 1), index_rest(x, i)) > 0) {
             return "its separators are out of order";
         }
-    }
-    return NULL;
-}
-
-/* Wraps on purpose: the result is held against the file's bounds. */
-static uint64_t move_by_zigzag(uint64_t from, uint64_t zigzag)
-{
-    return from + ((zigzag >> 1) ^ (0 - (zigzag & 1)));
-}
-
-static const char *fill_handles(struct index *x, struct reader *r, uint64_t data_end)
-{
-    uint64_t expected = SST_HEADER_SIZE;
-    uint64_t left = data_end - SST_HEADER_SIZE;
-    for (uint32_t i = 0; i < x->count; i++) {
-        uint64_t size = read_varint64(r);
-        uint64_t offset = move_by_zigzag(expected, read_varint64(r));
-        if (r->bad || size < SST_TRAILER_SIZE || size > left || size > UINT32_MAX) {
-            return "a block's size is wrong";
-        }
-        if (offset < SST_HEADER_SIZE || offset > data_end || size > data_end - offset) {
-            return "a block's place is wrong";
-        }
-        x->offsets[i] = offset;
-        x->sizes[i] = (uint32_t)size;
-        left -= size;
-        expected = offset + size;
-    }
-    if (left != 0 || reader_left(r) != 0) {
-        return "its blocks do not fill the file";
     }
     return NULL;
 }
@@ -184,34 +145,28 @@ static void fill_tree(struct index *x)
     }
 }
 
-int index_open(struct index *x, struct alloc *a, const loam_comparator *cmp, loam_slice payload,
-               struct sst_place at, uint64_t data_end)
+int index_open(struct index *x, struct alloc *a, const loam_comparator *cmp,
+               const struct index_source *from, struct sst_place at)
 {
     struct survey s;
-    struct reader r = reader_of(payload.data, payload.size);
+    assert(from->count != 0);
     memset(x, 0, sizeof *x);
     x->alloc = a;
     x->cmp = cmp;
-    assert(data_end >= SST_HEADER_SIZE);
-    const char *what = survey_separators(r, data_end, &s);
+    const char *what = survey_separators(from, cmp, &s);
     if (what != NULL) {
         return damaged(at, what);
     }
-    if (cmp != NULL) {
-        /* Separators are compared in full: nothing is taken off. */
-        s.rest_bytes += (uint64_t)s.prefix * s.count;
-        s.prefix = 0;
-        if (s.rest_bytes > UINT32_MAX - SST_KEY_MAX) {
-            return damaged(at, "its separators are too long");
-        }
+    if (!measure(x, from, &s)) {
+        memset(x, 0, sizeof *x);
+        return LOAM_STOPPED;
     }
-    int rc = carve(x, &s);
+    int rc = carve(x);
     if (rc != LOAM_OK) {
         return rc;
     }
-    fill_separators(x, &r);
-    what = fill_handles(x, &r, data_end);
-    what = what == NULL ? check_order(x) : what;
+    fill_items(x, from);
+    what = check_order(x);
     if (what != NULL) {
         index_close(x);
         return damaged(at, what);
@@ -296,109 +251,4 @@ uint32_t index_find(const struct index *x, loam_slice key)
         n = before ? n - half - 1 : half;
     }
     return i;
-}
-
-/* ---- building ---- */
-
-void index_builder_init(struct index_builder *b, struct alloc *a)
-{
-    buf_init(&b->separators, a, MEM_BUILD);
-    buf_init(&b->last, a, MEM_BUILD);
-    b->count = 0;
-}
-
-void index_builder_free(struct index_builder *b)
-{
-    buf_free(&b->separators);
-    buf_free(&b->last);
-    b->count = 0;
-}
-
-/* Bytes that a and b share at their start. */
-static size_t shared_size(loam_slice a, loam_slice b)
-{
-    const uint8_t *p = a.data;
-    const uint8_t *q = b.data;
-    size_t n = a.size < b.size ? a.size : b.size;
-    size_t i = 0;
-    while (i < n && p[i] == q[i]) {
-        i++;
-    }
-    return i;
-}
-
-void index_builder_add(struct index_builder *b, loam_slice separator)
-{
-    size_t shared = shared_size(buf_slice(&b->last), separator);
-    buf_append_varint(&b->separators, shared);
-    buf_append_varint(&b->separators, separator.size - shared);
-    if (separator.size != shared) {
-        buf_append(&b->separators, (const uint8_t *)separator.data + shared,
-                   separator.size - shared);
-    }
-    buf_set(&b->last, separator.data, separator.size);
-    b->count++;
-}
-
-int index_builder_emit(struct index_builder *b, const uint64_t *offsets, const uint32_t *sizes,
-                       struct buf *out)
-{
-    if (buf_status(&b->separators) != LOAM_OK || buf_status(&b->last) != LOAM_OK) {
-        return LOAM_E_NOMEM;
-    }
-    buf_append_fixed32(out, b->count);
-    buf_append_fixed32(out, 0);
-    buf_append(out, b->separators.data, b->separators.size);
-    uint64_t expected = SST_HEADER_SIZE;
-    for (uint32_t i = 0; i < b->count; i++) {
-        uint64_t distance = offsets[i] - expected; /* two's complement: may be negative */
-        buf_append_varint(out, sizes[i]);
-        buf_append_varint(out, distance << 1 ^ (0 - (distance >> 63)));
-        expected = offsets[i] + sizes[i];
-    }
-    return buf_status(out);
-}
-
-/* Byte order: the shortest s with a <= s < b. */
-static void shorten(loam_slice a, loam_slice b, struct buf *out)
-{
-    const uint8_t *p = a.data;
-    const uint8_t *q = b.data;
-    size_t common = shared_size(a, b);
-    if (common == a.size) {
-        buf_set(out, a.data, a.size); /* a is a prefix of b, and the shortest itself */
-    } else if (b.size > common + 1) {
-        buf_set(out, b.data, common + 1);
-    } else if (p[common] + 1 < q[common]) {
-        buf_set(out, a.data, common + 1);
-        if (!out->oom) {
-            out->data[common]++;
-        }
-    } else {
-        buf_set(out, a.data, a.size);
-    }
-}
-
-void index_separator(const loam_comparator *cmp, loam_slice a, loam_slice b, struct buf *out)
-{
-    if (cmp == NULL) {
-        shorten(a, b, out);
-        return;
-    }
-    buf_clear(out);
-    uint8_t *room = NULL;
-    if (cmp->separator != NULL && a.size != 0) {
-        room = buf_room(out, a.size);
-    }
-    if (room != NULL) {
-        size_t n = cmp->separator(cmp->ctx, a, b, room, a.size);
-        loam_slice s = loam_bytes(room, n);
-        /* User code: believed only when it kept its promise. */
-        if (n != 0 && n <= a.size && cmp->compare(cmp->ctx, a, s) <= 0 &&
-            cmp->compare(cmp->ctx, s, b) < 0) {
-            out->size = n;
-            return;
-        }
-    }
-    buf_set(out, a.data, a.size);
 }

@@ -1,4 +1,4 @@
-/* index.h - The resident index of a table: which block may hold a key, and where it is stored.
+/* index.h - A resident index: which block, or which partition, may hold a key, and where it is stored.
  * SPDX-License-Identifier: Apache-2.0
  *
  * In byte order a lookup first compares 8 bytes: those behind the prefix that all separators share,
@@ -15,11 +15,12 @@
 
 #include <stdbool.h>
 
-#include "arena/buf.h"
+#include "arena/alloc.h"
 #include "arena/entry.h"
 #include "sstable/sst_format.h"
 
-#define INDEX_LEVELS 12 /* 8^11 > 2^32 blocks */
+#define INDEX_LEVELS 12          /* 8^11 > 2^32 blocks */
+#define INDEX_DEAD   0x80000000u /* in sizes[] */
 
 struct index {
     struct alloc *alloc;
@@ -30,17 +31,33 @@ struct index {
     const uint64_t *levels[INDEX_LEVELS];
     uint32_t level_nodes[INDEX_LEVELS];
     uint64_t *offsets;    /* in the file, per block */
-    uint32_t *sizes;      /* stored bytes, per block */
+    uint32_t *sizes;      /* stored bytes, per block, and INDEX_DEAD */
     uint32_t *rest_begin; /* count + 1: where each separator's rest begins in `rests` */
     uint8_t *rests;       /* the shared prefix, then the rests */
     void *memory;         /* all of the above */
     size_t memory_size;
 };
 
-/* Decodes the payload of an index block into MEM_TABLE memory. Data blocks must tile the file from
- * the header to data_end, by the sum of their sizes. Returns LOAM_OK, E_CORRUPT or E_NOMEM. */
-int index_open(struct index *x, struct alloc *a, const loam_comparator *cmp, loam_slice payload,
-               struct sst_place at, uint64_t data_end);
+struct index_item {
+    loam_slice separator; /* lent until the next call */
+    uint64_t offset;      /* of the block, in the file */
+    uint32_t size;        /* stored bytes, at most SST_PIECE_MAX */
+    bool dead;            /* every entry in it is a delete */
+};
+/* What an index is built from. */
+struct index_source {
+    /* Called for 0, 1, .. count - 1, more than once around. */
+    void (*next)(void *arg, uint32_t i, struct index_item *item);
+    void *arg;
+    uint32_t count;    /* of items, >= 1 */
+    uint32_t shared;   /* bytes that the first and the last separator share */
+    size_t memory_max; /* bytes it may take */
+};
+
+/* Builds it up in MEM_TABLE memory. Returns LOAM_OK, LOAM_STOPPED (it takes more than it may), E_CORRUPT
+ * (separators out of order) or E_NOMEM. `at` is for the message. */
+int index_open(struct index *x, struct alloc *a, const loam_comparator *cmp,
+               const struct index_source *from, struct sst_place at);
 void index_close(struct index *x);
 
 /* The first block whose separator is >= key; count when there is none. */
@@ -54,31 +71,14 @@ static inline loam_slice index_prefix(const struct index *x)
 {
     return loam_bytes(x->rests, x->prefix_size);
 }
-
-/* ---- building ---- */
-
-/* Separators come in order, one per block; handles in any order, by block number. */
-struct index_builder {
-    struct buf separators; /* encoded */
-    struct buf last;       /* the last separator */
-    uint32_t count;        /* separators */
-};
-
-void index_builder_init(struct index_builder *b, struct alloc *a);
-void index_builder_free(struct index_builder *b);
-/* Failure sticks and is told by index_builder_emit(). */
-void index_builder_add(struct index_builder *b, loam_slice separator);
-/* Appends the payload to out. offsets and sizes are per block. LOAM_OK or E_NOMEM. */
-int index_builder_emit(struct index_builder *b, const uint64_t *offsets, const uint32_t *sizes,
-                       struct buf *out);
-/* Bytes of the payload so far, about. */
-static inline uint64_t index_builder_size(const struct index_builder *b)
+static inline uint32_t index_size(const struct index *x, uint32_t i)
 {
-    return 8 + b->separators.size + (uint64_t)b->count * 4;
+    return x->sizes[i] & ~INDEX_DEAD;
 }
-
-/* Writes to `out` a short key s with a <= s < b; a itself when there is none, or when a and b are
- * equal. */
-void index_separator(const loam_comparator *cmp, loam_slice a, loam_slice b, struct buf *out);
+/* Every entry of the block is a delete. */
+static inline bool index_dead(const struct index *x, uint32_t i)
+{
+    return (x->sizes[i] & INDEX_DEAD) != 0;
+}
 
 #endif

@@ -6,12 +6,13 @@
 #include <assert.h>
 
 #include "arena/buf.h"
+#include "arena/coding.h"
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "sstable/block.h"
 #include "sstable/block_builder.h"
 #include "sstable/filter.h"
-#include "sstable/index.h"
+#include "sstable/index_builder.h"
 #include "sstable/sst_output.h"
 
 #include "arena/poison.h"
@@ -19,6 +20,7 @@
 #define BLOCK_BYTES_DEFAULT 4096u
 #define RAW_FACTOR          8u /* a block is cut, too, when stripped prefixes add up to that */
 #define VALUE_MAX           ((uint64_t)1 << 30)
+#define BLOCKS_MAX          ((uint32_t)1 << 30) /* pages and partitions are numbered behind them */
 
 struct sst_builder {
     /* constant after open */
@@ -42,6 +44,7 @@ struct sst_builder {
     struct buf separator; /* scratch */
     uint64_t last_tag;
     uint32_t blocks; /* cut so far */
+    bool dead;       /* the block cut last holds nothing but deletes */
     uint32_t key_max;
     uint64_t block_max; /* bytes of the largest block */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq, cut_bytes;
@@ -160,8 +163,8 @@ static int grow_addresses(struct sst_builder *b)
 /* Room for what is kept of block number b->blocks. */
 static int reserve_block(struct sst_builder *b)
 {
-    if (b->blocks == UINT32_MAX - 1) {
-        return FAIL(LOAM_E_TOOBIG, "a table has more than 2^32 blocks");
+    if (b->blocks == BLOCKS_MAX) {
+        return FAIL(LOAM_E_TOOBIG, "a table has more than 2^30 blocks");
     }
     int rc = sst_output_reserve(&b->out, b->blocks);
     if (rc == LOAM_OK && b->cache != NULL && b->blocks == b->addr_cap) {
@@ -194,6 +197,15 @@ static int write_through_ring(struct sst_builder *b, const struct block_input *i
     return rc == LOAM_OK ? block_stage_evict_some(&b->stage) : rc;
 }
 
+static bool all_deletes(const struct block_input *in, uint32_t n)
+{
+    uint32_t i = 0;
+    while (i < n && tag_kind(in[i].tag) == ENTRY_DELETE) {
+        i++;
+    }
+    return i == n;
+}
+
 /* Sends n >= 1 inputs off as the next block. */
 static int cut(struct sst_builder *b, const struct block_input *in, uint32_t n,
                const struct block_shape *s)
@@ -215,6 +227,7 @@ static int cut(struct sst_builder *b, const struct block_input *in, uint32_t n,
         atomic_init(&b->addr[b->blocks], addr);
     }
     b->blocks++;
+    b->dead = all_deletes(in, n);
     b->cut_bytes += s->size;
     b->block_max = s->size > b->block_max ? s->size : b->block_max;
     buf_set(&b->last_key, in[n - 1].key, in[n - 1].key_size);
@@ -244,7 +257,7 @@ static int separate(struct sst_builder *b, loam_slice key)
     if (buf_status(&b->separator) != LOAM_OK) {
         return LOAM_E_NOMEM;
     }
-    index_builder_add(&b->index, buf_slice(&b->separator));
+    index_builder_add(&b->index, buf_slice(&b->separator), b->dead);
     return LOAM_OK;
 }
 
@@ -368,35 +381,61 @@ uint64_t sst_builder_entries(const struct sst_builder *b)
 
 /* ---- finishing ---- */
 
+/* Seals and appends the pages that stand one behind the other at p. */
+static int write_pages(struct sst_builder *b, uint8_t *p, uint64_t lines, struct sst_handle *all)
+{
+    int rc = LOAM_OK;
+    uint64_t pages = filter_page_count(lines);
+    for (uint64_t i = 0; i < pages && rc == LOAM_OK; i++) {
+        uint32_t size = filter_page_size(lines, i);
+        struct sst_handle h = {0};
+        put_fixed64(p, block_sum(p, size, b->out.file_seed, b->blocks + (uint32_t)i));
+        rc = sst_output_part(&b->out, SST_FILTER, p, size, &h);
+        all->size += h.size;
+        p += size;
+    }
+    return rc;
+}
+
 static int write_filter(struct sst_builder *b, struct sst_handle *h)
 {
+    *h = (struct sst_handle){sst_output_end(&b->out), 0};
     if (b->filter_bits == 0) {
-        *h = (struct sst_handle){sst_output_end(&b->out), 0};
         return LOAM_OK;
     }
-    uint64_t size = filter_builder_size(&b->filter, b->filter_bits);
+    uint64_t lines = filter_builder_lines(&b->filter, b->filter_bits);
+    uint64_t size = (lines + filter_page_count(lines)) * FILTER_LINE;
     void *p = alloc_get(b->alloc, MEM_BUILD, size);
     if (p == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for a filter of %llu bytes", (unsigned long long)size);
     }
     filter_builder_emit(&b->filter, b->filter_bits, p);
-    int rc = sst_output_part(&b->out, SST_FILTER, p, size, h);
+    int rc = write_pages(b, p, lines, h);
     alloc_put(b->alloc, MEM_BUILD, p, size);
     return rc;
 }
 
-static int write_index(struct sst_builder *b, struct sst_handle *h)
+static int put_part(void *arg, enum sst_type type, const void *data, size_t size,
+                    struct sst_handle *h)
 {
-    struct buf out;
-    buf_init(&out, b->alloc, MEM_BUILD);
-    index_builder_add(&b->index, buf_slice(&b->last_key));
+    return sst_output_part(arg, type, data, size, h);
+}
+
+static int write_index(struct sst_builder *b, struct sst_footer *f)
+{
+    uint64_t lines = b->filter_bits != 0 ? filter_builder_lines(&b->filter, b->filter_bits) : 0;
+    const struct index_emit how = {
+        .put = put_part,
+        .arg = &b->out,
+        .offsets = b->out.offsets,
+        .sizes = b->out.sizes,
+        .file_seed = b->out.file_seed,
+        .first_number = b->blocks + (uint32_t)filter_page_count(lines),
+        .strip = b->cmp == NULL,
+    };
+    index_builder_add(&b->index, buf_slice(&b->last_key), b->dead);
     assert(b->index.count == b->blocks);
-    int rc = index_builder_emit(&b->index, b->out.offsets, b->out.sizes, &out);
-    if (rc == LOAM_OK) {
-        rc = sst_output_part(&b->out, SST_INDEX, out.data, out.size, h);
-    }
-    buf_free(&out);
-    return rc;
+    return index_builder_emit(&b->index, &how, &f->index, &f->top);
 }
 
 static int write_props(struct sst_builder *b, struct sst_handle *h)
@@ -434,7 +473,7 @@ static int write_tail(struct sst_builder *b, struct sst_footer *f, uint64_t *che
     int rc = write_filter(b, &f->filter);
     f->data_end = f->filter.offset;
     if (rc == LOAM_OK) {
-        rc = write_index(b, &f->index);
+        rc = write_index(b, f);
     }
     if (rc == LOAM_OK) {
         rc = write_props(b, &f->props);

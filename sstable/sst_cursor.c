@@ -31,6 +31,12 @@ static int fit_key(struct sst_cursor *c)
     return sst_fit(c->alloc, owner_of(c), &c->key, &c->key_cap, 2 * each);
 }
 
+/* A merge leaves the cache as it is. */
+static enum sst_part_from parts_from(const struct sst_cursor *c)
+{
+    return (c->flags & SST_CURSOR_BACKGROUND) != 0 ? SST_PART_CACHE : SST_PART_FILL;
+}
+
 static void forget_block(struct sst_cursor *c)
 {
     c->block = NO_BLOCK;
@@ -45,6 +51,7 @@ int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a,
     memset(c, 0, sizeof *c);
     c->alloc = a;
     c->unpacker.alloc = a;
+    sst_part_init(&c->part, a, (flags & SST_CURSOR_BACKGROUND) != 0 ? MEM_BUILD : MEM_ITER);
     c->flags = flags;
     c->read_max = readahead != 0 ? readahead : background ? READ_MAX_BACKGROUND : READ_MAX;
     return sst_cursor_rebind(c, r);
@@ -54,7 +61,8 @@ int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r)
 {
     c->r = r;
     c->rc = LOAM_OK;
-    c->count = r->index.count;
+    c->count = (uint32_t)r->props.blocks;
+    c->part.number = SST_NO_PART;
     c->window_size = 0;
     c->read_next = READ_FIRST;
     forget_block(c);
@@ -69,6 +77,7 @@ void sst_cursor_free(struct sst_cursor *c)
     alloc_put(c->alloc, owner_of(c), c->window, c->window_cap);
     alloc_put(c->alloc, owner_of(c), c->copy, c->copy_cap);
     alloc_put(c->alloc, owner_of(c), c->key, c->key_cap);
+    sst_part_free(&c->part);
     sst_unpacker_free(&c->unpacker);
     memset(c, 0, sizeof *c);
 }
@@ -133,17 +142,21 @@ static int read_window(struct sst_cursor *c, uint64_t start, size_t n)
     return rc;
 }
 
-/* Bytes of block i and of those behind it that the walk from here will want if it comes as far as the
+/* Bytes of a block and of those behind it that the walk from here will want if it comes as far as the
  * last one did: a read costs more than the bytes of a block or two. */
-static uint64_t walk_size(const struct sst_cursor *c, uint32_t i)
+static uint64_t walk_size(const struct sst_cursor *c, const struct sst_piece *p)
 {
-    const struct index *x = &c->r->index;
-    uint64_t size = x->sizes[i], most = c->read_max < WALK_MAX ? c->read_max : WALK_MAX;
-    for (uint32_t n = c->walked; n > 0 && ++i < c->count && size + x->sizes[i] <= most; n--) {
-        if (x->offsets[i] != x->offsets[i - 1] + x->sizes[i - 1] || is_cached(c, i)) {
+    uint64_t size = p->size, most = c->read_max < WALK_MAX ? c->read_max : WALK_MAX;
+    struct sst_piece next;
+    /* As far as places are known: not beyond the partition. */
+    for (uint32_t n = c->walked, i = p->number + 1;
+         n > 0 && i < c->count && sst_place_held(c->r, &c->part, i, &next) &&
+         size + next.size <= most;
+         n--, i++) {
+        if (next.offset != p->offset + size || is_cached(c, i)) {
             break;
         }
-        size += x->sizes[i];
+        size += next.size;
     }
     return size;
 }
@@ -167,10 +180,10 @@ static uint64_t read_ahead(struct sst_cursor *c, uint64_t offset, uint64_t size,
 }
 
 /* Brings the stored block into the window, and what will probably be asked for next. */
-static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
+static int fill_window(struct sst_cursor *c, const struct sst_piece *p, bool sequential)
 {
-    uint64_t offset = c->r->index.offsets[i];
-    uint64_t size = c->r->index.sizes[i];
+    uint64_t offset = p->offset;
+    uint64_t size = p->size;
     uint64_t window_end = c->window_offset + c->window_size;
     if (c->window_size != 0 && offset >= c->window_offset && offset + size <= window_end) {
         return LOAM_OK;
@@ -179,7 +192,7 @@ static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
     if (sequential) {
         start = read_ahead(c, offset, size, &n);
     } else {
-        n = walk_size(c, i);
+        n = walk_size(c, p);
         c->read_next = READ_FIRST;
     }
     int rc = read_window(c, start, n);
@@ -193,14 +206,18 @@ static int fill_window(struct sst_cursor *c, uint32_t i, bool sequential)
 /* *data is the checked block, in place in the window or unpacked into the copy. */
 static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const uint8_t **data)
 {
-    struct sst_place at = sst_place_of(c->r, i);
     struct sst_stored s;
-    int rc = fill_window(c, i, sequential);
+    struct sst_piece p;
+    int rc = sst_place_block(c->r, &c->part, i, parts_from(c), &p);
+    if (rc == LOAM_OK) {
+        rc = fill_window(c, &p, sequential);
+    }
     if (rc != LOAM_OK) {
         return rc;
     }
-    const uint8_t *p = c->window + (at.offset - c->window_offset);
-    rc = sst_stored_check(at, SST_DATA, p, c->r->index.sizes[i], c->r->props.max_block, &s);
+    struct sst_place at = sst_place_of(c->r, &p);
+    const uint8_t *stored = c->window + (at.offset - c->window_offset);
+    rc = sst_stored_check(at, SST_DATA, stored, p.size, c->r->props.max_block, &s);
     if (rc != LOAM_OK) {
         return rc;
     }
@@ -214,11 +231,11 @@ static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const 
         *data = c->copy;
     }
     if (rc == LOAM_OK) {
-        rc = sst_check_block(c->r, i, *data, s.raw_size);
+        rc = sst_check_piece(c->r, &p, *data, s.raw_size);
     }
     if (rc == LOAM_OK && (c->flags & SST_CURSOR_BACKGROUND) == 0 && c->r->cached != NULL) {
         epoch_enter();
-        sst_offer_block(c->r, i, *data, s.raw_size);
+        sst_offer_piece(c->r, &p, *data, s.raw_size);
         epoch_exit();
     }
     return rc;
@@ -280,7 +297,7 @@ bool sst_cursor_last(struct sst_cursor *c)
 void sst_cursor_aim(const struct sst_cursor *c, loam_slice key)
 {
     const struct sst_reader *r = c->r;
-    uint32_t i = r->cached != NULL ? index_find(&r->index, key) : c->count;
+    uint32_t i = r->cached != NULL && r->resident ? index_find(&r->index, key) : c->count;
     if (i < c->count && i != c->block) {
         block_cache_prefetch(r->cache, &r->cached->blocks, i);
     }
@@ -288,10 +305,17 @@ void sst_cursor_aim(const struct sst_cursor *c, loam_slice key)
 
 bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)
 {
+    uint32_t i;
     start(c);
+    int rc = sst_find_block(c->r, &c->part, key, parts_from(c), &i);
+    if (rc != LOAM_OK) {
+        forget_block(c);
+        c->rc = rc;
+        return false;
+    }
     /* One block, or the next one when the key is in the gap behind the block's last entry or its
      * versions go on there. */
-    for (uint32_t i = index_find(&c->r->index, key); i < c->count; i++) {
+    for (; i < c->count; i++) {
         if (!load(c, i)) {
             return false;
         }

@@ -16,6 +16,7 @@
 #include "arena/alloc.h"
 #include "arena/entry.h"
 #include "sstable/block.h"
+#include "sstable/sst_paged.h"
 #include "sstable/sst_reader.h"
 
 /* For compaction: reads far ahead from the start and leaves the cache as it is. */
@@ -38,7 +39,8 @@ struct sst_cursor {
     /* The present block when it is not used in place in the window. */
     uint8_t *copy;
     size_t copy_cap;
-    uint8_t *key; /* two halves: the present entry's key, and room for another */
+    struct sst_part part; /* of the index, when the table is not resident */
+    uint8_t *key;         /* two halves: the present entry's key, and room for another */
     size_t key_cap;
     struct alloc *alloc;
     struct sst_unpacker unpacker;
@@ -56,7 +58,7 @@ void sst_cursor_free(struct sst_cursor *c);
 /* Bytes of its buffers. */
 static inline uint64_t sst_cursor_memory(const struct sst_cursor *c)
 {
-    return c->window_cap + c->copy_cap + c->key_cap + c->unpacker.zstd_size;
+    return c->window_cap + c->copy_cap + c->part.cap + c->key_cap + c->unpacker.zstd_size;
 }
 
 /* Each returns whether the cursor is valid afterwards; when false, sst_cursor_rc() tells the end of

@@ -83,24 +83,25 @@ void sst_footer_encode(const struct sst_footer *f, uint8_t out[SST_FOOTER_SIZE])
 {
     assert(f->file_size > SST_FOOTER_SIZE);
     memset(out, 0, SST_FOOTER_SIZE);
-    put_handle(out + 8, f->index);
-    put_handle(out + 24, f->filter);
-    put_handle(out + 40, f->props);
-    put_handle(out + 56, f->range_deletes);
-    put_fixed64(out + 72, f->data_end);
-    put_fixed64(out + 80, f->file_size);
-    put_fixed64(out + 88, f->db_id);
-    put_fixed64(out + 96, f->file_number);
-    put_fixed32(out + 112, SST_FOOTER_SIZE);
-    put_fixed32(out + 116, SST_VERSION);
-    put_fixed64(out + 120, FOOTER_MAGIC);
+    put_handle(out + 8, f->filter);
+    put_handle(out + 24, f->index);
+    put_handle(out + 40, f->top);
+    put_handle(out + 56, f->props);
+    put_handle(out + 72, f->range_deletes);
+    put_fixed64(out + 88, f->data_end);
+    put_fixed64(out + 96, f->file_size);
+    put_fixed64(out + 104, f->db_id);
+    put_fixed64(out + 112, f->file_number);
+    put_fixed32(out + 128, SST_FOOTER_SIZE);
+    put_fixed32(out + 132, SST_VERSION);
+    put_fixed64(out + 136, FOOTER_MAGIC);
     put_fixed64(out, footer_sum(out, f->db_id, f->file_number, f->file_size - SST_FOOTER_SIZE));
 }
 
 /* The parts behind the data follow each other without gap, in their order, up to the footer. */
 static bool footer_tiles(const struct sst_footer *f)
 {
-    const struct sst_handle parts[] = {f->filter, f->index, f->props, f->range_deletes};
+    const struct sst_handle parts[] = {f->filter, f->index, f->top, f->props, f->range_deletes};
     uint64_t limit = f->file_size - SST_FOOTER_SIZE;
     uint64_t at = f->data_end;
     if (at < SST_HEADER_SIZE || at > limit) {
@@ -121,25 +122,26 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
     uint64_t at = file_size - SST_FOOTER_SIZE;
     assert(file_size >= SST_HEADER_SIZE + SST_FOOTER_SIZE);
     if (get_fixed64(in) != footer_sum(in, h->db_id, h->file_number, at) ||
-        get_fixed64(in + 120) != FOOTER_MAGIC) {
+        get_fixed64(in + 136) != FOOTER_MAGIC) {
         return FAIL_CORRUPT(h->file_number, at, "the footer of table %llu is damaged or cut off",
                             (unsigned long long)h->file_number);
     }
-    if (get_fixed32(in + 116) != SST_VERSION || get_fixed32(in + 112) != SST_FOOTER_SIZE ||
-        get_fixed32(in + 104) != 0) {
-        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 104,
+    if (get_fixed32(in + 132) != SST_VERSION || get_fixed32(in + 128) != SST_FOOTER_SIZE ||
+        get_fixed32(in + 120) != 0) {
+        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 120,
                        "table %llu needs features this build does not know",
                        (unsigned long long)h->file_number);
     }
     struct sst_footer v = {
-        .index = get_handle(in + 8),
-        .filter = get_handle(in + 24),
-        .props = get_handle(in + 40),
-        .range_deletes = get_handle(in + 56),
-        .data_end = get_fixed64(in + 72),
-        .file_size = get_fixed64(in + 80),
-        .db_id = get_fixed64(in + 88),
-        .file_number = get_fixed64(in + 96),
+        .filter = get_handle(in + 8),
+        .index = get_handle(in + 24),
+        .top = get_handle(in + 40),
+        .props = get_handle(in + 56),
+        .range_deletes = get_handle(in + 72),
+        .data_end = get_fixed64(in + 88),
+        .file_size = get_fixed64(in + 96),
+        .db_id = get_fixed64(in + 104),
+        .file_number = get_fixed64(in + 112),
     };
     if (v.file_size != file_size || v.db_id != h->db_id || v.file_number != h->file_number ||
         !footer_tiles(&v)) {
@@ -147,7 +149,7 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
                             (unsigned long long)h->file_number);
     }
     if (v.range_deletes.size != 0) {
-        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 56,
+        return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 72,
                        "table %llu holds range deletes", (unsigned long long)h->file_number);
     }
     *f = v;

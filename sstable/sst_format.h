@@ -4,11 +4,17 @@
  * All numbers are little-endian; "varint" is LEB128 of up to 64 bits. Nothing in the file is
  * padding: every byte is under a checksum, and the parts tile the file without gap or overlap.
  *
- *   file    := header  data block*  filter?  index  properties  range deletes  footer
+ *   file    := header  data block*  filter page*  partition+  top  properties  range deletes  footer
+ *
+ * A reader needs footer, properties and top to begin: a small part, whatever the table's size.
+ * Filter pages and partitions are read, checked and cached one at a time, as data blocks are, or all
+ * at once to be resident. For one key at most one page, one partition and one data block are read.
+ * Per 4096 bytes of data they take about 62 bytes of the file (10 filter bits, entries of 116 bytes),
+ * the top 0.1.
  *
  * Header, 48 bytes at offset 0. Its layout never changes, so that any later version can be told.
  *    0  8  magic "LOAMSST\n"
- *    8  4  format version (1)
+ *    8  4  format version (2)
  *   12  4  zero
  *   16  8  id of the database
  *   24  8  number of the file
@@ -16,26 +22,27 @@
  *   36  4  zero
  *   40  8  XXH3-64 of bytes 0..39, seed 0
  *
- * Footer, the last 128 bytes.
- *    0  8  XXH3-64 of bytes 8..127 with the file seed, xor mix(offset of the footer)
- *    8 16  index:         offset, size
- *   24 16  filter:        offset, size (0: none)
- *   40 16  properties:    offset, size
- *   56 16  range deletes: offset, size (0: none; another size needs a feature bit, none yet)
- *   72  8  end of the data blocks
- *   80  8  size of the file
- *   88  8  id of the database
- *   96  8  number of the file
- *  104  4  features a reader must know (0; an unknown bit: LOAM_E_FORMAT)
- *  108  4  features a reader may ignore (0)
- *  112  4  size of the footer (128)
- *  116  4  format version (1)
- *  120  8  magic "LOAMEND\n"
+ * Footer, the last 144 bytes.
+ *    0  8  XXH3-64 of bytes 8..143 with the file seed, xor mix(offset of the footer)
+ *    8 16  filter pages:  offset, size of all (0: none)
+ *   24 16  partitions:    offset, size of all
+ *   40 16  top:           offset, size
+ *   56 16  properties:    offset, size
+ *   72 16  range deletes: offset, size (0: none; another size needs a feature bit, none yet)
+ *   88  8  end of the data blocks
+ *   96  8  size of the file
+ *  104  8  id of the database
+ *  112  8  number of the file
+ *  120  4  features a reader must know (0; an unknown bit: LOAM_E_FORMAT)
+ *  124  4  features a reader may ignore (0)
+ *  128  4  size of the footer (144)
+ *  132  4  format version (2)
+ *  136  8  magic "LOAMEND\n"
  *
- * A stored block (data, filter, index, properties) is its payload and a trailer of 16 bytes; the
- * handles ("offset, size") count the trailer in.
+ * A stored block (data, filter page, partition, top, properties) is its payload and a trailer of 16
+ * bytes; the handles ("offset, size") count the trailer in.
  *    0  1  codec: 0 stored as is, 1 LZ4 block, 2 zstd frame
- *    1  1  type: 1 data, 2 filter, 3 index, 4 properties
+ *    1  1  type: 1 data, 2 filter page, 3 partition, 4 properties, 5 top; all but data: codec 0
  *    2  2  zero
  *    4  4  size of the block uncompressed; with a codec at most 255 times the payload's
  *    8  8  checksum := XXH3-64(payload, seed mix(file seed xor trailer bytes 0..7)) xor mix(offset)
@@ -63,20 +70,33 @@
  *   Kinds 0 delete (without value), 1 put; others are LOAM_E_FORMAT.
  *
  * Index. One separator per block: it is >= every key of its block, and < the first key of the next
- * block unless one key's versions span the two - then it is that key.
- *    0  4  number of blocks
- *    4  4  zero
- *    8     separators: varint bytes shared with the one before, varint length of the rest, the rest
- *          handles: varint size, varint zigzag(offset - end of the block before, in key order)
+ * block unless one key's versions span the two - then it is that key. Partitions hold them in runs:
+ * laid out as a data block (about 4096 bytes, at least one entry), an entry per data block, so that a
+ * reader searches a partition as it is.
+ *   key    the separator
+ *   tag    sequence: blocks of the partition behind this one, so that equal separators ascend; kind 1;
+ *          fingerprint 0
+ *   value  1 flags: 1 = every entry of the block is a delete (another bit: LOAM_E_FORMAT)
+ *          varint size of the data block, below 2^31; varint its offset
+ *   Its number, for the checksum in memory: data blocks + filter pages + rank of the partition.
+ *
+ * Top. Laid out in the same way, an entry per partition.
+ *   key    the last separator of the partition
+ *   tag    sequence: partitions behind this one; kind 1; fingerprint 0
+ *   value  1 flags: 1 = every entry of the partition's blocks is a delete
+ *          varint size of the partition as stored; varint data blocks before the partition
+ *   Partitions follow each other without gap in the file. Its number is 2^32 - 1.
  *
  * Filter: blocked Bloom, over the hash_key of each distinct user key; none under a comparator,
- * where keys that differ in bytes may be equal. See filter.h for the probe.
- *    0  4  kind (1)
- *    4  4  probes per key
- *    8  8  number of 64-byte lines
- *   16  8  number of keys
- *   24 40  zero
- *   64     the lines
+ * where keys that differ in bytes may be equal. See filter.h for the probe. Its lines of 64 bytes are
+ * cut into pages of 63 (the last one may have fewer), each led by a head of 64 bytes:
+ *    0  8  XXH3-64 of the page from 8 on, as of a data block; its number is data blocks + its rank
+ *    8  4  kind (1)
+ *   12  4  probes per key
+ *   16  8  number of lines of the filter
+ *   24  8  number of keys of the filter
+ *   32  4  rank of the page
+ *   36 28  zero
  *
  * Properties: varint id, varint length, bytes; ids ascend; unknown ones are skipped. The numbers in
  * them are varints. The ids are enum sst_prop below.
@@ -90,16 +110,24 @@
 #include "arena/buf.h"
 #include "arena/vfs.h"
 
-#define SST_VERSION        1u
+#define SST_VERSION        2u
 #define SST_HEADER_SIZE    48u
-#define SST_FOOTER_SIZE    128u
+#define SST_FOOTER_SIZE    144u
 #define SST_TRAILER_SIZE   16u
 #define SST_KEY_MAX        65535u /* bytes; LOAM_MAX_KEY */
 #define SST_RATIO_MAX      255u   /* uncompressed bytes per compressed one that a reader believes */
-#define SST_BLOCK_SIZE_MAX ((size_t)0xfffffff0u) /* bytes, uncompressed */
+#define SST_PIECE_MAX      0x7fffffffu           /* bytes of a block, page or partition as stored */
+#define SST_BLOCK_SIZE_MAX ((size_t)0x7fffffe0u) /* bytes, uncompressed */
 
 enum sst_codec { SST_CODEC_NONE = 0, SST_CODEC_LZ4 = 1, SST_CODEC_ZSTD = 2 };
-enum sst_type { SST_DATA = 1, SST_FILTER = 2, SST_INDEX = 3, SST_PROPS = 4 };
+enum sst_type {
+    SST_DATA = 1,
+    SST_FILTER = 2, /* a page */
+    SST_INDEX = 3,  /* a partition */
+    SST_PROPS = 4,
+    SST_TOP = 5,
+    SST_TYPE_MAX = SST_TOP
+};
 enum sst_prop {
     SST_PROP_LEVEL = 1,
     SST_PROP_COMPARATOR = 2, /* name; empty: byte order */
@@ -130,7 +158,7 @@ struct sst_header {
 };
 
 struct sst_footer {
-    struct sst_handle index, filter, props, range_deletes;
+    struct sst_handle filter, index, top, props, range_deletes;
     uint64_t data_end, file_size;
     uint64_t db_id, file_number;
 };

@@ -1,9 +1,14 @@
 /* sst_reader.h - An open table: point lookup, properties, verification.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Index and filter are resident (MEM_TABLE); data blocks come from the block cache or by read from
- * the file, never from a map. Every block is checked when it is loaded - checksum, place,
+ * Opening reads the head and the tail of the file. Index and filter are then brought into memory as a
+ * whole (MEM_TABLE: the table is resident) if they take no more than the caller allows; else only the
+ * top is there, and filter pages and partitions come as data blocks do: from the block cache or by read
+ * from the file, never from a map. Each such piece is checked when it is loaded - checksum, place,
  * structure, order - so that searching it afterwards needs no checks.
+ *
+ *   get, resident:      filter -> index ------------------------------> data block
+ *   get, not resident:  filter page -> top (in memory) -> partition --> data block
  *
  * Threads: an open reader is immutable; everything but sst_close() may be called by any thread.
  */
@@ -31,11 +36,15 @@ struct sst_open_options {
     uint64_t file_number, db_id; /* what the file must say of itself */
     const loam_comparator *cmp; /* NULL: byte order. Its name must match. Must outlive the reader */
     uint64_t size;              /* bytes the manifest says; 0: not known */
-    bool paranoid;              /* verify cached blocks at each use, too */
+    bool paranoid;              /* read and verify all partitions and filter pages at once, and cached
+                                   pieces at each use, too */
     bool inspect;               /* for tools: believe the file's own identity and take any
                                    comparator; walking works, lookups by key only in byte order */
     bool order_later;           /* cmp is not known yet: sst_set_comparator() before any lookup */
     struct sst_warm *warm;      /* NULL, or what the builder left; taken over whatever happens */
+    uint64_t resident_bytes;    /* index and filter become resident if they take no more; 0: never */
+    bool whole; /* they must become resident, whatever they take; damage anywhere in them fails the
+                   opening, which else is met by who needs the part */
 };
 
 /* What a table says of itself. Keys are lent while the reader lives. */
@@ -49,7 +58,9 @@ struct sst_props {
     uint64_t blocks;      /* data blocks */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
     uint64_t filter_keys; /* distinct user keys in the filter */
-    uint64_t file_size, data_size, index_size, filter_size, props_size; /* bytes in the file */
+    /* Bytes in the file. */
+    uint64_t file_size, data_size, index_size, top_size, filter_size, props_size;
+    uint32_t partitions, filter_pages;
     loam_slice comparator; /* name; empty: byte order */
     loam_slice smallest, largest;
 };
@@ -61,6 +72,14 @@ struct sst_cached {
     struct alloc *alloc;
 };
 
+/* A part of the file that is read, checked and cached by itself. */
+struct sst_piece {
+    enum sst_type type; /* SST_DATA, SST_INDEX or SST_FILTER */
+    uint32_t number;    /* in the cache: data blocks, then filter pages, then partitions */
+    uint64_t offset;
+    uint32_t size; /* as stored */
+};
+
 /* Constant after open. For sst_cursor.c and sst_verify.c; others use the functions. */
 struct sst_reader {
     const loam_vfs *vfs;
@@ -70,12 +89,17 @@ struct sst_reader {
     loam_file *file;
     uint64_t file_seed;
     bool paranoid;
-    struct index index;
-    struct filter filter;      /* probes 0: none */
+    bool resident;             /* index and filter are */
+    struct index top;          /* over partitions */
+    uint32_t *part_first;      /* number of each partition's first block, and of all */
+    struct filter_shape shape; /* of the stored filter; no lines: none */
+    struct index index;        /* over data blocks; if resident */
+    struct filter filter;      /* probes 0: none, or not resident */
+    uint64_t want;             /* about how many bytes more make it resident; UINT64_MAX: they do not */
     struct sst_cached *cached; /* NULL without a cache */
     struct sst_footer footer;
     struct sst_props props;
-    uint8_t *filter_memory; /* stored filter block */
+    uint8_t *filter_memory; /* the lines */
     size_t filter_memory_size;
     uint8_t *props_memory; /* stored properties block; the slices in props point into it */
     size_t props_memory_size;
@@ -92,7 +116,8 @@ struct sst_get_scratch {
     struct sst_unpacker unpacker;
     bool no_fill; /* blocks read from the file are not offered to the cache */
     bool verify;  /* blocks found in the cache are checked again */
-    uint64_t cache_hits, cache_misses; /* blocks, for the caller to add up */
+    bool ruled_out; /* by a page of the filter: see sst_ruled_out() */
+    uint64_t cache_hits, cache_misses; /* blocks, pages and partitions, for the caller to add up */
 };
 
 void sst_get_scratch_init(struct sst_get_scratch *s, struct alloc *a);
@@ -108,24 +133,36 @@ int sst_set_comparator(struct sst_reader *r, const loam_comparator *cmp);
  * allowed. */
 void sst_close(struct sst_reader *r);
 
-/* The newest version of key with seq <= snapshot, without asking the filter; a delete is found as ENTRY_DELETE. e->key is the
- * caller's own key; e->value is lent until the epoch section ends or s is used again.
+/* The newest version of key with seq <= snapshot, without asking a resident filter; a delete is found
+ * as ENTRY_DELETE. e->key is the caller's own key; e->value is lent until the epoch section ends or s
+ * is used again.
  * key_hash is hash_key(key). REQUIRES: inside an epoch section.
  * Returns LOAM_OK, LOAM_NOTFOUND, an I/O error, E_CORRUPT, E_FORMAT, or E_NOMEM. */
 int sst_get(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint64_t snapshot,
             struct sst_get_scratch *s, struct entry *e);
-/* False: the table has no version of a key with this hash. */
+/* False: the table has no version of a key with this hash. True when the filter is not resident. */
 static inline bool sst_may_contain(const struct sst_reader *r, uint64_t key_hash)
 {
     return r->filter.probes == 0 || filter_may_contain(&r->filter, key_hash);
+}
+
+/* After sst_get() returned LOAM_NOTFOUND: it was the filter that said so. */
+static inline bool sst_ruled_out(const struct sst_reader *r, const struct sst_get_scratch *s)
+{
+    return !r->resident && s->ruled_out;
 }
 
 static inline const struct sst_props *sst_props(const struct sst_reader *r)
 {
     return &r->props;
 }
-uint64_t sst_memory(const struct sst_reader *r); /* resident bytes, without blocks */
-/* About how many bytes of the file lie before key. */
+uint64_t sst_memory(const struct sst_reader *r); /* bytes it takes, without what is cached */
+/* About how many bytes more would make it resident: 0 when it is, UINT64_MAX when it cannot be. */
+static inline uint64_t sst_want(const struct sst_reader *r)
+{
+    return r->want;
+}
+/* About how many bytes of the file lie before key; to a partition when not resident. */
 uint64_t sst_offset_of(const struct sst_reader *r, loam_slice key);
 /* A key near the share num/den of the table (0 <= num < den), for splitting work: the last key of
  * some block or one that sorts as if it were. Appends to out. */
@@ -148,22 +185,51 @@ struct sst_verify_options {
  * with the manifest's. Returns LOAM_OK, or the first damage's code; o may be NULL. */
 int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum);
 
-/* ---- steps of loading a block, for the cursor and the verifier ---- */
+/* ---- steps of loading a piece, for the cursor and the verifier ---- */
 
-static inline struct sst_place sst_place_of(const struct sst_reader *r, uint32_t block)
+static inline struct sst_place sst_place_of(const struct sst_reader *r, const struct sst_piece *p)
 {
-    return (struct sst_place){r->props.file_number, r->file_seed, r->index.offsets[block]};
+    return (struct sst_place){r->props.file_number, r->file_seed, p->offset};
 }
-/* Checks an uncompressed block that came from disk. LOAM_OK, E_CORRUPT or E_FORMAT. */
-int sst_check_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size);
-/* For a block found in the cache, when paranoid or asked to verify: LOAM_OK or E_CORRUPT. */
-int sst_check_cached(const struct sst_reader *r, uint32_t block, const void *data, size_t size,
+/* REQUIRES: resident. */
+static inline struct sst_piece sst_block_piece(const struct sst_reader *r, uint32_t block)
+{
+    return (struct sst_piece){SST_DATA, block, r->index.offsets[block],
+                              index_size(&r->index, block)};
+}
+struct sst_piece sst_page_piece(const struct sst_reader *r, uint32_t page);
+struct sst_piece sst_part_piece(const struct sst_reader *r, uint32_t part);
+
+/* Checks an uncompressed piece that came from disk. LOAM_OK, E_CORRUPT or E_FORMAT. */
+int sst_check_piece(const struct sst_reader *r, const struct sst_piece *p, const void *data,
+                    size_t size);
+/* The same of a piece as stored, which must not be compressed; its payload begins where it does. */
+int sst_check_stored(const struct sst_reader *r, const struct sst_piece *p, const void *stored);
+/* For a piece found in the cache, when paranoid or asked to verify: LOAM_OK or E_CORRUPT. */
+int sst_check_cached(const struct sst_reader *r, uint32_t number, const void *data, size_t size,
                      bool verify);
-/* Reads, verifies and unpacks a block into s; *data is lent until s is used again, with 16 readable
+/* Reads, verifies and unpacks a piece into s; *data is lent until s is used again, with 16 readable
  * bytes behind it. */
-int sst_read_block(const struct sst_reader *r, uint32_t block, struct sst_get_scratch *s,
+int sst_read_piece(const struct sst_reader *r, const struct sst_piece *p, struct sst_get_scratch *s,
                    const uint8_t **data, size_t *size);
-/* Copies a block into the cache if there is room at once. REQUIRES: inside an epoch section. */
-void sst_offer_block(const struct sst_reader *r, uint32_t block, const void *data, size_t size);
+/* Copies a piece into the cache if there is room at once. REQUIRES: inside an epoch section. */
+void sst_offer_piece(const struct sst_reader *r, const struct sst_piece *p, const void *data,
+                     size_t size);
+/* A piece that the cache does not have, through s and offered to it. REQUIRES: inside a section. */
+int sst_miss_piece(const struct sst_reader *r, const struct sst_piece *p, struct sst_get_scratch *s,
+                   const uint8_t **data);
+/* The piece as cached; LOAM_NOTFOUND: it is not. REQUIRES: inside a section; a cache. */
+static inline int sst_peek_piece(const struct sst_reader *r, uint32_t number,
+                                 struct sst_get_scratch *s, const uint8_t **data)
+{
+    size_t size;
+    const void *p = block_cache_peek(r->cache, &r->cached->blocks, number, true, &size);
+    if (p == NULL) {
+        return LOAM_NOTFOUND;
+    }
+    s->cache_hits++;
+    *data = (const uint8_t *)p;
+    return sst_check_cached(r, number, p, size, s->verify);
+}
 
 #endif

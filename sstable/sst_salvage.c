@@ -93,7 +93,7 @@ static void tell_block(struct salvage *v, const struct sst_reader *r, uint32_t i
     v->o->damage(v->o->arg,
                  &(struct sst_damage){.rc = rc,
                                       .offset = r->index.offsets[i],
-                                      .bytes = r->index.sizes[i],
+                                      .bytes = index_size(&r->index, i),
                                       .entries = r->props.entries,
                                       .first = i == 0 ? r->props.smallest : buf_slice(&before),
                                       .last = buf_slice(&own)});
@@ -107,7 +107,8 @@ static int salvage_indexed(struct salvage *v, struct sst_reader *r)
         const uint8_t *data;
         size_t size;
         bool passed = false;
-        int rc = sst_read_block(r, i, &v->scratch, &data, &size);
+        const struct sst_piece at = sst_block_piece(r, i);
+        int rc = sst_read_piece(r, &at, &v->scratch, &data, &size);
         if (rc == LOAM_E_NOMEM) {
             return rc;
         }
@@ -132,7 +133,7 @@ static int salvage_indexed(struct salvage *v, struct sst_reader *r)
 
 static bool plausible_trailer(const uint8_t *t)
 {
-    return t[0] <= SST_CODEC_ZSTD && t[1] >= SST_DATA && t[1] <= SST_PROPS && t[2] == 0 &&
+    return t[0] <= SST_CODEC_ZSTD && t[1] >= SST_DATA && t[1] <= SST_TYPE_MAX && t[2] == 0 &&
            t[3] == 0;
 }
 
@@ -311,7 +312,8 @@ int sst_salvage(const struct sst_salvage_options *o, struct sst_salvaged *out)
                                           .file_number = o->file_number,
                                           .db_id = o->db_id,
                                           .cmp = o->cmp,
-                                          .inspect = true};
+                                          .inspect = true,
+                                          .whole = true};
     *out = (struct sst_salvaged){.opened = false};
     sst_get_scratch_init(&v.scratch, o->alloc);
     buf_init(&v.last, o->alloc, MEM_ITER);

@@ -2,10 +2,10 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * With an index the blocks are known, and each one that verifies is used. Without - header, footer,
- * index, properties or filter are damaged - the file is searched for blocks: a trailer says what it
- * ends, and its checksum, which knows the file and the place, proves it. Blocks found so are put in
- * order by their first keys, which takes an order: under a comparator that is not given nothing is
- * found.
+ * index, properties or filter are damaged anywhere - the file is searched for blocks: a trailer says
+ * what it ends, and its checksum, which knows the file and the place, proves it. Blocks found so are
+ * put in order by their first keys, which takes an order: under a comparator that is not given
+ * nothing is found.
  */
 #ifndef LOAM_SSTABLE_SST_SALVAGE_H_
 #define LOAM_SSTABLE_SST_SALVAGE_H_

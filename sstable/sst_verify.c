@@ -6,6 +6,8 @@
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "sstable/block.h"
+#include "sstable/partition.h"
+#include "sstable/sst_paged.h"
 
 #include "arena/poison.h"
 
@@ -14,6 +16,11 @@
 struct verifier {
     const struct sst_reader *r;
     struct sst_get_scratch scratch;
+    struct sst_part part; /* the present index partition, from the file */
+    struct filter filter; /* all of it, from the file */
+    uint8_t *filter_memory;
+    uint8_t *part_key; /* assembled separators of the partition */
+    size_t part_key_cap;
     struct sst_verify_options o;
     int rc;       /* first damage, or the error that ended it */
     bool stopped; /* a callback had enough */
@@ -23,9 +30,11 @@ struct verifier {
     struct buf separator; /* of the block before, in full */
     struct buf own;       /* of this block */
     uint64_t last_tag;
-    bool any; /* there is a last entry */
+    bool any;   /* there is a last entry */
+    bool first; /* no block came before this one */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
-    uint64_t before; /* entries of the blocks before this one */
+    uint64_t before;     /* entries of the blocks before this one */
+    uint64_t data_bytes; /* of all blocks, as stored */
 };
 
 /* Damage that loam_last_error() describes. */
@@ -49,17 +58,17 @@ static void report_all(struct verifier *v, uint64_t offset, uint64_t bytes, int 
                                    .last = p->largest});
 }
 
-/* Of a block: between the separator of the one before and its own. What readable blocks held before
- * it is no part of what it can hold. */
-static void report_block(struct verifier *v, uint32_t i, int rc)
+/* Of a block or partition: between the separator of the one before and its own. What readable blocks
+ * held before it is no part of what it can hold. */
+static void report_piece(struct verifier *v, const struct sst_piece *at, int rc)
 {
     const struct sst_props *p = &v->r->props;
     report(v, &(struct sst_damage){.rc = rc,
-                                   .offset = v->r->index.offsets[i],
-                                   .bytes = v->r->index.sizes[i],
+                                   .offset = at->offset,
+                                   .bytes = at->size,
                                    .entries =
                                        v->before < p->entries ? p->entries - v->before : p->entries,
-                                   .first = i == 0 ? p->smallest : buf_slice(&v->separator),
+                                   .first = v->first ? p->smallest : buf_slice(&v->separator),
                                    .last = buf_slice(&v->own)});
 }
 
@@ -103,15 +112,13 @@ static void verify_file_sum(struct verifier *v, uint64_t *checksum)
     }
 }
 
-/* The separator of block i in full; the one before it is kept. */
-static void set_separators(struct verifier *v, uint32_t i)
+/* The separator of this block becomes key; the one before it is kept. */
+static void next_separator(struct verifier *v, loam_slice key, loam_slice rest)
 {
-    loam_slice prefix = index_prefix(&v->r->index);
-    loam_slice rest = index_rest(&v->r->index, i);
     struct buf before = v->separator;
     v->separator = v->own;
     v->own = before;
-    buf_set(&v->own, prefix.data, prefix.size);
+    buf_set(&v->own, key.data, key.size);
     buf_append(&v->own, rest.data, rest.size);
 }
 
@@ -141,7 +148,9 @@ static const char *check_hashes(const struct verifier *v, const struct block *b,
     if (b->data[BLOCK_HEADER_SIZE + i] != fingerprint_of(hash)) {
         return "a fingerprint is wrong";
     }
-    return sst_may_contain(v->r, hash) ? NULL : "the filter misses a key";
+    return v->filter.probes == 0 || filter_may_contain(&v->filter, hash)
+               ? NULL
+               : "the filter misses a key";
 }
 
 static const char *check_entries(struct verifier *v, uint32_t block, const uint8_t *data)
@@ -171,35 +180,113 @@ static const char *check_entries(struct verifier *v, uint32_t block, const uint8
     return what;
 }
 
-static void verify_block(struct verifier *v, uint32_t i)
+/* Whether the index says rightly that all entries of a block are deletes. */
+static const char *check_dead(const struct verifier *v, bool dead, uint64_t entries,
+                              uint64_t deletes)
+{
+    bool is = v->entries - entries == v->deletes - deletes;
+    return is == dead ? NULL : "its index is wrong about deletes";
+}
+
+static void verify_block(struct verifier *v, const struct sst_piece *at, bool dead)
 {
     const struct sst_reader *r = v->r;
     const uint8_t *data = NULL;
     size_t size = 0;
+    uint64_t deletes = v->deletes;
     v->before = v->entries;
-    set_separators(v, i);
-    int rc = sst_read_block(r, i, &v->scratch, &data, &size);
-    if (rc == LOAM_OK && !block_sum_matches(data, size, r->file_seed, i)) {
-        rc = FAIL_CORRUPT(r->props.file_number, r->index.offsets[i],
-                          "block %u of table %llu was written with changed contents", i,
+    int rc = sst_read_piece(r, at, &v->scratch, &data, &size);
+    if (rc == LOAM_OK && !block_sum_matches(data, size, r->file_seed, at->number)) {
+        rc = FAIL_CORRUPT(r->props.file_number, at->offset,
+                          "block %u of table %llu was written with changed contents", at->number,
                           (unsigned long long)r->props.file_number);
     }
     if (rc != LOAM_OK) {
-        report_block(v, i, rc);
+        report_piece(v, at, rc);
         return;
     }
-    const char *what = check_entries(v, i, data);
+    const char *what = check_entries(v, at->number, data);
+    what = what == NULL ? check_dead(v, dead, v->before, deletes) : what;
     if (what != NULL) {
-        report_block(v, i, damaged(v, r->index.offsets[i], what));
+        report_piece(v, at, damaged(v, at->offset, what));
     }
     pace(v, size);
+}
+
+/* The partition itself, from the file. */
+static int load_part(struct verifier *v, const struct sst_piece *at, uint32_t part)
+{
+    const struct sst_reader *r = v->r;
+    int rc = sst_part_hold(r, &v->part, part, SST_PART_FILE);
+    if (rc == LOAM_OK &&
+        !block_sum_matches(v->part.copy, at->size - SST_TRAILER_SIZE, r->file_seed, at->number)) {
+        rc = damaged(v, at->offset, "an index partition was written with changed contents");
+        v->part.number = SST_NO_PART;
+    }
+    return rc;
+}
+
+/* The blocks of a partition; of a damaged one none can be found. */
+static void verify_part(struct verifier *v, uint32_t part)
+{
+    const struct sst_reader *r = v->r;
+    const struct sst_piece at = sst_part_piece(r, part);
+    uint32_t first = r->part_first[part];
+    int rc = load_part(v, &at, part);
+    if (rc != LOAM_OK) {
+        v->before = v->entries;
+        next_separator(v, index_prefix(&r->top), index_rest(&r->top, part));
+        report_piece(v, &at, rc);
+        v->first = false;
+        return;
+    }
+    struct block_cursor c;
+    bool dead = true;
+    block_cursor_init(&c, v->part.copy, v->part_key);
+    for (uint32_t i = 0; i < c.block.count && !v->stopped; i++) {
+        struct sst_piece p;
+        struct partition_value value;
+        block_cursor_move(&c, i);
+        partition_value(&c.block, i, &value);
+        p = (struct sst_piece){SST_DATA, first + i, value.number, value.size};
+        next_separator(v, c.entry.key, loam_bytes("", 0));
+        verify_block(v, &p, value.dead);
+        v->first = false;
+        v->data_bytes += p.size;
+        dead = dead && value.dead;
+    }
+    if (!v->stopped && dead != index_dead(&r->top, part)) {
+        report_piece(v, &at, damaged(v, at.offset, "the top is wrong about deletes"));
+    }
+}
+
+static void report_page(void *arg, const struct sst_piece *page, int rc)
+{
+    report_all(arg, page->offset, page->size, rc);
+}
+
+/* A page that is wrong must not make keys look as if they were missing. */
+static void load_filter(struct verifier *v)
+{
+    const struct sst_reader *r = v->r;
+    size_t size = r->footer.filter.size;
+    if (size == 0 || v->stopped) {
+        return;
+    }
+    v->filter_memory = alloc_get_aligned(r->alloc, MEM_ITER, size, CACHE_LINE);
+    int rc = v->filter_memory != NULL
+                 ? sst_gather_filter(r, v->filter_memory, &v->filter, report_page, v)
+                 : FAIL(LOAM_E_NOMEM, "no memory for a filter of %zu bytes", size);
+    if (rc != LOAM_OK) {
+        report_all(v, r->footer.filter.offset, size, rc);
+    }
 }
 
 static void verify_totals(struct verifier *v)
 {
     const struct sst_props *p = &v->r->props;
     if (v->entries != p->entries || v->deletes != p->deletes || v->raw_bytes != p->raw_bytes ||
-        v->min_seq != p->min_seq || v->max_seq != p->max_seq) {
+        v->min_seq != p->min_seq || v->max_seq != p->max_seq || v->data_bytes != p->data_size) {
         report_all(
             v, v->r->footer.props.offset, p->props_size,
             damaged(v, v->r->footer.props.offset, "the properties do not match the entries"));
@@ -208,7 +295,7 @@ static void verify_totals(struct verifier *v)
 
 int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum)
 {
-    struct verifier v = {.r = r, .min_seq = UINT64_MAX};
+    struct verifier v = {.r = r, .min_seq = UINT64_MAX, .first = true};
     if (o != NULL) {
         v.o = *o;
     }
@@ -216,11 +303,17 @@ int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_
     buf_init(&v.last_key, r->alloc, MEM_ITER);
     buf_init(&v.separator, r->alloc, MEM_ITER);
     buf_init(&v.own, r->alloc, MEM_ITER);
+    sst_part_init(&v.part, r->alloc, MEM_ITER);
     v.rc = sst_fit(r->alloc, MEM_ITER, &v.key, &v.key_cap, (size_t)r->props.max_key + 16);
     if (v.rc == LOAM_OK) {
+        v.rc = sst_fit(r->alloc, MEM_ITER, &v.part_key, &v.part_key_cap,
+                       (size_t)r->props.max_key + 16);
+    }
+    if (v.rc == LOAM_OK) {
         verify_file_sum(&v, checksum);
-        for (uint32_t i = 0; i < r->index.count && !v.stopped; i++) {
-            verify_block(&v, i);
+        load_filter(&v);
+        for (uint32_t i = 0; i < r->props.partitions && !v.stopped; i++) {
+            verify_part(&v, i);
         }
     }
     if (v.rc == LOAM_OK && !v.stopped) {
@@ -231,6 +324,11 @@ int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_
                     (unsigned long long)r->props.file_number);
     }
     alloc_put(r->alloc, MEM_ITER, v.key, v.key_cap);
+    alloc_put(r->alloc, MEM_ITER, v.part_key, v.part_key_cap);
+    if (v.filter_memory != NULL) {
+        alloc_put_aligned(r->alloc, MEM_ITER, v.filter_memory, r->footer.filter.size, CACHE_LINE);
+    }
+    sst_part_free(&v.part);
     buf_free(&v.last_key);
     buf_free(&v.separator);
     buf_free(&v.own);

@@ -77,6 +77,8 @@ static void print_props(const struct cli *c, const struct sst_props *p)
                    {"file_bytes", p->file_size},
                    {"data_bytes", p->data_size},
                    {"index_bytes", p->index_size},
+                   {"top_bytes", p->top_size},
+                   {"partitions", p->partitions},
                    {"filter_bytes", p->filter_size},
                    {"properties_bytes", p->props_size},
                    {"raw_bytes", p->raw_bytes},

@@ -69,3 +69,84 @@ Test(memory_share, tables_stay_open_beyond_the_share_of_indexes)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+/* ---- tables that are not resident -------------------------------------------------------------- */
+
+static struct db *db_of(loam_db *handle)
+{
+    epoch_enter();
+    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
+    epoch_exit();
+    return db;
+}
+
+static uint32_t resident_tables(struct db *db)
+{
+    uint32_t n = 0;
+    mutex_lock(&db->tables.mu);
+    for (uint32_t i = 0; i < db->tables.count; i++) {
+        n += db->tables.clock[i]->cache_want == 0;
+    }
+    mutex_unlock(&db->tables.mu);
+    return n;
+}
+
+/* All in one level: nothing is left to do in the background, which would hold tables. */
+static loam_db *fill_quiet(loam_vfs *disk)
+{
+    loam_options o = small_options(disk);
+    loam_db *db;
+    o.memory_budget = BUDGET;
+    GOES(loam_open("/db", &o, &db));
+    char key[24], value[VALUE];
+    memset(value, 'v', sizeof value);
+    for (uint64_t i = 0; i < ENTRIES; i++) {
+        int size = snprintf(key, sizeof key, "key%012u", (unsigned)(i * 7919 % ENTRIES));
+        GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
+    }
+    GOES(loam_flush(db, NULL));
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    GOES(loam_wait_idle(db, UINT64_MAX));
+    return db;
+}
+
+/* With room for the readers and hardly more than that, no get closes or opens a table. */
+Test(memory_share, tables_whose_indexes_do_not_fit_stay_open)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    CHECK(s.files > 4);
+    table_cache_set_max_bytes(&in->tables, s.files * 4096);
+    struct random r;
+    random_init(&r, 1);
+    get_some(db, &r, GETS);
+    uint64_t before = table_opens(db);
+    get_some(db, &r, GETS);
+    CHECK_EQ(table_opens(db), before);
+    CHECK(resident_tables(in) < s.files / 2);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+Test(memory_share, tables_become_resident_once_there_is_room)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    loam_stats s = {.struct_size = sizeof s};
+    struct random r;
+    random_init(&r, 1);
+    GOES(loam_get_stats(db, NULL, &s));
+    table_cache_set_max_bytes(&in->tables, 1);
+    get_some(db, &r, GETS);
+    CHECK_EQ(resident_tables(in), 0);
+    table_cache_set_max_bytes(&in->tables, UINT64_MAX);
+    get_some(db, &r, GETS);
+    CHECK_EQ(resident_tables(in), s.files);
+    CHECK_EQ(table_cache_open_count(&in->tables), s.files);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}

@@ -229,8 +229,8 @@ MUTATIONS = [
      "if (atom_store(&w->tail, tail + (size << 8), release), true) {", "write"),
     # ---- block cache and slab ----
     ("cache-fill-blindly", "sstable/block_cache.c",
-     "!atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed)) {",
-     "(atom_store(&t->addr[block], addr, release), false)) {", "cache"),
+     "atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed);",
+     "(atom_store(&t->addr[block], addr, release), true);", "cache"),
     ("cache-stage-uncounted", "sstable/block_cache.c", "        s->pending++;\n", "", "cache"),
     ("cache-stage-settled-early", "sstable/block_cache.c",
      "    int rc = s->rc;\n    mutex_unlock(&c->stage_mutex);\n\n    bool tried",

@@ -1,8 +1,8 @@
 /* fuzz_table.c - Opens, verifies, walks and searches a table file of any bytes.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Input: a byte of flags (1 seal, 2 as a stranger's file, 4 paranoid), then the file. A table that
- * verifies must walk the same both ways and give every version it holds when asked for it.
+ * Input: a byte of flags (1 seal, 2 as a stranger's file, 4 paranoid, 8 resident if it can be, 16
+ * wholly resident), then the file. A table that verifies must walk the same both ways and give every version it holds when asked for it.
  */
 #include "arena/hash.h"
 #include "sstable/sst_cursor.h"
@@ -67,7 +67,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                        .file_number = 5,
                                        .db_id = FUZZ_ID,
                                        .paranoid = (flags & 4) != 0,
-                                       .inspect = (flags & 2) != 0};
+                                       .inspect = (flags & 2) != 0,
+                                       .resident_bytes = (flags & 8) != 0 ? 1 << 20 : 0,
+                                       .whole = (flags & 16) != 0};
     struct sst_reader *r;
     if (sst_open(&o, &r) == LOAM_OK) {
         struct buf split;

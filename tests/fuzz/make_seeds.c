@@ -148,11 +148,11 @@ static void build_table(const loam_vfs *disk, unsigned keys, uint32_t compressio
 static void seed_tables(void)
 {
     static const unsigned keys[] = {1, 12, 40};
-    for (unsigned n = 0; n < 6; n++) {
+    for (unsigned n = 0; n < 9; n++) {
         loam_vfs *disk = fuzz_disk();
         struct buf b;
         start(&b);
-        buf_append_u8(&b, n >= 3 ? 5 : 0);
+        buf_append_u8(&b, n >= 6 ? 8 : n >= 3 ? 5 : 0);
         build_table(disk, keys[n % 3], n >= 3 ? LOAM_COMPRESS_NONE : LOAM_COMPRESS_LZ4, &b);
         save("table", n, &b);
         loam_vfs_free(disk);
@@ -174,8 +174,8 @@ static void seed_parts(void)
     buf_append(&b, key_max, 2);
     buf_append(&b, file.data + SST_HEADER_SIZE, (size_t)first - SST_HEADER_SIZE);
     save("block", 0, &b);
-    buf_set(&b, file.data + get_fixed64(footer + 24),
-            (size_t)get_fixed64(footer + 32) - SST_TRAILER_SIZE);
+    buf_set(&b, file.data + get_fixed64(footer + 8),
+            (size_t)get_fixed64(footer + 16) - SST_TRAILER_SIZE);
     save("filter", 0, &b);
     buf_free(&file);
     buf_free(&b);
@@ -198,8 +198,8 @@ static int pack_file(void *ctx, loam_slice name)
     uint64_t number;
     char path[64];
     struct buf b;
-    if (!filename_parse(name, &kind, &number) || kind == FILE_LOCK) {
-        return 0;
+    if (!filename_parse(name, &kind, &number) || kind == FILE_LOCK || kind == FILE_RESERVE) {
+        return 0; /* no part of the state */
     }
     start(&b);
     snprintf(path, sizeof path, FUZZ_DIR "/%.*s", (int)name.size, (const char *)name.data);

@@ -307,6 +307,100 @@ Test(block_cache, abandoned_blocks_are_never_written_and_leave_room)
     stop();
 }
 
+/* ---- the directory ---- */
+
+/* As table_open(), but without an array of addresses. */
+static void table_open_unlisted(struct table *t, struct block_cache *c, uint32_t count)
+{
+    t->cached = (struct cached_blocks){t->stage.handle, count, NULL};
+    CHECK_EQ(slotmap_commit(&c->tables, t->stage.handle, &t->cached), LOAM_OK);
+    for (uint32_t i = 0; i < count; i++) {
+        if (t->addr[i] != 0) {
+            block_cache_adopt(c, &t->cached, i, t->addr[i]);
+        }
+    }
+}
+
+Test(block_cache, a_table_without_an_array_finds_its_blocks_too)
+{
+    start(4 << 20);
+    struct table *t = &tables[0];
+    table_begin(t, &cache, 1);
+    for (uint32_t i = 0; i < 100; i++) {
+        CHECK_EQ(table_add(t, i, 4000 + i), LOAM_OK);
+    }
+    CHECK_EQ(block_stage_drain(&t->stage), LOAM_OK);
+    table_open_unlisted(t, &cache, 200);
+    uint32_t found = 0;
+    for (uint32_t i = 100; i < 200; i++) {
+        CHECK(!warm(&cache, t, i, 4000));
+        CHECK(fill(&cache, t, i, 4000, false));
+        CHECK(fill(&cache, t, i, 4000, false)); /* loses */
+    }
+    for (uint32_t i = 0; i < 200; i++) {
+        found += warm(&cache, t, i, i < 100 ? 4000 + i : 4000);
+    }
+    CHECK_EQ(found, 200);
+    struct cache_metrics m;
+    block_cache_metrics(&cache, &m);
+    CHECK(m.fills == 100 && m.fills_lost == 100);
+    CHECK_EQ(slotmap_erase(&cache.tables, t->cached.handle), LOAM_OK);
+    stop();
+}
+
+/* Blocks of one unit fill the directory, so buckets overflow. */
+Test(block_cache, tables_in_one_directory_get_their_own_blocks_or_none)
+{
+    start(1 << 20);
+    for (unsigned k = 0; k < 3; k++) {
+        table_begin(&tables[k], &cache, (unsigned char)(20 + k));
+        table_open_unlisted(&tables[k], &cache, BLOCKS);
+    }
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        for (unsigned k = 0; k < 3; k++) {
+            CHECK(fill(&cache, &tables[k], i, 900, false));
+        }
+    }
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        for (unsigned k = 0; k < 3; k++) {
+            found += warm(&cache, &tables[k], i, 900); /* checks whose bytes they are */
+        }
+    }
+    CHECK(found > BLOCKS);
+    CHECK_EQ(slotmap_erase(&cache.tables, tables[0].cached.handle), LOAM_OK);
+    table_begin(&tables[0], &cache, 30); /* the same place under a new name */
+    table_open_unlisted(&tables[0], &cache, BLOCKS);
+    for (uint32_t i = 0; i < BLOCKS; i++) {
+        CHECK(!warm(&cache, &tables[0], i, 900));
+    }
+    for (unsigned k = 0; k < 3; k++) {
+        CHECK_EQ(slotmap_erase(&cache.tables, tables[k].cached.handle), LOAM_OK);
+    }
+    stop();
+}
+
+Test(block_cache, a_touched_block_without_an_array_gets_a_second_chance)
+{
+    start(128 << 10);
+    struct table *t = &tables[0];
+    table_begin(t, &cache, 4);
+    table_open_unlisted(t, &cache, BLOCKS);
+    for (uint32_t i = 0; i < 8; i++) {
+        CHECK(fill(&cache, t, i, 1000, false));
+    }
+    CHECK(fill(&cache, t, 300, 1000, false) && fill(&cache, t, 301, 1000, false));
+    for (uint32_t round = 0; round < 3; round++) {
+        for (uint32_t i = 8; i < 150; i++) {
+            CHECK(warm(&cache, t, 300, 1000));
+            CHECK(fill(&cache, t, i, 1000, false));
+        }
+    }
+    CHECK(!warm(&cache, t, 301, 1000));
+    CHECK_EQ(slotmap_erase(&cache.tables, t->cached.handle), LOAM_OK);
+    stop();
+}
+
 Test(block_cache, misuse_and_limits_are_codes)
 {
     start(64 << 10);

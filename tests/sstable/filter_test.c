@@ -26,9 +26,10 @@ static double expected_rate(const struct filter *f, uint64_t keys)
 
 struct stored {
     struct filter f;
-    uint8_t *bytes;
-    size_t size;
-    uint64_t keys;
+    struct filter_shape shape;
+    uint8_t *bytes; /* the pages */
+    uint8_t *lines; /* brought together */
+    uint64_t pages;
 };
 
 static uint64_t hash_of(uint64_t i)
@@ -45,11 +46,38 @@ static void make(struct stored *s, uint64_t keys, uint32_t bits)
         CHECK(filter_builder_add(&b, hash_of(i))); /* a further version */
     }
     CHECK_EQ(b.keys, keys);
-    s->size = filter_builder_size(&b, bits);
-    s->bytes = aligned_alloc(FILTER_LINE, s->size);
+    s->shape = (struct filter_shape){filter_builder_lines(&b, bits), keys};
+    s->pages = filter_page_count(s->shape.lines);
+    s->bytes = aligned_alloc(FILTER_LINE, (s->shape.lines + s->pages) * FILTER_LINE);
+    s->lines = aligned_alloc(FILTER_LINE, s->shape.lines * FILTER_LINE);
     filter_builder_emit(&b, bits, s->bytes);
     filter_builder_free(&b);
-    CHECK(filter_open(s->bytes, s->size, &s->f, &s->keys) == NULL);
+    uint8_t *to = s->lines;
+    for (uint64_t i = 0; i < s->pages; i++) {
+        const uint8_t *page = s->bytes + i * FILTER_PAGE_BYTES;
+        uint32_t size = filter_page_size(s->shape.lines, i);
+        CHECK(filter_page_check(page, size, &s->shape, i) == NULL);
+        memcpy(to, page + FILTER_HEAD, size - FILTER_HEAD);
+        to += size - FILTER_HEAD;
+    }
+    CHECK_EQ((size_t)(to - s->lines), s->shape.lines * FILTER_LINE);
+    s->f = (struct filter){s->lines, s->shape.lines, filter_page_probes(s->bytes)};
+}
+
+static void drop(struct stored *s)
+{
+    free(s->bytes);
+    free(s->lines);
+}
+
+/* What the one page says that decides, which must be what the whole filter says. */
+static bool may_contain(const struct stored *s, uint64_t hash)
+{
+    uint64_t page = filter_line_of(hash, s->shape.lines) / FILTER_PAGE_LINES;
+    bool answer = filter_may_contain(&s->f, hash);
+    CHECK_EQ(filter_page_may_contain(s->bytes + page * FILTER_PAGE_BYTES, s->shape.lines, hash),
+             answer);
+    return answer;
 }
 
 Test(filter, never_misses_a_key_and_errs_about_as_often_as_computed)
@@ -61,13 +89,12 @@ Test(filter, never_misses_a_key_and_errs_about_as_often_as_computed)
         const uint64_t probes = 400000;
         uint64_t wrong = 0;
         make(&s, keys, bits[k]);
-        CHECK_EQ(s.keys, keys);
-        CHECK(s.size <= keys * bits[k] / 8 + 2 * FILTER_LINE + FILTER_HEAD);
+        CHECK(s.shape.lines * FILTER_LINE <= keys * bits[k] / 8 + FILTER_LINE);
         for (uint64_t i = 0; i < keys; i++) {
-            CHECK(filter_may_contain(&s.f, hash_of(i)));
+            CHECK(may_contain(&s, hash_of(i)));
         }
         for (uint64_t i = keys; i < keys + probes; i++) {
-            wrong += filter_may_contain(&s.f, hash_of(i));
+            wrong += may_contain(&s, hash_of(i));
         }
         double rate = (double)wrong / (double)probes;
         double expected = expected_rate(&s.f, keys);
@@ -76,7 +103,7 @@ Test(filter, never_misses_a_key_and_errs_about_as_often_as_computed)
         CHECK(rate < expected * 1.25 + 0.0005);
         CHECK(rate > expected * 0.75 - 0.0005);
         CHECK(bits[k] < 10 || rate < 0.015);
-        free(s.bytes);
+        drop(&s);
     }
 }
 
@@ -86,9 +113,9 @@ Test(filter, works_for_any_small_number_of_keys)
         struct stored s;
         make(&s, keys, 10);
         for (uint64_t i = 0; i < keys; i++) {
-            CHECK(filter_may_contain(&s.f, hash_of(i)));
+            CHECK(may_contain(&s, hash_of(i)));
         }
-        free(s.bytes);
+        drop(&s);
     }
 }
 
@@ -97,29 +124,45 @@ Test(filter, grows_over_many_chunks)
     struct stored s;
     make(&s, 50000, 10);
     for (uint64_t i = 0; i < 50000; i++) {
-        CHECK(filter_may_contain(&s.f, hash_of(i)));
+        CHECK(may_contain(&s, hash_of(i)));
     }
-    free(s.bytes);
+    drop(&s);
 }
 
 Test(filter, refuses_a_damaged_head_or_size)
 {
     struct stored s;
-    struct filter f;
-    uint64_t keys;
-    make(&s, 1000, 10);
-    for (size_t size = 0; size < s.size; size += 7) {
-        CHECK(filter_open(s.bytes, size, &f, &keys) != NULL);
-    }
-    for (size_t at = 0; at < FILTER_HEAD; at++) {
-        s.bytes[at] ^= 0x40;
-        bool counted = at >= 16 && at < 24; /* the number of keys is compared with the properties */
-        bool probes = at == 4;              /* more probes than were set: only the sum can tell */
-        if (filter_open(s.bytes, s.size, &f, &keys) == NULL) {
-            CHECK(counted || probes);
-            filter_may_contain(&f, UINT64_MAX);
+    make(&s, 10000, 10);
+    CHECK(s.pages > 2);
+    for (uint64_t i = 0; i < s.pages; i++) {
+        uint8_t *page = s.bytes + i * FILTER_PAGE_BYTES;
+        uint32_t size = filter_page_size(s.shape.lines, i);
+        for (size_t n = 0; n < size; n += 7) {
+            CHECK(filter_page_check(page, n, &s.shape, i) != NULL);
         }
-        s.bytes[at] ^= 0x40;
+        CHECK(filter_page_check(page, size, &s.shape, i + 1) != NULL);
+        for (size_t at = 0; at < FILTER_HEAD; at++) {
+            page[at] ^= 0x40;
+            bool sum = at < 8;      /* looked at by whoever is paranoid */
+            bool probes = at == 12; /* more probes than were set: only the sum can tell */
+            CHECK((filter_page_check(page, size, &s.shape, i) == NULL) == sum || probes);
+            page[at] ^= 0x40;
+        }
     }
-    free(s.bytes);
+    drop(&s);
+}
+
+Test(filter, size_tells_the_number_of_lines)
+{
+    for (uint64_t lines = 1; lines < 500; lines++) {
+        uint64_t size = 0;
+        for (uint64_t i = 0; i < filter_page_count(lines); i++) {
+            size += filter_page_size(lines, i) + 16;
+        }
+        CHECK_EQ(filter_lines_of_size(size, 16), lines);
+        CHECK_EQ(filter_lines_of_size(size - 1, 16), 0);
+        CHECK_EQ(filter_lines_of_size(size + 1, 16), 0);
+    }
+    CHECK_EQ(filter_lines_of_size(0, 16), 0);
+    CHECK_EQ(filter_lines_of_size(UINT64_MAX, 16), 0);
 }

@@ -87,18 +87,23 @@ Test(sst_damage, random_damage_with_mended_checksums_is_survived)
     size_t size = w.info.size;
     uint8_t *good = sst_world_read_file(&w, size);
     struct sst_reader *r = NULL;
+    w.resident_bytes = UINT64_MAX;
     struct sst_open_options o = sst_world_open_options(&w);
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     struct sst_handle parts[64];
     enum sst_type types[64];
     size_t n = 0;
-    for (uint32_t i = 0; i < r->index.count && n < 60; i++, n++) {
-        parts[n] = (struct sst_handle){r->index.offsets[i], r->index.sizes[i]};
+    for (uint32_t i = 0; i < r->index.count && n < 50; i++, n++) {
+        parts[n] = (struct sst_handle){r->index.offsets[i], index_size(&r->index, i)};
         types[n] = SST_DATA;
     }
-    parts[n] = r->footer.index, types[n++] = SST_INDEX;
+    for (uint32_t i = 0; i < r->props.partitions && n < 60; i++, n++) {
+        parts[n] = (struct sst_handle){r->top.offsets[i], index_size(&r->top, i)};
+        types[n] = SST_INDEX;
+    }
+    parts[n] = r->footer.top, types[n++] = SST_TOP;
     parts[n] = r->footer.props, types[n++] = SST_PROPS;
-    parts[n] = r->footer.filter, types[n++] = SST_FILTER;
+    parts[n] = r->footer.filter, types[n++] = SST_FILTER; /* one page */
     sst_close(r);
     for (int round = 0; round < 4000; round++) {
         uint8_t *bad = malloc(size);
@@ -122,6 +127,7 @@ Test(sst_damage, random_damage_with_mended_checksums_is_survived)
         struct sst_get_scratch s;
         struct sst_cursor c;
         struct entry e;
+        o.resident_bytes = round % 2 != 0 ? UINT64_MAX : 0;
         if (sst_open(&o, &r) == LOAM_OK) {
             sst_get_scratch_init(&s, &w.alloc);
             for (size_t i = 0; i < m.n; i++) {
@@ -157,6 +163,7 @@ Test(sst_damage, a_block_at_anothers_place_or_of_another_file_is_an_error)
     struct model m = {0};
     struct sst_reader *r = NULL;
     sst_world_init(&w, 0, NULL);
+    w.resident_bytes = UINT64_MAX;
     w.build.compression = 1;
     for (int i = 0; i < 40; i++) {
         char key[16];
@@ -168,11 +175,11 @@ Test(sst_damage, a_block_at_anothers_place_or_of_another_file_is_an_error)
     struct sst_open_options o = sst_world_open_options(&w);
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     uint32_t twin = 2;
-    while (r->index.sizes[twin] != r->index.sizes[1]) {
+    while (index_size(&r->index, twin) != index_size(&r->index, 1)) {
         CHECK(++twin < r->index.count);
     }
     uint64_t a = r->index.offsets[1], b = r->index.offsets[twin];
-    size_t n = r->index.sizes[1];
+    size_t n = index_size(&r->index, 1);
     sst_close(r);
     uint8_t *good = sst_world_read_file(&w, w.info.size);
     uint8_t *bad = malloc(w.info.size);
@@ -214,6 +221,7 @@ Test(sst_damage, errors_name_file_and_offset_and_a_cursor_recovers)
     random_init(&rnd, model_seed());
     sst_world_init(&w, 0, NULL);
     small_table(&w, &m, &rnd, 2);
+    w.resident_bytes = UINT64_MAX;
     struct sst_open_options o = sst_world_open_options(&w);
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     uint8_t *p = sst_world_read_file(&w, w.info.size);
@@ -251,6 +259,7 @@ Test(sst_damage, paranoid_readers_notice_a_changed_cached_block)
     CHECK_EQ(sst_world_build(&w, &m, &warm), LOAM_OK);
     struct sst_open_options o = sst_world_open_options(&w);
     o.warm = &warm;
+    o.resident_bytes = UINT64_MAX;
     o.paranoid = true;
     CHECK_EQ(sst_open(&o, &r), LOAM_OK);
     sst_get_scratch_init(&s, &w.alloc);

@@ -1,4 +1,4 @@
-/* sst_golden_test.c - Version 1 of the format is read and written for ever.
+/* sst_golden_test.c - The present format is read and written for ever; version 1 is told of.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
@@ -6,10 +6,14 @@
 #include "tests/sstable/sst_support.h"
 
 static const uint8_t golden_plain[] = {
-#include "tests/golden/sst_v1_plain.inc"
+#include "tests/golden/sst_v2_plain.inc"
 };
 static const uint8_t golden_lz4[] = {
-#include "tests/golden/sst_v1_lz4.inc"
+#include "tests/golden/sst_v2_lz4.inc"
+};
+
+static const uint8_t version_1[] = {
+#include "tests/golden/sst_v1_plain.inc"
 };
 
 static void golden_model(struct model *m)
@@ -63,4 +67,19 @@ Test(sst_golden, writes_and_reads_the_golden_bytes)
     check_golden(golden_plain, sizeof golden_plain, 1, true);
     /* Another LZ4 may compress otherwise; it must read what this one wrote. */
     check_golden(golden_lz4, sizeof golden_lz4, 2, false);
+}
+
+Test(sst_golden, tells_of_version_1)
+{
+    struct sst_world w;
+    struct sst_reader *r = NULL;
+    sst_world_init(&w, 0, NULL);
+    sst_world_write_file(&w, version_1, sizeof version_1);
+    struct sst_open_options o = sst_world_open_options(&w);
+    o.size = 0;
+    CHECK_EQ(sst_open(&o, &r), LOAM_E_FORMAT);
+    CHECK(strstr(loam_last_error()->message, "format version 1; this build knows 2") != NULL);
+    o.inspect = true;
+    CHECK_EQ(sst_open(&o, &r), LOAM_E_FORMAT);
+    sst_world_end(&w);
 }

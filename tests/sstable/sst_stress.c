@@ -67,7 +67,8 @@ static struct sst_reader *build_and_open(struct shared *w, uint64_t number, cons
                                     .db_id = 1,
                                     .size = info.size,
                                     .paranoid = number % 2 != 0,
-                                    .warm = &warm};
+                                    .warm = &warm,
+                                    .resident_bytes = number % 3 == 0 ? UINT64_MAX : 0};
     CHECK_EQ(sst_open(&open, &r), LOAM_OK);
     return r;
 }

@@ -16,10 +16,11 @@ struct sst_world {
     const loam_vfs *vfs; /* the disk, or what wraps it */
     struct alloc alloc;
     struct block_cache cache;
-    bool cached;
+    bool cached, limited;
     struct sst_build_options build;
     struct sst_info info;
     uint8_t smallest[16], largest[16];
+    uint64_t resident_bytes; /* for sst_world_open_options() */
 };
 
 /* Gives memory until a count runs out. */
@@ -41,12 +42,12 @@ void sst_world_write_file(struct sst_world *w, const uint8_t *p, size_t size);
 
 /* Whole walks of both directions and by key give what the model holds. */
 void sst_check_walks(struct sst_reader *r, const struct model *m, uint32_t flags);
-/* Opens the table and asks it for everything; warm may be NULL. */
+/* Opens the table, not resident and resident, and asks it for everything; warm may be NULL. */
 void sst_check_table(struct sst_world *w, const struct model *m, struct random *rnd, bool paranoid,
                      struct sst_warm *warm);
 
-/* Reads all of the model by get and by cursor: each answer is right or an error. Returns the
- * errors, the failure to open included. */
+/* Reads all of the model by get and by cursor, not resident and resident: each answer is right or an
+ * error. Returns the errors, the failure to open included. */
 int sst_world_right_or_error(struct sst_world *w, const struct model *m);
 
 #endif
