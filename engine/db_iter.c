@@ -314,13 +314,15 @@ static void find_run(struct db_iter *it)
         return; /* finding a run's end costs a few comparisons: not where sources take turns */
     }
     const struct block *b = &top->cursor.at.block;
-    uint32_t end = m->second != 0 ? block_seek(b, NULL, m->heap[m->second]->entry.key, UINT64_MAX)
-                                  : b->count;
-    if (it->has_upper && end != 0) {
-        uint32_t bound = block_seek(b, NULL, buf_slice(&it->upper), UINT64_MAX);
+    uint32_t next = top->cursor.at.index + 1, end = b->count;
+    if (m->second != 0) {
+        end = block_seek_near(b, next, m->heap[m->second]->entry.key);
+    }
+    if (it->has_upper && next < end) {
+        uint32_t bound = block_seek_near(b, next, buf_slice(&it->upper));
         end = bound < end ? bound : end;
     }
-    if (top->cursor.at.index + 1 < end) {
+    if (next < end) {
         it->run = &top->cursor.at;
         it->run_end = end;
     }

@@ -254,47 +254,85 @@ int block_get(const void *data, const loam_comparator *cmp, loam_slice key, uint
     return LOAM_NOTFOUND;
 }
 
-/* Byte order of an entry's rest and a key's; the first 8 bytes as one number, which the block's
- * tail makes safe to load. */
-static int compare_bytes(const struct block_item *item, loam_slice rest, uint64_t rest8)
+/* A key that is looked for, without the prefix that the block's keys share. */
+struct target {
+    loam_slice rest;
+    uint64_t bytes; /* the first 8 of it, zeros behind a shorter one */
+};
+
+/* Byte order of an entry's rest and a key's. The first 8 bytes as one number decide nearly always; the
+ * block's tail makes them safe to load. */
+static inline int compare_bytes(const struct block_item *item, const struct target *t)
 {
-    if (item->rest_size >= 8 && rest.size >= 8) {
-        uint64_t a = get_big64(item->rest);
-        if (a != rest8) {
-            return a < rest8 ? -1 : 1;
-        }
+    uint64_t bytes = get_big64(item->rest);
+    if (item->rest_size < 8) {
+        bytes &= ~(UINT64_MAX >> 8 * item->rest_size);
     }
-    return bytes_compare(loam_bytes(item->rest, item->rest_size), rest);
+    if (bytes != t->bytes) {
+        return bytes < t->bytes ? -1 : 1;
+    }
+    return bytes_compare(loam_bytes(item->rest, item->rest_size), t->rest);
 }
 
-uint32_t block_seek(const struct block *b, const loam_comparator *cmp, loam_slice key, uint64_t tag)
+/* False: all entries are on one side of the key, *c tells which. */
+static bool strip_prefix(const struct block *b, loam_slice key, struct target *t, int *c)
 {
-    loam_slice rest = key;
-    uint64_t rest8 = 0;
-    if (cmp == NULL) {
-        size_t common = key.size < b->prefix_size ? key.size : b->prefix_size;
-        int c = common != 0 ? memcmp(key.data, b->prefix, common) : 0;
-        if (c != 0 || common < b->prefix_size) {
-            return c > 0 ? b->count : 0;
-        }
-        if (common != 0) {
-            rest = loam_bytes((const uint8_t *)key.data + common, key.size - common);
-        }
-        rest8 = key_prefix64(rest.data, rest.size);
+    size_t common = key.size < b->prefix_size ? key.size : b->prefix_size;
+    *c = common != 0 ? memcmp(key.data, b->prefix, common) : 0;
+    if (*c != 0 || common < b->prefix_size) {
+        return false;
     }
-    uint32_t low = 0;
-    uint32_t n = b->count;
+    t->rest = key;
+    if (common != 0) {
+        t->rest = loam_bytes((const uint8_t *)key.data + common, key.size - common);
+    }
+    t->bytes = key_prefix64(t->rest.data, t->rest.size);
+    return true;
+}
+
+/* The first of the n entries from low on that is not before (t, tag); low + n when there is none. */
+static uint32_t search(const struct block *b, const loam_comparator *cmp, const struct target *t,
+                       uint64_t tag, uint32_t low, uint32_t n)
+{
     while (n != 0) {
         uint32_t half = n / 2;
         struct block_item item;
         block_item(b, low + half, &item);
-        int c = cmp == NULL ? compare_bytes(&item, rest, rest8)
-                            : key_compare(cmp, loam_bytes(item.rest, item.rest_size), rest);
+        int c = cmp == NULL ? compare_bytes(&item, t)
+                            : key_compare(cmp, loam_bytes(item.rest, item.rest_size), t->rest);
         bool before = c < 0 || (c == 0 && item.tag > tag);
         low = before ? low + half + 1 : low;
         n = before ? n - half - 1 : half;
     }
     return low;
+}
+
+uint32_t block_seek(const struct block *b, const loam_comparator *cmp, loam_slice key, uint64_t tag)
+{
+    struct target t = {.rest = key};
+    int c;
+    if (cmp == NULL && !strip_prefix(b, key, &t, &c)) {
+        return c > 0 ? b->count : 0;
+    }
+    return search(b, cmp, &t, tag, 0, b->count);
+}
+
+uint32_t block_seek_near(const struct block *b, uint32_t from, loam_slice key)
+{
+    struct target t;
+    int c;
+    if (!strip_prefix(b, key, &t, &c)) {
+        return c > 0 ? b->count : from;
+    }
+    for (uint32_t step = 1; step <= b->count - from; step *= 2) {
+        struct block_item item;
+        block_item(b, from + step - 1, &item);
+        if (compare_bytes(&item, &t) >= 0) {
+            return search(b, NULL, &t, UINT64_MAX, from, step - 1);
+        }
+        from += step;
+    }
+    return search(b, NULL, &t, UINT64_MAX, from, b->count - from);
 }
 
 /* ---- cursor ---- */

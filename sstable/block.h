@@ -143,6 +143,9 @@ int block_get(const void *data, const loam_comparator *cmp, loam_slice key, uint
 /* Index of the first entry >= (key, tag); the count when there is none. */
 uint32_t block_seek(const struct block *b, const loam_comparator *cmp, loam_slice key,
                     uint64_t tag);
+/* In byte order: index of the first entry from `from` on that is not before any version of key; the count
+ * when there is none. Quick when it is not far. REQUIRES: from <= count. */
+uint32_t block_seek_near(const struct block *b, uint32_t from, loam_slice key);
 
 /* ---- cursor ---- */
 

@@ -267,6 +267,32 @@ Test(block, takes_three_entries_exactly_when_they_ascend)
     CHECK(taken > 1000 && refused > 1000);
 }
 
+Test(block, seeks_near_an_entry_as_from_the_start)
+{
+    struct random r;
+    random_init(&r, model_seed());
+    for (unsigned round = 0; round < 300; round++) {
+        struct model m;
+        struct built b;
+        struct block block;
+        uint8_t bytes[300];
+        static const enum model_shape shapes[] = {SHAPE_DECIMAL, SHAPE_SHORT, SHAPE_PREFIXED,
+                                                  SHAPE_EDGES, SHAPE_VERSIONS};
+        model_generate(&m, &r, shapes[round % 5], 1 + (size_t)random_below(&r, 60), NULL);
+        build(&b, &m, 0, m.n);
+        block_init(&block, b.data);
+        for (unsigned i = 0; i < 60; i++) {
+            loam_slice key = random_below(&r, 4) != 0 ? m.e[random_below(&r, m.n)].key
+                                                      : near_key(&r, bytes);
+            uint32_t from = (uint32_t)random_below(&r, m.n + 1);
+            uint32_t want = block_seek(&block, NULL, key, UINT64_MAX);
+            CHECK_EQ(block_seek_near(&block, from, key), want > from ? want : from);
+        }
+        free(b.data);
+        model_free(&m);
+    }
+}
+
 Test(block, refuses_entries_out_of_order)
 {
     struct model m = {0};
