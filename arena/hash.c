@@ -9,8 +9,10 @@
 
 #if defined(LOAM_HAVE_XXH_DISPATCH)
 /* The library's, with the widest vectors that the processor has. Its header cannot be included beside
- * the inlined functions; the build checks the name. */
-XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void *data, size_t size, XXH64_hash_t seed);
+ * the inlined functions; the build checks the name. Weak, for the shared library may have it where the
+ * static one, which a user may link instead, has not. */
+__attribute__((weak)) XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void *data, size_t size,
+                                                                 XXH64_hash_t seed);
 #define LONG_INPUT 241u /* bytes from which on vectors are used at all */
 #endif
 
@@ -25,7 +27,7 @@ uint64_t hash_key(const void *data, size_t size)
 uint64_t checksum64(const void *data, size_t size, uint64_t seed)
 {
 #if defined(LOAM_HAVE_XXH_DISPATCH)
-    if (size >= LONG_INPUT) {
+    if (size >= LONG_INPUT && XXH3_64bits_withSeed_dispatch != NULL) {
         return XXH3_64bits_withSeed_dispatch(data, size, seed);
     }
 #endif

@@ -61,7 +61,7 @@ static loam_snap *two_versions(loam_db *db, loam_slice long_key)
 {
     loam_snap *snap;
     for (int i = 0; i < SHORT_KEYS; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "a%d", i);
         put_text(db, NULL, key, "short");
     }
