@@ -265,9 +265,7 @@ bool block_cache_admits(struct block_cache *c, const struct cached_blocks *t, ui
         return true;
     }
     /* Mixed well: a walk's blocks must not take one place after the other, which no mark outlives. */
-    uint64_t h = t->handle + block * UINT64_C(0x9e3779b97f4a7c15);
-    h = (h ^ h >> 32) * UINT64_C(0xd6e8feb86659fd93);
-    h = (h ^ h >> 32) * UINT64_C(0xd6e8feb86659fd93);
+    uint64_t h = hash_block(t->handle, block);
     uint64_t fit = c->ring.bytes / (size < UNIT_BYTES ? UNIT_BYTES : size);
     _Atomic uint16_t *seen = &c->missed[fit < 2 ? 0 : h >> (__builtin_clzll(fit) + 1)];
     uint16_t mark = (uint16_t)(h >> 8) | 1; /* never that of an empty place */
