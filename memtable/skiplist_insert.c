@@ -280,7 +280,11 @@ static void take_guides(const struct skiplist *s, const struct skiplist_writer *
             if (node_ks(b) != t->ks || height > 2 * j || compare(s, b, t) <= 0) {
                 break;
             }
-            guide_put(guide, key, node_key(s, b), height == 2 * j, ref);
+            /* One of height 2j may still have to be linked at its highest level: who linked there
+             * behind it would be lost. */
+            if (height < 2 * j) {
+                guide_put(guide, key, node_key(s, b), false, ref);
+            }
             ref = node_next(b, 2 * j - 2);
         }
     }

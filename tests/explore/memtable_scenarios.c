@@ -264,6 +264,29 @@ SCENARIO(skiplist_guides_two, .says = "two threads link behind what a guide name
          .threads = 2, .flags = LOCK_FREE, .setup = setup_guides, .prepare = prepare,
          .body = guides_two_body, .check = guides_two_check, .bound = 3)
 
+/* "c" goes behind what a guide names, of which one level may not be linked yet. */
+static void guides_new_body(unsigned thread)
+{
+    if (thread == 0) {
+        add_tall(0, "a", 2);
+        add_high(0, 2, "c", 3);
+    } else {
+        add_high(1, 2, "b", 4);
+    }
+}
+
+static void guides_new_check(void)
+{
+    list_check();
+    EXPECT(has("a", 2));
+    EXPECT(has("b", 4));
+    EXPECT(has("c", 3));
+}
+
+SCENARIO(skiplist_guides_new, .says = "a guide is collected while one of its nodes is being linked",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare,
+         .body = guides_new_body, .check = guides_new_check, .bound = 3)
+
 /* ---- versions ---------------------------------------------------------------------------- */
 
 static void setup_chain(void)
