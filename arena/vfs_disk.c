@@ -49,112 +49,12 @@ OUTSIDE_TSAN static void copy_to_map(uint8_t *to, const uint8_t *from, size_t n)
     }
 }
 
-/* ---- pages and images ------------------------------------------------------------------------ */
+/* ---- pages of a disk with an end -------------------------------------------------------------- */
 
-static const uint8_t zero_bytes[DISK_PAGE];
-
-struct disk_page *disk_page_new(const uint8_t *data)
-{
-    struct disk_page *p = alloc_get(alloc_global(), MEM_VFS, sizeof *p);
-    if (p != NULL) {
-        atom_store(&p->refs, 1, relaxed); /* relaxed: not shared yet */
-        atom_store(&p->hash, 0, relaxed); /* relaxed: as above */
-        memcpy(p->data, data != NULL ? data : zero_bytes, DISK_PAGE);
-    }
-    return p;
-}
-
-struct disk_page *disk_page_share(struct disk_page *p)
-{
-    if (p != NULL) {
-        atom_add(&p->refs, 1, relaxed); /* relaxed: the caller holds a reference that keeps it */
-    }
-    return p;
-}
-
-void disk_page_drop(struct disk_page *p)
-{
-    /* acq_rel: pairs with itself in other disks' drops; the last one frees after all their reads */
-    if (p != NULL && atom_sub(&p->refs, 1, acq_rel) == 1) {
-        alloc_put(alloc_global(), MEM_VFS, p, sizeof *p);
-    }
-}
-
-/* Whether this disk alone refers to the page, so that nobody sees it being written. */
 static bool page_is_ours(const struct disk_page *p)
 {
     /* acquire: pairs with the drop of another disk; its reads of the page are over */
     return atom_load(&p->refs, acquire) == 1;
-}
-
-static uint64_t pages_of(uint64_t size)
-{
-    return (size + DISK_PAGE - 1) / DISK_PAGE;
-}
-
-static struct disk_page *image_at(const struct disk_image *m, uint64_t i)
-{
-    return i < m->capacity ? m->pages[i] : NULL;
-}
-
-const uint8_t *disk_image_page(const struct disk_image *m, uint64_t i)
-{
-    const struct disk_page *p = image_at(m, i);
-    return p != NULL ? p->data : zero_bytes;
-}
-
-int disk_image_grow(struct disk_image *m, uint64_t size)
-{
-    uint64_t want = pages_of(size);
-    if (want <= m->capacity) {
-        return 0;
-    }
-    size_t capacity = m->capacity < 8 ? 8 : m->capacity + m->capacity / 2;
-    if (capacity < want) {
-        capacity = (size_t)want;
-    }
-    struct disk_page **pages = alloc_resize(alloc_global(), MEM_VFS, m->pages,
-                                            m->capacity * sizeof *pages, capacity * sizeof *pages);
-    if (pages == NULL) {
-        return -ENOMEM;
-    }
-    memset(pages + m->capacity, 0, (capacity - m->capacity) * sizeof *pages);
-    m->pages = pages;
-    m->capacity = capacity;
-    return 0;
-}
-
-int disk_image_copy_all(struct disk_image *to, const struct disk_image *from)
-{
-    int rc = disk_image_grow(to, (uint64_t)from->capacity * DISK_PAGE);
-    for (size_t i = 0; rc == 0 && i < from->capacity; i++) {
-        to->pages[i] = disk_page_share(from->pages[i]);
-    }
-    to->size = from->size;
-    return rc;
-}
-
-int disk_image_copy(struct disk_image *to, const struct disk_image *from)
-{
-    int rc = disk_image_grow(to, from->size);
-    if (rc != 0) {
-        return rc;
-    }
-    uint64_t n = pages_of(from->size);
-    for (uint64_t i = 0; i < n; i++) {
-        to->pages[i] = disk_page_share(image_at(from, i));
-    }
-    to->size = from->size;
-    return 0;
-}
-
-void disk_image_clear(struct disk_image *m)
-{
-    for (size_t i = 0; i < m->capacity; i++) {
-        disk_page_drop(m->pages[i]);
-    }
-    alloc_put(alloc_global(), MEM_VFS, m->pages, m->capacity * sizeof *m->pages);
-    *m = (struct disk_image){0};
 }
 
 /* Bytes that files may still take; the limit may have been set below what they hold. */
@@ -183,15 +83,6 @@ static int page_own(struct disk *d, struct disk_image *m, uint64_t i)
     disk_page_drop(old);
     m->pages[i] = fresh;
     return 0;
-}
-
-uint64_t disk_image_space(const struct disk_image *m)
-{
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < m->capacity; i++) {
-        bytes += m->pages[i] != NULL ? DISK_PAGE : 0;
-    }
-    return bytes;
 }
 
 static void page_remove(struct disk *d, struct disk_image *m, uint64_t i)
@@ -368,11 +259,11 @@ int disk_truncate_locked(struct disk *d, struct disk_node *n, uint64_t size)
     if (stores != 0) {
         return stores;
     }
-    uint64_t kept = pages_of(size);
+    uint64_t kept = disk_pages_of(size);
     size_t in = (size_t)(size % DISK_PAGE);
     if (size < n->now.size) {
         /* The cut page's rest becomes zeros first: it can fail, and then nothing has changed. */
-        if (in != 0 && image_at(&n->now, kept - 1) != NULL) {
+        if (in != 0 && disk_image_at(&n->now, kept - 1) != NULL) {
             int rc = page_own(d, &n->now, kept - 1);
             if (rc != 0) {
                 return rc;
@@ -407,7 +298,7 @@ int disk_reserve_locked(struct disk *d, struct disk_node *n, uint64_t off, uint6
     if (rc != 0) {
         return rc;
     }
-    uint64_t end = pages_of(off + len), missing = 0;
+    uint64_t end = disk_pages_of(off + len), missing = 0;
     for (uint64_t i = off / DISK_PAGE; i < end; i++) {
         missing += n->now.pages[i] == NULL;
     }
@@ -560,8 +451,8 @@ int disk_unmap_locked(struct disk *d, void *p, size_t len)
 
 bool disk_page_lost(const struct disk_node *n, uint64_t i)
 {
-    const struct disk_page *p = image_at(&n->lost, i);
-    return p != NULL && p == image_at(&n->now, i);
+    const struct disk_page *p = disk_image_at(&n->lost, i);
+    return p != NULL && p == disk_image_at(&n->now, i);
 }
 
 int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
@@ -579,9 +470,9 @@ int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
     if (rc != 0) {
         return rc;
     }
-    for (uint64_t i = 0; i < pages_of(n->now.size); i++) {
-        struct disk_page *now = image_at(&n->now, i);
-        if (now != image_at(&n->synced, i) && now != n->lost.pages[i]) {
+    for (uint64_t i = 0; i < disk_pages_of(n->now.size); i++) {
+        struct disk_page *now = disk_image_at(&n->now, i);
+        if (now != disk_image_at(&n->synced, i) && now != n->lost.pages[i]) {
             disk_page_drop(n->lost.pages[i]);
             n->lost.pages[i] = disk_page_share(now);
         }
@@ -605,7 +496,7 @@ int disk_sync_locked(struct disk *d, struct disk_node *n)
         return rc;
     }
     for (uint64_t i = 0; i < n->synced.capacity; i++) {
-        struct disk_page *now = image_at(&n->now, i);
+        struct disk_page *now = disk_image_at(&n->now, i);
         if (now != n->synced.pages[i] && !disk_page_lost(n, i)) {
             disk_page_drop(n->synced.pages[i]);
             n->synced.pages[i] = disk_page_share(now);

@@ -1,11 +1,10 @@
 /* vfs_disk.h - Files and directories in memory, beside what of them would survive a power cut.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Shared by vfs_disk.c (files), vfs_names.c (directories), vfs_memory.c (the vfs on a disk),
- * vfs_fault.c (faults before it), vfs_clone.c and vfs_cut.c (a new disk as it may be found after the
- * process was killed or power lost),
- * vfs_record.c (every change remembered), vfs_replay.c (cuts at any of them) and vfs_hash.c; nobody
- * else includes it.
+ * Shared by vfs_disk.c (files), vfs_image.c (their pages), vfs_names.c (directories), vfs_memory.c
+ * (the vfs on a disk), vfs_fault.c (faults before it), vfs_clone.c and vfs_cut.c (a new disk as it
+ * may be found after the process was killed or power lost), vfs_record.c (every change remembered),
+ * vfs_replay.c (cuts at any of them) and vfs_hash.c; nobody else includes it.
  *
  *   node ---- now:    what reads see       image = size + 4 KiB pages, counted and copied on write
  *      \----- synced: what the last sync   an equal page pointer means equal bytes
@@ -179,7 +178,7 @@ int disk_sync_names_locked(struct disk *d);
 void disk_log_clear_locked(struct disk *d);
 void disk_names_free(struct disk_names *t); /* drops no references */
 
-/* ---- pieces of it that a cut needs ------------------------------------------------------------ */
+/* ---- pages and images (vfs_image.c) ------------------------------------------------------------ */
 
 struct disk_page *disk_page_new(const uint8_t *data); /* NULL data: zeros; NULL: no memory */
 struct disk_page *disk_page_share(struct disk_page *p); /* NULL is allowed */
@@ -192,6 +191,20 @@ int disk_image_copy(struct disk_image *to, const struct disk_image *from); /* `t
 void disk_image_clear(struct disk_image *m);
 uint64_t disk_image_space(const struct disk_image *m); /* bytes of its pages */
 int disk_image_copy_all(struct disk_image *to, const struct disk_image *from); /* beyond its size, too */
+
+static inline uint64_t disk_pages_of(uint64_t size)
+{
+    return (size + DISK_PAGE - 1) / DISK_PAGE;
+}
+
+/* NULL: a hole, or beyond the end. */
+static inline struct disk_page *disk_image_at(const struct disk_image *m, uint64_t i)
+{
+    return i < m->capacity ? m->pages[i] : NULL;
+}
+
+/* ---- pieces of the disk that a cut needs ------------------------------------------------------- */
+
 int disk_names_copy_locked(struct disk_names *to, const struct disk_names *from); /* `to` empty */
 /* The same with the twins of the nodes. */
 int disk_names_clone_locked(struct disk_names *to, const struct disk_names *from);
