@@ -135,8 +135,16 @@ void version_set_reap(struct version_set *vs);
 int version_set_clean_directory(struct version_set *vs, bool (*keep_log)(void *ctx, uint64_t number),
                                 void *ctx);
 
-/* Between version_set.c and version_set_open.c; the caller holds mu. */
+/* Between version_set.c, version_set_open.c and version_set_roll.c; the caller holds mu. */
 int version_set_apply_locked_(struct version_set *vs, struct version_edit *e);
+/* Starts a manifest with the state of the moment and `edit` (NULL: none) and puts it in force. On
+ * error the one before stays in force, or - *unsure - either may be found by the next open. */
+int version_set_roll_(struct version_set *vs, struct version_edit *edit, bool *unsure);
+/* Gives the edit the counters as they are now. */
+void version_set_stamp_(struct version_set *vs, struct version_edit *e);
+/* The file is nobody's: at once, or as soon as no manifest that may be found can name it. */
+void version_set_discard_(struct version_set *vs, enum file_kind kind, uint64_t number);
+void version_set_doubt_(struct version_set *vs, enum file_kind kind, uint64_t number);
 void version_set_publish_(struct version_set *vs, struct version *v); /* takes v's reference over */
 
 #endif
