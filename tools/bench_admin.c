@@ -8,18 +8,53 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "tools/bench_usage.h"
 #include "tools/bench_workloads.h"
+
+static int open_timed(struct bench_thread *t)
+{
+    t->stats.last_ns = bench_now_ns(); /* the close before is not part of it */
+    int rc = bench_store_open(t->store);
+    bench_stats_done(&t->stats, OP_OTHER, 1);
+    return rc;
+}
 
 void bench_open_close(struct bench_thread *t)
 {
     bench_thread_limit(t, t->job->reads);
     while (bench_more(t)) {
         bench_ok(t, bench_store_close(t->store), "close");
-        bench_ok(t, bench_store_open(t->store), "open");
-        bench_stats_done(&t->stats, OP_OTHER, 1);
+        bench_ok(t, open_timed(t), "open");
     }
+}
+
+void bench_open_new(struct bench_thread *t)
+{
+    const struct timespec second = {1, 0};
+    struct bench_stats *s = &t->stats;
+    uint64_t rss = 0;
+    unsigned threads = 0;
+    bench_thread_limit(t, t->job->reads);
+    while (bench_more(t)) {
+        bench_ok(t, bench_store_close(t->store), "close");
+        bench_ok(t, t->engine->destroy(t->store->dir), "destroy");
+        rss = bench_rss_now();
+        threads = bench_threads_now();
+        bench_ok(t, open_timed(t), "open");
+    }
+    s->open_rss = bench_rss_now() > rss ? bench_rss_now() - rss : 0;
+    s->open_threads = bench_threads_now() - threads;
+    nanosleep(&second, NULL); /* threads that go when there is nothing to do go now */
+    s->idle_threads = bench_threads_now() - threads;
+}
+
+void bench_open_message(const struct bench_stats *s, char *out, size_t cap)
+{
+    snprintf(out, cap, "(%.2f MiB more, %u threads, after a second %u)",
+             (double)s->open_rss / 1048576, s->open_threads, s->idle_threads);
 }
 
 void bench_flush(struct bench_thread *t)

@@ -43,9 +43,11 @@ static void settle(struct child *k)
 {
     struct bench_row *row = &k->sample.row;
     if (row->put_bytes > 0 || row->background_ops >= 0) {
+        uint64_t begun = bench_now_ns();
         if (bench_store_settle(k->store) != BENCH_OK) {
             bench_die(k->store, "wait");
         }
+        row->settle_seconds = (double)(bench_now_ns() - begun) * 1e-9;
         bench_row_add_usage(row);
     }
     row->disk_bytes = bench_disk_bytes(k->store->dir);

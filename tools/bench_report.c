@@ -161,6 +161,15 @@ double bench_row_cpu_micros(const struct bench_row *row)
     return row->cpu_seconds * 1e6 / (double)(row->ops < 1 ? 1 : row->ops);
 }
 
+double bench_row_background_ns(const struct bench_row *row)
+{
+    if (row->put_bytes == 0 || row->background_ops >= 0) {
+        return -1; /* the bytes of extra threads are not in the row */
+    }
+    double seconds = row->cpu_seconds - row->own_cpu_seconds;
+    return seconds > 0 ? seconds * 1e9 / (double)row->put_bytes : 0;
+}
+
 double bench_row_micros(const struct bench_row *row)
 {
     return row->thread_seconds * 1e6 / (double)(row->ops < 1 ? 1 : row->ops);

@@ -38,6 +38,9 @@ struct bench_row {
     uint64_t peak_rss;         /* bytes */
     struct bench_usage before; /* when it began */
     double cpu_seconds;        /* of the process, since then */
+    double own_cpu_seconds;    /* of that, by the threads that called the engine */
+    double settle_seconds;     /* from the end until its work was done; < 0 = it left none */
+    uint64_t live_bytes;       /* all data there is, which was read; 0 = unknown */
     double kernel_amp;         /* bytes of files made dirty per byte of user; < 0 = unknown */
     uint64_t disk_bytes;       /* of the database; 0 = not looked at */
     double calibration_ns;     /* of a unit of bench_calibrate.h, around the time; 0 = not taken */
@@ -45,6 +48,7 @@ struct bench_row {
     bool timed;                                /* the latencies are known */
     struct bench_latency all, by_op[OP_COUNT];
     char message[160];
+    char note[96]; /* the part of the message that is more than counts */
 };
 
 struct bench_report {
@@ -66,6 +70,8 @@ void bench_row_from_stats(struct bench_row *row, const struct bench_stats *s);
  * later, to count in more. */
 void bench_row_add_usage(struct bench_row *row);
 double bench_row_cpu_micros(const struct bench_row *row); /* of processor time for one operation */
+/* Processor time (ns) of the engine's own threads for one byte of user written; < 0: unknown. */
+double bench_row_background_ns(const struct bench_row *row);
 double bench_row_units(
     const struct bench_row *row); /* of processor time, see bench_calibrate.h; 0: unknown */
 double bench_row_micros(const struct bench_row *row); /* of thread time for one operation */

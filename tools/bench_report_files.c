@@ -55,6 +55,16 @@ json_t *bench_row_json(const struct bench_row *row)
         json_object_set_new(o, "background_ops_per_sec", json_real(row->background_ops));
     }
     json_object_set_new(o, "cpu_micros_per_op", json_real(bench_row_cpu_micros(row)));
+    if (bench_row_background_ns(row) >= 0) {
+        json_object_set_new(o, "background_cpu_ns_per_user_byte",
+                            json_real(bench_row_background_ns(row)));
+    }
+    if (row->settle_seconds >= 0) {
+        json_object_set_new(o, "settle_seconds", json_real(row->settle_seconds));
+    }
+    if (row->live_bytes > 0) {
+        json_object_set_new(o, "live_bytes", json_integer((json_int_t)row->live_bytes));
+    }
     if (row->kernel_amp >= 0) {
         json_object_set_new(o, "kernel_bytes_written_per_user_byte", json_real(row->kernel_amp));
     }

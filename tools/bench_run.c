@@ -304,6 +304,7 @@ static void merge_threads(struct bench_job *job, struct bench_row *row, struct b
     row->background_ops = -1;
     for (unsigned i = 0; i < job->all_count; i++) {
         struct bench_thread *t = &job->all[i];
+        row->own_cpu_seconds += t->stats.cpu_seconds;
         if (bench_thread_is_extra(t)) {
             double seconds = t->stats.seconds;
             double speed = seconds > 0 ? (double)t->stats.done / seconds : 0;
@@ -336,6 +337,7 @@ static void fill_message(const struct bench_workload *w, struct bench_row *row,
     row->message[0] = '\0';
     if (w->message != NULL) {
         w->message(s, row->message, sizeof(row->message));
+        snprintf(row->note, sizeof(row->note), "%.*s", w->noted ? 95 : 0, row->message);
     } else if (s->tried > 0) {
         snprintf(row->message, sizeof(row->message), "(%" PRIu64 " of %" PRIu64 " found)", s->found,
                  s->tried);
@@ -371,6 +373,7 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     snprintf(row->name, sizeof(row->name), "%s", name);
     row->engine = s->engine->name;
     row->threads = job.threads;
+    row->settle_seconds = -1;
     bool counted = !w->no_session && bench_store_counters(s, &before);
     bench_rss_reset();
     bench_usage_now(&row->before);
@@ -379,6 +382,7 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     counted = counted && bench_store_counters(s, &after);
     merge_threads(&job, row, merged);
     bench_row_from_stats(row, merged);
+    row->live_bytes = w->reads_all && row->threads == 1 ? row->bytes : 0;
     row->write_amp = write_amp(counted, &before, &after, row->put_bytes);
     if (row->background_ops >= 0) {
         row->write_amp = -1; /* the writer's bytes are not in the row */

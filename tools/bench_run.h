@@ -48,6 +48,8 @@ struct bench_workload {
     bool no_session; /* the body opens what it needs */
     bool timed_stop; /* --duration replaces the count */
     bool sync;
+    bool reads_all; /* one thread reads each entry there is */
+    bool noted;     /* its message belongs into the table of a comparison too */
     /* Whether the engine has what it takes; NULL: every engine. */
     bool (*offered)(const struct bench_engine *e);
     uint32_t divide;     /* the count by this; 0 = 1 */

@@ -34,6 +34,13 @@ void bench_stats_destroy(struct bench_stats *s)
     }
 }
 
+static double thread_cpu_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
 static void plan_look(struct bench_stats *s)
 {
     if (s->interval_ops != 0) {
@@ -47,6 +54,7 @@ void bench_stats_start(struct bench_stats *s, uint64_t interval_ops, uint64_t in
 {
     s->interval_ops = interval_ops;
     s->interval_ns = interval_seconds * 1000000000u;
+    s->start_cpu_seconds = thread_cpu_seconds();
     s->start_ns = s->last_ns = s->last_report_ns = bench_now_ns();
     plan_look(s);
 }
@@ -54,6 +62,7 @@ void bench_stats_start(struct bench_stats *s, uint64_t interval_ops, uint64_t in
 void bench_stats_stop(struct bench_stats *s)
 {
     s->finish_ns = bench_now_ns();
+    s->cpu_seconds = thread_cpu_seconds() - s->start_cpu_seconds;
     s->seconds = (double)(s->finish_ns - s->start_ns) * 1e-9;
 }
 
@@ -80,7 +89,11 @@ void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from)
     into->hit_ratio = from->hit_ratio; /* those run on one thread */
     into->lru_ratio = from->lru_ratio;
     into->cached_share = from->cached_share;
+    into->open_rss = from->open_rss; /* likewise */
+    into->open_threads = from->open_threads;
+    into->idle_threads = from->idle_threads;
     into->seconds += from->seconds;
+    into->cpu_seconds += from->cpu_seconds;
     into->start_ns = from->start_ns < into->start_ns ? from->start_ns : into->start_ns;
     into->finish_ns = from->finish_ns > into->finish_ns ? from->finish_ns : into->finish_ns;
     for (int op = 0; op < OP_COUNT; op++) {

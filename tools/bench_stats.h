@@ -35,20 +35,25 @@ struct bench_stats {
     /* Alone on its line: the progress display reads it while the thread runs. */
     _Alignas(64) _Atomic uint64_t live;
     _Atomic uint64_t live_longest; /* ns, since somebody took it last */
-    _Alignas(64) uint64_t done; /* operations */
-    uint64_t next_look;         /* value of done at which bench_stats_look() is due */
-    uint64_t last_ns;           /* end of the last operation */
-    bool timed;                 /* keep histograms */
-    bool warn;                  /* tell of operations beyond 20 ms */
-    uint64_t bytes;             /* of keys and values moved */
-    uint64_t put_bytes;         /* of keys and values written by the user */
-    uint64_t tried, found;      /* lookups */
-    uint64_t count[OP_COUNT];   /* operations by kind */
+    _Alignas(64) uint64_t done;    /* operations */
+    uint64_t next_look;            /* value of done at which bench_stats_look() is due */
+    uint64_t last_ns;              /* end of the last operation */
+    bool timed;                    /* keep histograms */
+    bool warn;                     /* tell of operations beyond 20 ms */
+    uint64_t bytes;                /* of keys and values moved */
+    uint64_t put_bytes;            /* of keys and values written by the user */
+    uint64_t tried, found;         /* lookups */
+    uint64_t count[OP_COUNT];      /* operations by kind */
     /* Of the benchmarks of the cache, 0 to 1: gets that hit, those an LRU cache would have had,
      * data that was cached. */
     double hit_ratio, lru_ratio, cached_share;
+    /* Of the benchmark that opens empty databases: what the last one added to this process. */
+    uint64_t open_rss;
+    unsigned open_threads, idle_threads;
     uint64_t start_ns, finish_ns;
-    double seconds; /* of all threads merged here */
+    double seconds;     /* of all threads merged here */
+    double cpu_seconds; /* of their processor time */
+    double start_cpu_seconds;
     struct histogram *hist[OP_COUNT]; /* NULL until the first operation of the kind; owned */
 
     unsigned thread; /* for the lines of --stats_interval */

@@ -38,7 +38,12 @@ struct bench_suite {
     size_t count;
     const char *seconds_csv; /* default of that flag */
     bool calibrate;          /* times also in units of bench_calibrate.h */
+    bool across_groups;      /* groups differ in size alone: their rows are held side by side */
 };
+
+/* All there are, in bench_suite_tables.c. */
+extern const struct bench_suite bench_suites[];
+extern const size_t bench_suites_count;
 
 /* NULL: no such suite. */
 const struct bench_suite *bench_suite_find(const char *name);

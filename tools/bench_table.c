@@ -3,10 +3,10 @@
  */
 #include "tools/bench_table.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "tools/bench_bars.h"
 
 /* ---- from samples to entries ----------------------------------------------------------------- */
 
@@ -70,6 +70,21 @@ static double background(const struct bench_row *row)
     return row->background_ops;
 }
 
+static double background_ns(const struct bench_row *row)
+{
+    return bench_row_background_ns(row);
+}
+
+static double settle_seconds(const struct bench_row *row)
+{
+    return row->settle_seconds;
+}
+
+static double space(const struct bench_row *row)
+{
+    return row->live_bytes > 0 ? (double)row->disk_bytes / (double)row->live_bytes : -1;
+}
+
 static double hit_ratio(const struct bench_row *row)
 {
     return row->hit_ratio;
@@ -126,6 +141,7 @@ static void fill_entry(struct bench_entry *e, const struct runs *r, double *room
     e->speed = median_of(r, bench_row_speed, room);
     e->spread = bench_spread(room, r->count);
     e->timed = r->run[0]->row.timed;
+    e->note = r->run[r->count - 1]->row.note;
     e->p50_ns = median_of(r, p50, room);
     e->p99_ns = median_of(r, p99, room);
     e->p999_ns = median_of(r, p999, room);
@@ -140,6 +156,9 @@ static void fill_entry(struct bench_entry *e, const struct runs *r, double *room
     e->lru_ratio = median_of(r, lru_ratio, room);
     e->cached_share = median_of(r, cached_share, room);
     e->background = median_of(r, background, room);
+    e->background_ns = median_of(r, background_ns, room);
+    e->settle_seconds = median_of(r, settle_seconds, room);
+    e->space = median_of(r, space, room);
 }
 
 /* Pairs runs of one round and repeat. */
@@ -204,6 +223,7 @@ static void add_line(struct builder *b, const struct bench_suite_group *group, u
         if (e > 0) {
             entry->ratio = ratio_of(&b->first, &b->other, b->room);
             entry->than = entry->ratio.mid > 0 ? entry->engine : NULL;
+            bench_bars_set(entry);
         }
     }
     if (b->first.count > 0) {
@@ -243,120 +263,4 @@ void bench_table_destroy(struct bench_table *t)
     free(t->entries);
     t->entries = NULL;
     t->count = 0;
-}
-
-/* ---- printing -------------------------------------------------------------------------------- */
-
-static void print_engines(const struct bench_table *t, FILE *out)
-{
-    const struct bench_engine *seen[16];
-    size_t n = 0;
-    for (size_t i = 0; i < t->count && n < 16; i++) {
-        const struct bench_engine *e = t->entries[i].engine;
-        bool again = false;
-        for (size_t j = 0; j < n; j++) {
-            again |= seen[j] == e;
-        }
-        if (!again) {
-            seen[n++] = e;
-            fprintf(out, "%-8s%s %s: %s\n", e->name, e->unsafe ? "!" : " ", e->version(), e->note);
-        }
-    }
-}
-
-static void print_group(const struct bench_suite_group *g, const struct bench_flags *base,
-                        unsigned rounds, FILE *out)
-{
-    const struct bench_suite_row none = {.benchmark = ""};
-    struct bench_flags f;
-    bench_suite_row_flags(g, &none, base, &f);
-    fprintf(out,
-            "\n%s%s%" PRId64 " keys of %" PRId64 " bytes, values of %" PRId64
-            ", memtable %.1f MiB, cache %.1f MiB, compression %s; %u round%s\n",
-            g->name, g->name[0] != '\0' ? ": " : "", f.num, f.key_size, f.value_size,
-            (double)f.write_buffer_size / 1048576, (double)f.cache_size / 1048576,
-            f.compression_type, rounds, rounds == 1 ? "" : "s");
-    fprintf(out, "%-18s %-8s %10s %7s %9s %9s %9s %10s %6s %8s %7s %8s  %s\n", "row", "engine",
-            "kops/s", "spread", "p50 us", "p99 us", "p99.9 us", "longest ms", "B/B", "disk MiB",
-            "RSS MiB", "CPU us", "first / this [95 %]");
-}
-
-static void print_latency(const struct bench_entry *e, FILE *out)
-{
-    if (e->timed) {
-        fprintf(out, " %9.2f %9.2f %9.2f %10.2f", e->p50_ns * 1e-3, e->p99_ns * 1e-3,
-                e->p999_ns * 1e-3, e->longest_ns * 1e-6);
-    } else {
-        fprintf(out, " %9s %9s %9s %10s", "-", "-", "-", "-");
-    }
-}
-
-static void print_ratio(const struct bench_entry *e, bool first, FILE *out)
-{
-    if (e->than != NULL) {
-        fprintf(out, "  %.2fx", e->ratio.mid);
-        if (e->ratio.bounded) {
-            fprintf(out, " [%.2f, %.2f]", e->ratio.lo, e->ratio.hi);
-        }
-        if (first) {
-            fprintf(out, " of %s%s", e->than->name, e->than->unsafe ? "!" : "");
-        }
-    }
-}
-
-static void print_entry(const struct bench_entry *e, bool first, FILE *out)
-{
-    char name[16], ratio[16] = "-";
-    snprintf(name, sizeof(name), "%s%s", e->engine->name, e->engine->unsafe ? "!" : "");
-    if (e->amp >= 0) {
-        snprintf(ratio, sizeof(ratio), "%.2f", e->amp);
-    }
-    fprintf(out, "%-18s %-8s %10.1f %6.1f%%", first ? e->label : "", name, e->speed * 1e-3,
-            e->spread * 100);
-    print_latency(e, out);
-    fprintf(out, " %6s %8.1f %7.0f %8.2f", ratio, e->disk_bytes / 1048576, e->peak_rss / 1048576,
-            e->cpu_micros);
-    print_ratio(e, first, out);
-    if (e->background >= 0) {
-        fprintf(out, "  beside %.1f kops/s of writes", e->background * 1e-3);
-    }
-    if (e->worst_second >= 0) {
-        fprintf(out, "  worst second %.2f of the median", e->worst_second);
-    }
-    if (e->units > 0) {
-        fprintf(out, "  %.3f units of CPU", e->units);
-    }
-    if (e->units > 0 && e->baseline > 0) {
-        fprintf(out, ", %.2f of the baseline", e->units / e->baseline);
-    }
-    if (e->cached_share > 0) {
-        fprintf(out, "  hits %.4f, LRU %.4f; %.1f %% cached", e->hit_ratio, e->lru_ratio,
-                e->cached_share * 100);
-    }
-    fputc('\n', out);
-}
-
-void bench_table_print(const struct bench_table *t, const struct bench_flags *base,
-                       const struct bench_samples *samples, FILE *out)
-{
-    fputc('\n', out);
-    print_engines(t, out);
-    bool unsafe = false;
-    for (size_t i = 0; i < t->count; i++) {
-        const struct bench_entry *e = &t->entries[i], *last = i > 0 ? e - 1 : NULL;
-        if (last == NULL || last->group != e->group) {
-            print_group(e->group, base, samples->rounds, out);
-        }
-        bool first = last == NULL || last->group != e->group || last->label != e->label;
-        print_entry(e, first, out);
-        unsafe |= e->engine->unsafe;
-    }
-    fprintf(out,
-            "\nMedians of all rounds; longest operation and RSS are the worst of them. B/B: bytes "
-            "written to files\nper user byte, by the kernel's count, and CPU per operation: both "
-            "with the background work that the\nrow caused. First / this: how many times faster "
-            "the first engine is, by pairs of one round; on its own\nline, than the fastest "
-            "other.%s\n",
-            unsafe ? " !: a power cut may damage all of the file." : "");
-    fflush(out);
 }

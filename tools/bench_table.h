@@ -19,7 +19,11 @@ struct bench_entry {
     double p50_ns, p99_ns, p999_ns, longest_ns;
     double amp; /* bytes written per user byte; < 0 = unknown */
     double disk_bytes, peak_rss;
-    double cpu_micros; /* for one operation */
+    double cpu_micros;    /* for one operation */
+    double background_ns; /* of that, by threads of the engine, per user byte; < 0 = wrote none */
+    double
+        settle_seconds; /* after the last operation, until the work left over was done; < 0 = none */
+    double space;      /* disk_bytes per byte of live data; < 0 = the row does not read all of it */
     double background; /* operations a second of the writers beside; < 0 = none */
     double hit_ratio, lru_ratio, cached_share; /* as in struct bench_row */
     /* Of the round in which it fell lowest: the slowest second as a share of the middle one; < 0 =
@@ -30,6 +34,8 @@ struct bench_entry {
     /* How many times faster the first engine is; for the first itself: than the best peer. */
     struct bench_ratio ratio;
     const struct bench_engine *than; /* NULL: nothing to compare with */
+    const char *note; /* of the last run, what its benchmark has to say; lent from the samples */
+    double bar, background_bar; /* what ratio should be, and that of `background`; 0 = no bar */
 };
 
 struct bench_table {

@@ -24,6 +24,15 @@ static void latency_csv(const struct bench_entry *e, FILE *out)
     }
 }
 
+/* A further field: a number, or nothing where it is negative. */
+static void known_csv(double value, FILE *out)
+{
+    fputc(',', out);
+    if (value >= 0) {
+        fprintf(out, "%.4f", value);
+    }
+}
+
 static void entry_csv(const struct bench_entry *e, FILE *out)
 {
     fprintf(out, "%s,%s,%s,%zu,%.0f,%.4f,", e->group->name, e->label, e->engine->name, e->runs,
@@ -55,6 +64,11 @@ static void entry_csv(const struct bench_entry *e, FILE *out)
     if (e->units > 0) {
         fprintf(out, "%.4f", e->units);
     }
+    known_csv(e->background_ns, out);
+    known_csv(e->settle_seconds, out);
+    known_csv(e->space, out);
+    known_csv(e->bar > 0 ? e->bar : -1, out);
+    known_csv(e->background_bar > 0 ? e->background_bar : -1, out);
     fputc('\n', out);
 }
 
@@ -67,7 +81,8 @@ int bench_table_write_csv(const struct bench_table *t, const char *path)
     fputs("group,row,engine,runs,ops_per_sec,spread,p50_us,p99_us,p99.9_us,longest_us,"
           "bytes_written_per_user_byte,disk_bytes,peak_rss_bytes,cpu_micros_per_op,"
           "background_ops_per_sec,ratio,ratio_lo,ratio_hi,ratio_to,cache_hit_ratio,lru_hit_ratio,"
-          "worst_second_of_median,units_per_op\n",
+          "worst_second_of_median,units_per_op,background_cpu_ns_per_user_byte,settle_seconds,"
+          "disk_bytes_per_live_byte,bar,background_bar\n",
           out);
     for (size_t i = 0; i < t->count; i++) {
         entry_csv(&t->entries[i], out);
@@ -114,8 +129,26 @@ static json_t *entry_json(const struct bench_entry *e)
         json_object_set_new(o, "lru_hit_ratio", json_real(e->lru_ratio));
         json_object_set_new(o, "cached_share", json_real(e->cached_share));
     }
+    if (e->background_ns >= 0) {
+        json_object_set_new(o, "background_cpu_ns_per_user_byte", json_real(e->background_ns));
+    }
+    if (e->settle_seconds >= 0) {
+        json_object_set_new(o, "settle_seconds", json_real(e->settle_seconds));
+    }
+    if (e->space >= 0) {
+        json_object_set_new(o, "disk_bytes_per_live_byte", json_real(e->space));
+    }
+    if (e->note[0] != '\0') {
+        json_object_set_new(o, "note", json_string(e->note));
+    }
     if (e->than != NULL) {
         json_object_set_new(o, "ratio", ratio_json(e));
+    }
+    if (e->bar > 0) {
+        json_object_set_new(o, "bar", json_real(e->bar));
+    }
+    if (e->background_bar > 0) {
+        json_object_set_new(o, "background_bar", json_real(e->background_bar));
     }
     return o;
 }

@@ -56,6 +56,20 @@ uint64_t bench_rss_peak(void)
     return kib * 1024;
 }
 
+uint64_t bench_rss_now(void)
+{
+    uint64_t kib;
+    proc_number("/proc/self/status", "VmRSS:", &kib);
+    return kib * 1024;
+}
+
+unsigned bench_threads_now(void)
+{
+    uint64_t n;
+    proc_number("/proc/self/status", "Threads:", &n);
+    return (unsigned)n;
+}
+
 uint64_t bench_disk_bytes(const char *dir)
 {
     DIR *d = opendir(dir);

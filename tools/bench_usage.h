@@ -23,6 +23,10 @@ void bench_usage_now(struct bench_usage *u);
 void bench_rss_reset(void);
 uint64_t bench_rss_peak(void);
 
+/* Memory held (bytes) and threads alive at the moment. */
+uint64_t bench_rss_now(void);
+unsigned bench_threads_now(void);
+
 /* Blocks taken by the files under a directory, in bytes; 0 when there is none. */
 uint64_t bench_disk_bytes(const char *dir);
 

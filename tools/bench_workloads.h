@@ -15,7 +15,7 @@ void bench_fill_random(struct bench_thread *t);
 void bench_fill_unique(struct bench_thread *t); /* each key once, in random order */
 void bench_delete_sequential(struct bench_thread *t);
 void bench_delete_random(struct bench_thread *t);
-void bench_crash_write(struct bench_thread *t); /* as unique, then SIGKILL */
+void bench_crash_write(struct bench_thread *t);          /* as unique, then SIGKILL */
 uint64_t bench_fill_seed(const struct bench_context *c); /* of the order of bench_fill_unique */
 
 /* bench_read.c: gets and scans */
@@ -62,6 +62,8 @@ void bench_micro_lz4_message(const struct bench_stats *s, char *out, size_t cap)
 
 /* bench_admin.c: opening, keeping house, numbers */
 void bench_open_close(struct bench_thread *t);
+void bench_open_new(struct bench_thread *t); /* an empty database is made each time */
+void bench_open_message(const struct bench_stats *s, char *out, size_t cap);
 void bench_flush(struct bench_thread *t);
 void bench_compact(struct bench_thread *t);
 void bench_wait_idle(struct bench_thread *t);

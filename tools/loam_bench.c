@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_bars.h"
 #include "tools/bench_baseline.h"
+#include "tools/bench_growth.h"
 #include "tools/bench_item.h"
 #include "tools/bench_suite.h"
 #include "tools/bench_table.h"
@@ -153,6 +155,8 @@ static int write_table(struct program *p, struct bench_table *t, const struct be
     const char *csv = output_path(f, f->csv, "csv", room[1], sizeof(room[1]));
     int rc = f->baseline[0] != '\0' ? bench_baseline_read(t, f->baseline) : 0;
     bench_table_print(t, f, samples, stdout);
+    bench_growth_print(t, suite, stdout);
+    bench_bars_print(t, f, stdout);
     if (rc == 0 && f->baseline[0] != '\0') {
         bench_baseline_print(t, stdout);
     }

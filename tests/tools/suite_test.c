@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/bench_bars.h"
+#include "tools/bench_growth.h"
 #include "tools/bench_table.h"
 
 static struct bench_flags parsed(char *a, char *b)
@@ -26,9 +28,10 @@ static const struct bench_suite_row some_rows[] = {
     {"fillrandom", "fillrandom t2", .threads = 2, .percent = 100},
     {"fillsync", .ops = 3000},
     {"readwhilewriting", .seconds = 4, .writers = 2},
+    {"deleteseq", .percent = 50},
 };
 static const struct bench_suite_group some_group = {"G", .num = 10000, .cache_size = 1 << 20,
-                                                    .rows = some_rows, .count = 3};
+                                                    .rows = some_rows, .count = 4};
 
 Test(suite, operations_are_shared_by_the_threads)
 {
@@ -46,6 +49,13 @@ Test(suite, counts_that_the_runner_divides_are_multiplied_before)
     struct bench_flags base = parsed("--num=77", "--threads=1"), f;
     bench_suite_row_flags(&some_group, &some_rows[1], &base, &f);
     cr_assert_eq(f.writes / (int64_t)bench_workload_find("fillsync")->divide, 3000);
+}
+
+Test(suite, deletes_are_counted_as_the_row_says)
+{
+    struct bench_flags base = parsed("--deletes=7", "--threads=1"), f;
+    bench_suite_row_flags(&some_group, &some_rows[3], &base, &f);
+    cr_assert_eq(f.deletes, 5000);
 }
 
 Test(suite, scale_makes_keys_operations_time_and_memory_smaller)
@@ -76,10 +86,14 @@ Test(suite, what_the_command_line_says_wins)
 
 Test(suite, every_suite_names_benchmarks_that_exist)
 {
-    static const char *const names[] = {"quick", "peers", "stability", "cache", "guard"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        const struct bench_suite *s = bench_suite_find(names[i]);
-        cr_assert_not_null(s, "%s", names[i]);
+    static const char *const names[] = {"quick", "peers",  "stability", "cache",
+                                        "guard", "growth", "threads",   "empty"};
+    cr_assert_eq(bench_suites_count, sizeof(names) / sizeof(names[0]));
+    for (size_t i = 0; i < bench_suites_count; i++) {
+        cr_assert_not_null(bench_suite_find(names[i]), "%s", names[i]);
+    }
+    for (size_t i = 0; i < bench_suites_count; i++) {
+        const struct bench_suite *s = &bench_suites[i];
         for (size_t g = 0; g < s->count; g++) {
             for (size_t r = 0; r < s->groups[g].count; r++) {
                 const char *name = s->groups[g].rows[r].benchmark;
@@ -169,4 +183,136 @@ Test(suite, an_engine_whose_process_died_is_missing_from_the_table_and_pairs)
     cr_assert(fabs(t.entries[1].ratio.mid - 2) < 1e-6);
     cr_assert(!t.entries[1].ratio.bounded);
     bench_table_destroy(&t);
+}
+
+/* ---- bars ------------------------------------------------------------------------------------ */
+
+static const struct bench_engine loam_named = {.name = "loam"}, leveldb_named = {.name = "leveldb"},
+                                 lmdb_named = {.name = "lmdb"}, rocksdb_named = {.name = "rocksdb"};
+
+static struct bench_entry entry_of(const struct bench_engine *e, const char *group,
+                                   const char *label)
+{
+    static struct bench_suite_group groups[2] = {{.name = "M", .num = 1000}, {.name = "S"}};
+    struct bench_entry out = {.group = strcmp(group, "M") == 0 ? &groups[0] : &groups[1],
+                              .label = label,
+                              .engine = e,
+                              .note = "",
+                              .amp = -1,
+                              .space = -1,
+                              .background = -1};
+    bench_bars_set(&out);
+    return out;
+}
+
+Test(bars, are_what_was_set_for_loam_by_what_was_measured_of_the_peer)
+{
+    cr_assert(fabs(entry_of(&leveldb_named, "M", "fillrandom").bar - 950.0 / 309) < 1e-9);
+    cr_assert(fabs(entry_of(&lmdb_named, "S", "readrandom").bar - 1400.0 / 1385) < 1e-9);
+    cr_assert(fabs(entry_of(&lmdb_named, "M", "readwhilewriting").background_bar - 450.0 / 112) <
+              1e-9);
+    cr_assert(entry_of(&lmdb_named, "S", "fillrandom").bar <= 0, "no such row in the table");
+    cr_assert(entry_of(&rocksdb_named, "M", "fillrandom").bar <= 0, "nothing is claimed from it");
+    cr_assert(entry_of(&loam_named, "M", "fillrandom").bar <= 0);
+}
+
+Test(bars, every_row_with_a_bar_is_in_the_suite_and_the_other_way_round)
+{
+    const struct bench_suite *s = bench_suite_find("peers");
+    size_t rows = 0, barred = 0;
+    for (size_t g = 0; g < s->count; g++) {
+        for (size_t r = 0; r < s->groups[g].count; r++) {
+            const struct bench_suite_row *row = &s->groups[g].rows[r];
+            struct bench_entry e = {.group = &s->groups[g],
+                                    .label = row->label != NULL ? row->label : row->benchmark,
+                                    .engine = &lmdb_named};
+            bench_bars_set(&e);
+            rows++;
+            barred += e.bar > 0;
+            cr_assert(e.bar > 0 || strcmp(e.label, "filluniquerandom") == 0, "%s", e.label);
+        }
+    }
+    cr_assert_eq(barred, rows - 1, "readers of regime S have to be given keys, which is no bar");
+    cr_assert_eq(barred, bench_bars_count());
+}
+
+/* What the printed bars say. */
+static char *printed(struct bench_entry *entries, size_t n)
+{
+    struct bench_table t = {entries, n};
+    struct bench_flags f = parsed("--suite=peers", "--threads=1");
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    bench_bars_print(&t, &f, out);
+    fclose(out);
+    return text;
+}
+
+Test(bars, say_which_are_met)
+{
+    struct bench_entry e[3] = {entry_of(&loam_named, "M", "readwhilewriting"),
+                               entry_of(&leveldb_named, "M", "readwhilewriting"),
+                               entry_of(&lmdb_named, "M", "readwhilewriting")};
+    e[0].background = 100;
+    for (int i = 1; i < 3; i++) {
+        e[i].than = e[i].engine;
+        e[i].ratio.mid = 1;
+        e[i].background = 30;
+    }
+    cr_assert(!bench_bar_met(&e[1], &e[0]), "too few reads");
+    cr_assert(!bench_bar_met(&e[2], &e[0]), "enough reads, and too few writes");
+    e[2].background = 20;
+    cr_assert(bench_bar_met(&e[2], &e[0]));
+    char *text = printed(e, 3);
+    cr_assert_not_null(strstr(text, "3 of 4 bars met"), "%s", text);
+    free(text);
+}
+
+Test(bars, limits_stand_for_themselves)
+{
+    struct bench_entry e[2] = {entry_of(&loam_named, "M", "fillrandom"),
+                               entry_of(&leveldb_named, "M", "fillrandom")};
+    e[0].amp = 2.8;
+    e[0].timed = true;
+    e[0].longest_ns = 3e6;
+    e[0].p999_ns = 21e3;
+    e[0].peak_rss = (400.0 + 1) * 1048576; /* the budget is 384 MiB */
+    char *text = printed(e, 2);
+    cr_assert_not_null(strstr(text, "1 of 4 bars met"), "%s", text);
+    free(text);
+}
+
+Test(bars, say_nothing_of_rows_without_any)
+{
+    struct bench_entry e[1] = {entry_of(&loam_named, "S", "fillrandom")};
+    char *text = printed(e, 1);
+    cr_assert_str_eq(text, "");
+    free(text);
+}
+
+/* ---- growth ---------------------------------------------------------------------------------- */
+
+Test(growth, sizes_stand_side_by_side_with_the_last_by_the_first)
+{
+    static const struct bench_suite_group groups[] = {{.name = "small"}, {.name = "large"}};
+    struct bench_suite s = {"s", .groups = groups, .count = 2, .across_groups = true};
+    struct bench_entry e[2] = {
+        {.group = &groups[0], .label = "r", .engine = &one, .speed = 1e6, .amp = -1, .space = -1},
+        {.group = &groups[1], .label = "r", .engine = &one, .speed = 4e5, .amp = 3, .space = -1}};
+    struct bench_table t = {e, 2};
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    bench_growth_print(&t, &s, out);
+    fflush(out);
+    cr_assert_not_null(strstr(text, "      1.000      2.500   2.50x"), "%s", text);
+    cr_assert_not_null(strstr(text, "B/B                      -       3.00\n"), "%s", text);
+    cr_assert_null(strstr(text, "disk / live"));
+    long before = ftell(out);
+    s.across_groups = false;
+    bench_growth_print(&t, &s, out);
+    fclose(out);
+    cr_assert_eq((long)size, before);
+    free(text);
 }
