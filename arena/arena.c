@@ -32,13 +32,6 @@ struct arena_table {
     char *start[];
 };
 
-/* Memory cut off for one thread. */
-struct range {
-    char *at;
-    size_t size;
-    uint32_t bias;
-};
-
 _Thread_local struct arena_lease arena_leases_[ARENA_CACHE_ENTRIES];
 
 static _Atomic uint64_t next_id = 1;
@@ -160,8 +153,14 @@ static int grow(struct arena *a, const struct arena_block *seen)
     return rc;
 }
 
+static struct arena_range range_of(struct arena_block *b, size_t at, size_t size)
+{
+    char *start = (char *)b + at;
+    return (struct arena_range){start, start + size, start, b->bias};
+}
+
 /* A mapping of its own for one request. */
-static int add_extent(struct arena *a, size_t need, struct range *r)
+static int add_extent(struct arena *a, size_t need, struct arena_range *r)
 {
     size_t size = round_up(need + BLOCK_HEAD, SMALL_PAGE);
     bool huge = size >= HUGE_PAGE;
@@ -180,7 +179,7 @@ static int add_extent(struct arena *a, size_t need, struct range *r)
             block_enter(a, b, size, BLOCK_EXTENT);
             atom_add(&a->extents, 1, relaxed); /* relaxed: statistics */
             atom_add(&a->used, size - BLOCK_HEAD, relaxed);
-            *r = (struct range){(char *)b + BLOCK_HEAD, size - BLOCK_HEAD, b->bias};
+            *r = range_of(b, BLOCK_HEAD, size - BLOCK_HEAD);
         }
     }
     mutex_unlock(&a->grow);
@@ -191,7 +190,7 @@ static int add_extent(struct arena *a, size_t need, struct range *r)
 
 /* Cuts `want` bytes off b, or what is left when that is at least `need`. */
 static bool cut_from(struct arena *a, struct arena_block *b, size_t need, size_t want,
-                     struct range *r)
+                     struct arena_range *r)
 {
     /* relaxed, both: the mark only divides the block up; its contents are published by the user. */
     uint64_t at = atom_load(&b->mark, relaxed);
@@ -205,12 +204,18 @@ static bool cut_from(struct arena *a, struct arena_block *b, size_t need, size_t
     size_t size = b->size - at < want ? b->size - (size_t)at : want;
     atom_add(&a->used, size, relaxed); /* relaxed: statistics, one update a lease */
     atom_add(&a->leases, 1, relaxed);
-    *r = (struct range){(char *)b + at, size, b->bias};
+    *r = range_of(b, (size_t)at, size);
     return true;
 }
 
+static size_t block_left(const struct arena_block *b)
+{
+    uint64_t at = atom_load(&b->mark, relaxed); /* relaxed: as above */
+    return at < b->size ? b->size - (size_t)at : 0;
+}
+
 /* A piece of at least `need` bytes, `want` if it can be had cheaply; both multiples of a line. */
-static int cut(struct arena *a, size_t need, size_t want, struct range *r)
+static int cut(struct arena *a, size_t need, size_t want, struct arena_range *r)
 {
     for (;;) {
         /* acquire: pairs with the release in add_chunk(). */
@@ -222,7 +227,7 @@ static int cut(struct arena *a, size_t need, size_t want, struct range *r)
             /* What would waste more than an eighth of a chunk at its end gets pages of its own;
              * a first chunk has no end to waste. */
             size_t room = a->pool->chunk_bytes - BLOCK_HEAD;
-            if (need > room || (b != NULL && need > room / 8)) {
+            if (need > room || (b != NULL && block_left(b) > room / 8)) {
                 return add_extent(a, need, r);
             }
         }
@@ -243,40 +248,69 @@ static struct arena_lease *lease_of(struct arena *a)
     return l;
 }
 
+static size_t left_in(const struct arena_range *r)
+{
+    return (size_t)(r->end - r->at);
+}
+
+/* The range ends where its chunk is cut next: makes it `more` bytes longer, or as much as the chunk still
+ * has when that is at least `least`. */
+static bool range_extend(struct arena *a, struct arena_range *r, size_t least, size_t more)
+{
+    /* acquire: pairs with the release in add_chunk(). */
+    struct arena_block *b = atom_load(&a->current, acquire);
+    if (b == NULL) {
+        return false;
+    }
+    /* relaxed, both: as in cut_from(). Another block's range is at no mark of this one. */
+    uint64_t at = atom_load(&b->mark, relaxed);
+    if ((uintptr_t)r->end - (uintptr_t)b != at || at > b->size || b->size - at < least) {
+        return false;
+    }
+    size_t size = b->size - at < more ? b->size - (size_t)at : more;
+    if (!atom_cas(&b->mark, &at, at + size, relaxed, relaxed)) {
+        return false;
+    }
+    r->end += size;
+    atom_add(&a->used, size, relaxed); /* relaxed: statistics, as in cut_from() */
+    atom_add(&a->leases, 1, relaxed);
+    return true;
+}
+
+static void swap_side(struct arena_lease *l)
+{
+    struct arena_range r = l->now;
+    l->now = l->side;
+    l->side = r;
+}
+
 /* Gives the lease at least `need` bytes. It doubles from the first request on, so what is left over
  * when the thread loses it is at most about what the thread used. */
 static int lease_renew(struct arena *a, struct arena_lease *l, size_t need)
 {
-    need = round_up(need, CACHE_LINE);
+    if (need <= left_in(&l->side)) {
+        swap_side(l);
+        return LOAM_OK;
+    }
     size_t want = l->grow_bytes < a->lease_bytes ? l->grow_bytes : a->lease_bytes;
+    size_t lack = round_up(need - left_in(&l->now), CACHE_LINE);
+    if (range_extend(a, &l->now, lack, lack > want ? lack : want)) {
+        l->grow_bytes = want * 2 > lack ? want * 2 : lack;
+        return LOAM_OK;
+    }
+    need = round_up(need, CACHE_LINE);
     want = want > need ? want : need;
-    struct range r;
+    struct arena_range r;
     int rc = cut(a, need, want, &r);
     if (rc != LOAM_OK) {
         return rc;
     }
-    if (r.at == l->end) {
-        l->end += r.size; /* nobody cut in between: the remainder is not lost */
-    } else {
-        l->at = l->start = r.at;
-        l->end = r.at + r.size;
-        l->bias = r.bias;
+    if (left_in(&l->now) > left_in(&l->side)) {
+        l->side = l->now;
     }
+    l->now = r;
     l->grow_bytes = want * 2;
     return LOAM_OK;
-}
-
-static void *take_side(struct arena_lease *l, size_t size, size_t align, uint32_t *ref)
-{
-    uintptr_t at = round_up((uintptr_t)l->side, align);
-    uintptr_t end = (uintptr_t)l->side_end;
-    if (l->side == NULL || at > end || size > end - at) {
-        return NULL;
-    }
-    char *p = l->side + (at - (uintptr_t)l->side);
-    l->side = p + size;
-    *ref = arena_ref_of_(p, l->side_bias);
-    return p;
 }
 
 void *arena_alloc_slow_(struct arena *a, size_t size, size_t align, uint32_t *ref)
@@ -287,15 +321,11 @@ void *arena_alloc_slow_(struct arena *a, size_t size, size_t align, uint32_t *re
         return NULL;
     }
     struct arena_lease *l = lease_of(a);
-    void *p = take_side(l, size, align, ref);
-    if (p != NULL) {
-        return p;
-    }
-    /* Pieces start on a cache line; only a wider alignment needs slack. */
-    size_t need = size + (align > CACHE_LINE ? align : 0);
-    if (need > a->lease_bytes / 4) {
-        struct range r;
-        need = round_up(need, CACHE_LINE);
+    size_t need = size + align;
+    if (need > a->lease_bytes / 4 && need > left_in(&l->side)) {
+        struct arena_range r;
+        /* It starts on a cache line; only a wider alignment needs slack. */
+        need = round_up(size + (align > CACHE_LINE ? align : 0), CACHE_LINE);
         if (cut(a, need, need, &r) != LOAM_OK) {
             return NULL;
         }
@@ -362,11 +392,8 @@ static void run_drops(struct arena *a)
 void arena_undo(struct arena *a, void *p, size_t size)
 {
     struct arena_lease *l = lease_of(a);
-    char *end = (char *)p + size;
-    if (l->at == end) {
-        l->at = p;
-    } else if (l->side == end) {
-        l->side = p;
+    if (l->now.at == (char *)p + size) {
+        l->now.at = p;
     }
 }
 
@@ -377,22 +404,7 @@ int arena_ensure(struct arena *a, size_t bytes, size_t n)
     }
     size_t need = bytes + n * 8; /* each may lose up to 7 to its alignment */
     struct arena_lease *l = lease_of(a);
-    if (need <= (size_t)(l->end - l->at) || need <= (size_t)(l->side_end - l->side)) {
-        return LOAM_OK;
-    }
-    if (need <= a->lease_bytes / 4) {
-        return lease_renew(a, l, need);
-    }
-    /* The lease stays for small requests: what does not fit there finds room for all of it here. */
-    struct range r;
-    need = round_up(need, CACHE_LINE);
-    int rc = cut(a, need, need, &r);
-    if (rc == LOAM_OK) {
-        l->side = r.at;
-        l->side_end = r.at + r.size;
-        l->side_bias = r.bias;
-    }
-    return rc;
+    return need <= left_in(&l->now) ? LOAM_OK : lease_renew(a, l, need);
 }
 
 /* ---- savepoints ---- */
@@ -400,24 +412,25 @@ int arena_ensure(struct arena *a, size_t bytes, size_t n)
 struct arena_mark arena_checkpoint(struct arena *a)
 {
     const struct arena_lease *l = lease_of(a);
-    return (struct arena_mark){l->at, l->end, l->start, l->side, l->side_end, l->bias};
+    return (struct arena_mark){l->now, l->side};
+}
+
+/* What came into the range since the mark is gone; all of it, when the mark does not know the range. */
+static void range_rewind(struct arena_range *r, const struct arena_mark *m)
+{
+    r->at = r->start == m->now.start    ? m->now.at
+            : r->start == m->side.start ? m->side.at
+                                        : r->start;
 }
 
 void arena_rewind(struct arena *a, struct arena_mark m)
 {
     struct arena_lease *l = lease_of(a);
-    if (l->side_end == m.side_end) {
-        l->side = m.side;
-    }
-    if (l->start == m.start) {
-        l->at = m.at;
-    } else if (m.end - m.at > l->end - l->start) {
-        l->at = m.at;
-        l->end = m.end;
-        l->start = m.start;
-        l->bias = m.bias;
-    } else {
-        l->at = l->start;
+    range_rewind(&l->now, &m);
+    range_rewind(&l->side, &m);
+    if (l->now.start != m.now.start && l->side.start != m.now.start &&
+        left_in(&m.now) > left_in(&l->now)) {
+        l->now = m.now;
     }
 }
 

@@ -10,7 +10,9 @@
  * the arena's id, a number that is never used twice in a process: whatever a cache still holds of a
  * dead arena can never match a live one. A lease starts as small as the first request and doubles up
  * to lease_bytes while its thread stays, so a thread that exits, or whose cache entry another arena
- * takes over, leaves behind no more than about what it had used.
+ * takes over, leaves behind no more than about what it had used. A lease that ends where its chunk is
+ * cut next grows in place, whatever the request: a thread that is alone loses nothing to the size of
+ * its requests. Where others cut in between, what is left of a lease stays beside the next one.
  *
  * Every byte also has a 32-bit name, its reference: the number of its 4-byte unit in the arena, from
  * which arena_at() finds the address with one table load. Half-size links are what keeps list nodes
@@ -100,16 +102,18 @@ void arena_reset(struct arena *a, uint64_t new_id);
 
 /* ---- one thread's view of one arena; private to the functions below ---- */
 
-struct arena_lease {
-    uint64_t id; /* of the arena; 0 = none */
+/* Memory cut off for one thread. */
+struct arena_range {
     char *at;
     char *end;
-    char *side; /* a second range, for requests too large for the lease: arena_ensure fills it */
-    char *side_end;
-    char *start;        /* of the lease, for arena_rewind */
-    uint32_t bias;      /* reference of a byte at p: (uint32_t)((uintptr_t)p / 4) + bias */
-    uint32_t side_bias;
-    size_t grow_bytes;  /* size of the next lease */
+    char *start;   /* names the range: no other of the arena has it */
+    uint32_t bias; /* reference of a byte at p: (uint32_t)((uintptr_t)p / 4) + bias */
+};
+struct arena_lease {
+    uint64_t id; /* of the arena; 0 = none */
+    struct arena_range now;
+    struct arena_range side; /* what was left when a request was too large for it */
+    size_t grow_bytes;       /* size of the next lease */
 };
 extern _Thread_local struct arena_lease arena_leases_[ARENA_CACHE_ENTRIES];
 
@@ -126,12 +130,12 @@ static inline void *arena_alloc_ref(struct arena *a, size_t size, size_t align, 
 {
     struct arena_lease *l = &arena_leases_[a->id % ARENA_CACHE_ENTRIES];
     if (__builtin_expect(l->id == a->id, 1)) {
-        uintptr_t at = ((uintptr_t)l->at + align - 1) & ~(uintptr_t)(align - 1);
-        uintptr_t end = (uintptr_t)l->end;
+        uintptr_t at = ((uintptr_t)l->now.at + align - 1) & ~(uintptr_t)(align - 1);
+        uintptr_t end = (uintptr_t)l->now.end;
         if (__builtin_expect(at <= end && size <= end - at, 1)) {
-            char *p = l->at + (at - (uintptr_t)l->at);
-            l->at = p + size;
-            *ref = arena_ref_of_(p, l->bias);
+            char *p = l->now.at + (at - (uintptr_t)l->now.at);
+            l->now.at = p + size;
+            *ref = arena_ref_of_(p, l->now.bias);
             return p;
         }
     }
@@ -175,12 +179,8 @@ static inline void *arena_at(const struct arena *a, uint32_t ref)
 /* Marks nest: rewinding to an outer one ends the inner ones. To keep the allocations, forget the
  * mark. Valid for the thread that made it, until the arena is reset. */
 struct arena_mark {
-    char *at;
-    char *end;
-    char *start;
-    char *side;
-    char *side_end;
-    uint32_t bias;
+    struct arena_range now;
+    struct arena_range side;
 };
 struct arena_mark arena_checkpoint(struct arena *a);
 /* Everything this thread allocated since the mark is free again. Bytes return to the thread's lease;

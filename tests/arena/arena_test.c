@@ -206,6 +206,30 @@ Test(arena, ensured_allocations_cannot_fail)
     arena_destroy(&a);
 }
 
+Test(arena, asking_for_more_than_is_taken_costs_nothing)
+{
+    /* As for a batch of writes, whose nodes and padding are guessed from above. */
+    static const size_t asked[] = {200, 3000, 30 << 10};
+    for (size_t k = 0; k < 3; k++) {
+        struct arena a;
+        CHECK_EQ(arena_init(&a, &pool, arena_new_ids(1), 8 << 10, ARENA_NO_LIMIT), LOAM_OK);
+        size_t taken = 0;
+        while (taken < 4 << 20) {
+            CHECK_EQ(arena_ensure(&a, asked[k], 4), LOAM_OK);
+            for (int i = 0; i < 4; i++) {
+                size_t size = asked[k] / 8 & ~(size_t)7;
+                CHECK(arena_alloc(&a, size, 8) != NULL);
+                taken += size;
+            }
+        }
+        /* At the end of each chunk less than one request is left over; a lease is counted in full. */
+        uint64_t most = taken + (taken / (64 << 10) + 1) * (asked[k] + 200) + (8 << 10);
+        CHECK(arena_used(&a) <= most);
+        CHECK(arena_reserved(&a) <= most + (64 << 10));
+        arena_destroy(&a);
+    }
+}
+
 Test(arena, rewinding_frees_what_came_after_and_nothing_else)
 {
     struct random r;
@@ -316,6 +340,25 @@ Test(arena, F2_any_number_of_threads_and_what_each_leaves_is_small)
         CHECK_EQ(pthread_join(t, NULL), 0);
     }
     CHECK(arena_used(&a) < 300 * 10 * 50 * 4);
+    arena_destroy(&a);
+}
+
+Test(arena, what_a_large_request_did_not_fit_serves_small_ones)
+{
+    struct arena a;
+    make(&a, 8 << 10, ARENA_NO_LIMIT);
+    size_t taken = 0;
+    for (int i = 0; i < 100; i++) {
+        size_t size = i % 2 == 0 ? 100 : 9000;
+        CHECK_EQ(arena_ensure(&a, size, 1), LOAM_OK);
+        CHECK(arena_alloc(&a, size, 4) != NULL);
+        /* Others cut in between: no lease can grow in place. */
+        pthread_t t;
+        CHECK_EQ(pthread_create(&t, NULL, allocate_some, &a), 0);
+        CHECK_EQ(pthread_join(t, NULL), 0);
+        taken += size + 10 * 50;
+    }
+    CHECK(arena_used(&a) <= taken + taken / 2);
     arena_destroy(&a);
 }
 
