@@ -25,9 +25,11 @@ typedef int (*loam_name_fn)(void *ctx, loam_slice name);
 #define LOAM_VFS_NEW 0x8u      /* create; -EEXIST when present */
 #define LOAM_VFS_TRUNCATE 0x10u /* cut an existing file to 0 bytes */
 
-/* Advice; a vfs may ignore any of it. */
+/* Advice; a vfs may ignore any of it, and says -EINVAL to one it does not know. WRITEBACK: a sync is to come
+ * and finds less to do if writing begins now; nothing is waited for, and another error than -EINVAL,
+ * -ENOSYS and -EOPNOTSUPP says that the file has lost what was written to it. */
 enum { LOAM_ADVISE_SEQUENTIAL = 1, LOAM_ADVISE_RANDOM = 2, LOAM_ADVISE_WILLNEED = 3,
-       LOAM_ADVISE_DONTNEED = 4 };
+       LOAM_ADVISE_DONTNEED = 4, LOAM_ADVISE_WRITEBACK = 5 };
 
 /* The operating system, replaceable. Every call returns >= 0, or -errno. Paths use '/'. A vfs must
  * outlive every database opened on it. All calls may come from any thread at once; calls on one

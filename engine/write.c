@@ -12,6 +12,7 @@
 #include "arena/poison.h"
 
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
+#define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
 
 static int refused(struct db *db)
@@ -183,13 +184,12 @@ static void copy_one(uint8_t *to, const struct op *o)
 }
 
 static void add_op(struct db *db, struct memtable *m, struct stats_stripe *t, const struct op *o,
-                   uint64_t seq)
+                   uint64_t hash, uint64_t seq)
 {
     if (o->kind == ENTRY_PUT) {
         dead_ranges_put(&db->dead, o->ks, o->key);
     }
-    int rc = memtable_add(m, o->ks, o->key, hash_key(o->key.data, o->key.size),
-                          entry_tag(seq, o->kind), o->value);
+    int rc = memtable_add(m, o->ks, o->key, hash, entry_tag(seq, o->kind), o->value);
     assert(rc == LOAM_OK);
     (void)rc;
     if (o->kind == ENTRY_PUT) {
@@ -201,18 +201,41 @@ static void add_op(struct db *db, struct memtable *m, struct stats_stripe *t, co
     }
 }
 
+/* An operation of a batch on its way into the memtable. */
+struct pending {
+    struct op op;
+    uint64_t hash;
+};
+
+/* The next operation, with what its addition looks at first on the way. */
+static bool take_op(struct reader *r, const struct memtable *m, struct pending *p)
+{
+    if (op_read(r, &p->op) != LOAM_OK) {
+        return false;
+    }
+    p->hash = hash_key(p->op.key.data, p->op.key.size);
+    memtable_prefetch(m, p->hash);
+    return true;
+}
+
 /* Inserts every operation; cannot fail after memtable_reserve(). */
 static void add_all(struct db *db, struct memtable *m, const struct write_request *q, uint64_t seq)
 {
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     if (q->one != NULL) {
-        add_op(db, m, t, q->one, seq);
+        add_op(db, m, t, q->one, hash_key(q->one->key.data, q->one->key.size), seq);
         return;
     }
     struct reader r = reader_of(q->ops.data, q->ops.size);
-    struct op o;
-    while (op_read(&r, &o) == LOAM_OK) {
-        add_op(db, m, t, &o, seq++);
+    struct pending window[ADD_AHEAD];
+    uint32_t read = 0;
+    while (read < ADD_AHEAD && take_op(&r, m, &window[read])) {
+        read++;
+    }
+    for (uint32_t i = 0; i < read; i++, seq++) {
+        struct pending *p = &window[i % ADD_AHEAD];
+        add_op(db, m, t, &p->op, p->hash, seq);
+        read += take_op(&r, m, p);
     }
 }
 

@@ -196,6 +196,12 @@ int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_h
     return add(m, ks, key, key_hash, tag, value, NULL);
 }
 
+void memtable_prefetch(const struct memtable *m, uint64_t key_hash)
+{
+    key_filter_prefetch(&m->filter, key_hash);
+    key_index_prefetch(&m->index, key_hash);
+}
+
 int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
                      uint64_t tag, loam_slice value, struct entry *in_way)
 {
@@ -261,8 +267,7 @@ void memtable_get_many(struct memtable *m, uint32_t ks, const loam_slice *keys,
     for (size_t first = 0; first < n; first += GET_GROUP) {
         size_t end = n - first < GET_GROUP ? n : first + GET_GROUP;
         for (size_t i = first; i < end; i++) {
-            key_filter_prefetch(&m->filter, key_hashes[i]);
-            key_index_prefetch(&m->index, key_hashes[i]);
+            memtable_prefetch(m, key_hashes[i]);
         }
         for (size_t i = first; i < end; i++) {
             codes[i] = memtable_get(m, ks, keys[i], key_hashes[i], snapshot, &entries[i]);

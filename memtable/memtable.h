@@ -60,6 +60,8 @@ int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
  * LOAM_OK; E_TOOBIG, or E_BUDGET or E_NOMEM without a reservation: then nothing was added. */
 int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
                  loam_slice value);
+/* Fetches what memtable_add() and memtable_get() of the key look at first. */
+void memtable_prefetch(const struct memtable *m, uint64_t key_hash);
 /* add for a key that has no value here: none, or a delete as its newest version. Else LOAM_E_EXISTS (no
  * error is recorded): nothing was added and *in_way is the newest version. Of callers that race for one
  * key one adds and the others are told of it. */

@@ -14,6 +14,10 @@
 #include "arena/poison.h"
 
 #define OUT_BYTES ((size_t)256 << 10)
+/* The disk is kept at work while a table is built: its sync would wait for all of it otherwise. Not for
+ * less at a time: it makes a request of its own. Only for whole pages: the last one is still filled. */
+#define WRITEBACK_BYTES ((uint64_t)1 << 20)
+#define WRITEBACK_PAGE  ((uint64_t)64 << 10)
 
 /* One packer of those that evicting threads take in turn. */
 struct packer_node {
@@ -22,6 +26,21 @@ struct packer_node {
 };
 
 /* ---- bytes ---- */
+
+static int begin_writeback(struct sst_output *o)
+{
+    uint64_t end = o->offset & ~(WRITEBACK_PAGE - 1);
+    if (end < o->begun + WRITEBACK_BYTES) {
+        return LOAM_OK;
+    }
+    int rc = o->vfs->advise(o->vfs->ctx, o->file, o->begun, end - o->begun, LOAM_ADVISE_WRITEBACK);
+    o->begun = end;
+    if (rc < 0 && rc != -EINVAL && rc != -ENOSYS && rc != -EOPNOTSUPP) {
+        return FAIL_IO(rc, o->file_number, end, "writing table %llu to the disk",
+                       (unsigned long long)o->file_number);
+    }
+    return LOAM_OK;
+}
 
 static int write_fully(struct sst_output *o, const uint8_t *p, size_t n)
 {
@@ -36,7 +55,7 @@ static int write_fully(struct sst_output *o, const uint8_t *p, size_t n)
         n -= (size_t)done;
         o->offset += (uint64_t)done;
     }
-    return LOAM_OK;
+    return begin_writeback(o);
 }
 
 static int flush_locked(struct sst_output *o)

@@ -33,6 +33,7 @@ struct sst_output {
     uint8_t *buffer;
     size_t buffered;
     uint64_t offset;            /* where buffer[0] goes in the file */
+    uint64_t begun;             /* up to here writing to the disk has begun */
     uint64_t *offsets;          /* per block */
     uint32_t *sizes;            /* per block */
     uint32_t place_cap;         /* of both arrays */

@@ -101,6 +101,7 @@ static inline void contract_read_write(struct contract *c)
     CHECK_EQ(VFS(c->vfs, sync, f, 0), 0);
     CHECK_EQ(VFS(c->vfs, sync, f, 1), 0);
     CHECK_EQ(VFS(c->vfs, advise, f, 0, 4096, LOAM_ADVISE_WILLNEED), 0);
+    CHECK_EQ(VFS(c->vfs, advise, f, 0, 4096, LOAM_ADVISE_WRITEBACK), 0);
     int rc = VFS(c->vfs, reserve, f, 4096, 8192);
     CHECK(rc == 0 || rc == -EOPNOTSUPP);
     CHECK_EQ(VFS(c->vfs, size, f, &size), 0);

@@ -179,8 +179,7 @@ FAULTS = [
           "        discard_file(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
           "            continue;\n        }\n", suite("engine", "version_set/*")),
     # ---- writing ----
-    Fault("batch-under-one-number", "engine/write.c", "        add_op(db, m, t, &o, seq++);\n",
-          "        add_op(db, m, t, &o, seq);\n", MODEL),
+    Fault("batch-under-one-number", "engine/write.c", "i < read; i++, seq++) {", "i < read; i++) {", MODEL),
     Fault("batch-visible-in-part", "engine/write.c",
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    commit_publish(&db->commit, s->position, s->end);\n    add_all(db, m, q, s->position);\n",

@@ -2,6 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 
 #include "tests/sstable/sst_support.h"
 
@@ -94,5 +95,55 @@ Test(sst_builder, estimates_the_size_of_the_file)
     CHECK(estimate > 0.97 * (double)w.info.size && estimate < 1.03 * (double)w.info.size);
     sst_builder_free(b);
     model_free(&m);
+    sst_world_end(&w);
+}
+
+static int advice_answer;
+static uint64_t advised_end;
+static bool advised_in_order;
+
+static int note_advice(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice)
+{
+    (void)ctx, (void)f;
+    advised_in_order = advised_in_order && advice == LOAM_ADVISE_WRITEBACK && off == advised_end;
+    advised_end = off + len;
+    return advice_answer;
+}
+
+/* A table of 4 MiB on a disk that answers this to advice. */
+static int build_advised(struct sst_world *w, int answer)
+{
+    static uint8_t value[8192];
+    loam_vfs vfs = *w->disk;
+    struct sst_builder *b = NULL;
+    vfs.advise = note_advice;
+    w->build.vfs = &vfs;
+    w->build.compression = 1; /* none */
+    advice_answer = answer;
+    advised_end = 0;
+    advised_in_order = true;
+    w->disk->remove(w->disk->ctx, SST_PATH);
+    CHECK_EQ(sst_builder_open(&b, &w->build), LOAM_OK);
+    int rc = LOAM_OK;
+    for (unsigned i = 0; i < 512 && rc == LOAM_OK; i++) {
+        uint8_t key[2] = {(uint8_t)(i >> 8), (uint8_t)i};
+        struct entry e = {loam_bytes(key, 2), entry_tag(5, ENTRY_PUT),
+                          loam_bytes(value, sizeof value)};
+        rc = sst_builder_add(b, &e, 0);
+    }
+    rc = rc == LOAM_OK ? sst_builder_finish(b, &w->info) : rc;
+    sst_builder_free(b);
+    return rc;
+}
+
+Test(sst_builder, the_disk_begins_to_write_before_the_sync)
+{
+    struct sst_world w;
+    sst_world_init(&w, 0, NULL);
+    CHECK_EQ(build_advised(&w, 0), LOAM_OK);
+    CHECK(advised_in_order && advised_end > 3 << 20 && advised_end <= w.info.size);
+    CHECK_EQ(build_advised(&w, -EINVAL), LOAM_OK); /* a vfs that knows no such advice */
+    CHECK_EQ(build_advised(&w, -EIO), LOAM_E_IO);  /* bytes are lost: no sync may forget it */
+    CHECK_EQ(build_advised(&w, -ENOSPC), LOAM_E_NOSPACE);
     sst_world_end(&w);
 }
