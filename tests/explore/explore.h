@@ -59,6 +59,9 @@ void scenario_register(struct scenario *s);
 /* Ends the run as failed. */
 _Noreturn void explore_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* Runs the calling thread's exit hooks; it may go on as a new thread. */
+void thread_exits(void);
+
 #define EXPECT(cond)                                                                               \
     do {                                                                                           \
         if (!(cond)) {                                                                             \

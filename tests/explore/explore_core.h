@@ -3,6 +3,7 @@
  *
  *   loam_explore.c      the command line
  *   explore_search.c    which schedules: exhaustive, by priorities, replayed, with a stopped thread
+ *   explore_races.c     which choices of a run must be tried the other way, too
  *   explore_run.c       one run: coroutines, who can go on, the world put back
  *   explore_order.c     atomics: stores a load may see, happens-before, seq_cst
  *   explore_plain.c     plain accesses: races, freed memory
@@ -26,11 +27,11 @@
 #define STEPS_MAX   (1u << 16)
 
 /* What a fiber is about to do. */
-enum op_kind { OP_BEGIN, OP_READ, OP_WRITE, OP_LOCK, OP_RESUME, OP_YIELD, OP_BARRIER };
+enum op_kind { OP_BEGIN, OP_READ, OP_WRITE, OP_LOCK, OP_UNLOCK, OP_RESUME, OP_YIELD, OP_BARRIER };
 
 struct op {
     enum op_kind kind;
-    const volatile void *at; /* the object; for OP_LOCK the owner word of the mutex */
+    const volatile void *at; /* the object; for OP_LOCK, OP_UNLOCK the owner word of the mutex */
     const char *name;
     const char *where;
 };
@@ -144,7 +145,17 @@ void plain_allocated(const void *p, size_t n);
 
 void heap_open(void);
 void *heap_used(size_t *size); /* start, and bytes handed out so far */
-void thread_exits(void);       /* runs the calling fiber's exit hooks */
+
+/* ---- explore_races.c --------------------------------------------------------------------- */
+
+void races_open(void);
+bool ops_commute(const struct op *a, const struct op *b);
+void races_begin(void); /* of a run */
+/* Choice number i of the run, the first being 0, is for the thread and its next operation. fresh: in
+ * this run the first time after the choices before it. */
+void races_choice(uint32_t i, bool fresh, unsigned thread, uint32_t enabled);
+/* The threads that must be tried at that choice, so far. */
+uint32_t races_backtrack(uint32_t i);
 
 /* ---- explore_search.c -------------------------------------------------------------------- */
 

@@ -296,7 +296,7 @@ void mutex_unlock(struct mutex *m)
         *owner_of(m) = 0;
         return;
     }
-    point(OP_WRITE, owner_of(m), "unlock", "mutex_unlock");
+    point(OP_UNLOCK, owner_of(m), "unlock", "mutex_unlock");
     give(m);
 }
 

@@ -446,6 +446,7 @@ void explorer_open(void)
     X->frozen = FIBERS;
     heap_open();
     order_open();
+    races_open();
     catch_crashes();
 }
 

@@ -3,10 +3,10 @@
  *
  * Exhaustive  Depth first over the choices of a run. Either with a bound on preemptions (switches
  *             away from a thread that could go on, or to one that polls while another could go
- *             on; most bugs need two), or without one and with sleep sets: a thread whose next
- *             operation commutes with what was run instead of it is not tried again until
- *             something conflicts with it, so of all runs that differ only in the order of
- *             independent operations one is completed.
+ *             on; most bugs need two), or without one: then a second thread is tried at a choice
+ *             only if what was chosen races with something later (explore_races.c), and not again
+ *             until something conflicts with its next operation (sleep sets), so of all runs that
+ *             differ only in the order of independent operations one is completed.
  * Priorities  PCT: random priorities for threads, lowered at a few random steps; finds a bug that
  *             needs d ordering constraints with a known probability in each run.
  * Old values  As both of the above, but loads may return stores that explore_order.c allows;
@@ -44,7 +44,7 @@ struct search {
     uint32_t depth, length; /* of the run; of the path that is replayed */
     int preemptions, aged;
     uint32_t sleeping;
-    int bound, stale; /* < 0: no bound, and sleep sets */
+    int bound, stale; /* bound < 0: none, but races and sleep sets */
     uint32_t priority[EXPLORE_THREADS];
     uint32_t change_at[16];
     uint32_t next_low;
@@ -59,24 +59,12 @@ static struct search *S; /* outside of the world */
 
 /* ---- exhaustive -------------------------------------------------------------------------- */
 
-static bool commute(const struct op *a, const struct op *b)
-{
-    if (a->kind == OP_BEGIN || b->kind == OP_BEGIN || a->kind == OP_RESUME ||
-        b->kind == OP_RESUME) {
-        return true;
-    }
-    if (a->kind >= OP_YIELD || b->kind >= OP_YIELD) {
-        return false;
-    }
-    return a->at != b->at || (a->kind == OP_READ && b->kind == OP_READ);
-}
-
 static uint32_t still_asleep(uint32_t set, unsigned chosen)
 {
     uint32_t still = 0;
     for (unsigned i = 0; i < X->scenario->threads; i++) {
         if ((set >> i & 1) != 0 && i != chosen &&
-            commute(&X->fiber[i].next, &X->fiber[chosen].next)) {
+            ops_commute(&X->fiber[i].next, &X->fiber[chosen].next)) {
             still |= 1u << i;
         }
     }
@@ -159,6 +147,9 @@ static unsigned dfs_thread(uint32_t enabled, unsigned current)
                      n->enabled, enabled);
     }
     S->sleeping = still_asleep((uint32_t)n->sleeping | n->tried, n->chosen);
+    if (S->bound < 0) {
+        races_choice(S->depth - 1, fresh, n->chosen, enabled);
+    }
     S->preemptions += cost(n, n->chosen);
     return n->chosen;
 }
@@ -190,6 +181,7 @@ static bool another(struct node *n)
     n->tried |= (uint8_t)(1u << n->chosen);
     uint32_t open = n->enabled & ~(uint32_t)n->sleeping & ~(uint32_t)n->tried;
     int limit = S->bound >= 0 ? S->bound : POLLS_MAX;
+    open &= S->bound < 0 ? races_backtrack((uint32_t)(n - S->node)) : open;
     for (; open != 0; open &= open - 1) {
         if (n->spent + cost(n, lowest(open)) <= limit) {
             n->chosen = (uint8_t)lowest(open);
@@ -338,7 +330,7 @@ static uint32_t measure(void)
     return run_once(&pct) == RUN_FAILED ? 0 : X->steps;
 }
 
-/* bound < 0: sleep sets. */
+/* bound < 0: none. */
 static bool exhaustive(const char *how, int bound, int stale, uint32_t budget)
 {
     S->bound = bound;
@@ -352,6 +344,7 @@ static bool exhaustive(const char *how, int bound, int stale, uint32_t budget)
         S->depth = 0;
         S->preemptions = S->aged = 0;
         S->sleeping = 0;
+        races_begin();
         enum run_result r = run_once(&dfs);
         cut += r == RUN_CUT;
         runs += r != RUN_CUT;

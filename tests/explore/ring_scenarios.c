@@ -245,7 +245,7 @@ static void read_body(unsigned thread)
 }
 
 SCENARIO(ring_read, .says = "a reader while units are used again", .threads = 2, .flags = LOCK_FREE,
-         .setup = setup_read, .body = read_body, .check = ring_check, .bound = 3)
+         .setup = setup_read, .body = read_body, .check = ring_check, .bound = -1)
 
 static void pin_body(unsigned thread)
 {
@@ -262,7 +262,7 @@ static void pin_body(unsigned thread)
 }
 
 SCENARIO(ring_pin, .says = "pins while units are used again", .threads = 3, .flags = LOCK_FREE,
-         .setup = setup_read, .body = pin_body, .check = ring_check, .bound = 2)
+         .setup = setup_read, .body = pin_body, .check = ring_check, .bound = -1, .budget = 20000)
 
 /* Readers fill, the block of one takes the place of the other's. */
 static void fill_once(uint64_t cookie, bool keep)

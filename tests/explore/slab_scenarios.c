@@ -60,7 +60,7 @@ static void pass_check(void)
 }
 
 SCENARIO(slab_pass, .says = "objects taken here and given back there", .threads = 3, .setup = setup,
-         .prepare = prepare, .body = pass_body, .check = pass_check, .bound = 2)
+         .prepare = prepare, .body = pass_body, .check = pass_check, .bound = -1)
 
 static void setup_twice(void)
 {

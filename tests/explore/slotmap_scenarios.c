@@ -140,7 +140,7 @@ static void insert_erase_body(unsigned thread)
 
 SCENARIO(slotmap_insert_erase, .says = "inserts and erases of two threads", .threads = 2,
          .flags = LOCK_FREE, .setup = setup, .prepare = prepare, .body = insert_erase_body,
-         .check = check, .bound = 2)
+         .check = check, .bound = -1, .budget = 20000)
 
 /* Slots go round: both threads erase and insert until depot and limbo are passed. */
 static void churn_body(unsigned thread)
