@@ -7,8 +7,9 @@
  *           | none, and bucket full
  *         list search
  *
- * Who adds a version to a node that the index did not lead to enters the node into the index before
- * it returns: its maker may not have come that far, and a get that follows must not miss the key.
+ * Who adds a version to a node that the index did not lead to, or is refused because of what it has,
+ * enters the node into the index before it returns: its maker may not have come that far, and a get
+ * that follows must not miss the key.
  */
 #include "memtable/memtable.h"
 
@@ -184,7 +185,7 @@ static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t 
     }
     rc = in_way == NULL ? skiplist_link(&m->list, &place, tag, value)
                         : skiplist_link_new(&m->list, &place, tag, value, in_way);
-    if (rc == LOAM_OK && hashed && place.node != 0) {
+    if ((rc == LOAM_OK || rc == LOAM_E_EXISTS) && hashed && place.node != 0) {
         key_index_add(&m->index, key_hash, place.node);
     }
     return rc;

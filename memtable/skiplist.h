@@ -38,7 +38,8 @@
  *   6. Apart from links and guides, nodes and versions never change once they are reachable.
  * Ordering guarantees
  *   A link is stored with release and loaded with acquire: whoever reaches a node or a version sees
- *   all of its bytes, and its older versions.
+ *   all of its bytes, and its older versions. What meets what in the midst of an insert is argued at
+ *   the head of skiplist_insert.c.
  * Progress guarantees
  *   Searches are wait-free but for the length of the list. Inserts are lock-free: a failed CAS means
  *   that another insert linked its node or version at the same place; the search continues from the
@@ -69,7 +70,7 @@ struct skiplist_writer {
     uint64_t random;
     uint32_t slot;  /* thread slot of the owner */
     uint32_t next;  /* reference of the list's next writer */
-    bool has_place; /* prev is the place of the node inserted last, prev[0] that node */
+    bool has_place; /* prev is the place behind the node inserted last, prev[0] that node */
     uint32_t after; /* reference: what follows prev[0] */
     struct skiplist_node *prev[SKIPLIST_MAX_HEIGHT]; /* by level: before the key */
 };

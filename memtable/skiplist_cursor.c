@@ -7,7 +7,8 @@
  *
  * Forwards a cursor follows level 0; backwards it searches for the last node before its own, since
  * nodes have no links back. It holds no lock and no count: what it stands on lives as long as the
- * list. Additions beside it may or may not be seen, each version entirely or not at all.
+ * list. Additions beside it may or may not be seen, each version entirely or not at all. Lanes and scout
+ * are nodes of the list, wherever additions have put them since: nothing but a prefetch depends on it.
  */
 #include <assert.h>
 

@@ -5,6 +5,30 @@
  *            or nothing at all, when the gap behind the thread's last insert encloses the key
  *   link     the version; the node, with the guides it takes over; level 0 by CAS, then upwards; the
  *            entry in a guide (skiplist_guide.h)
+ *
+ * What meets what, and why nothing is lost
+ *
+ *   A place and nodes that came since.  prev[i] lies before the key and is linked at level i: it was
+ *       reached along that level, or is an entry of a guide of which i is the highest level, or a
+ *       node of this thread, or the head. That stays so, as nothing is removed. link_level() goes on
+ *       from there along level i, comparing, so prev may be as old as it likes; at level 0 the CAS
+ *       says whether what followed still does.
+ *   A node that is not linked at level i yet, and who would link behind it there.  Its inserter's
+ *       store of its own link would overwrite the other's. So nobody takes it for prev[i]: a search
+ *       meets it on linked levels only, and guides name it when all of its levels are linked
+ *       (enter_guide) or the one by which it was reached is its highest (take_guides).
+ *   A node's own links and a cursor.  On level 0 a cursor may come to a node before the levels above
+ *       are linked, and reads ahead along level 1: it finds 0, or what the inserter has read there,
+ *       released again (link_level). It never writes.
+ *   The list's height.  Who reads an old one starts lower, and its prev above is the head: prev was
+ *       set there by this thread only together with a height that it has read or raised.
+ *   Guides, moved while others put.  Both write whole entries that are right for the guide they are
+ *       in, or 0. An entry may get lost, or stay where it is no longer looked for.
+ *   A node that came second.  It was not linked and is in no guide, so its reference is this thread's
+ *       own, and its memory the thread's next allocation. Of the guide it had taken over, what is
+ *       lost is lost. A version that is refused was not linked either.
+ *   A writer's record and the next owner of its slot.  A slot is given back and taken under a lock
+ *       (thread_slot.c): plain fields are handed over by it.
  */
 #include <assert.h>
 #include <string.h>
@@ -137,7 +161,7 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
     p->found = skiplist_search_(s, t, w->prev, &at);
     p->node = p->found != NULL ? at : 0;
     w->after = at;
-    w->has_place = p->found == NULL;
+    w->has_place = false; /* until a node of this thread is there */
 }
 
 /* The jump pointer of a version on top of `older`: the skew binary scheme, by which jump lengths
@@ -372,7 +396,9 @@ static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
                 continue;
             }
         }
-        atom_store(node_link(n, level), next, relaxed); /* relaxed: published by the CAS */
+        /* release: pairs with the acquire in node_next() of a cursor that has come to n along level 0 and
+         * reads ahead along the levels above it; what follows is visible to it. */
+        atom_store(node_link(n, level), next, release);
         uint32_t seen = next;
         /* release: pairs with the acquire in node_next(). */
         if (atom_cas(node_link(w->prev[level], level), &seen, ref, release, relaxed)) {
@@ -426,6 +452,7 @@ static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t t
         if (other == 0) {
             p->node = ref;
             w->prev[0] = n;
+            w->has_place = true;
             raise_height(s, height);
             for (uint32_t level = 1; level < height; level++) {
                 link_level(s, &p->target, w, n, ref, level);
@@ -467,6 +494,9 @@ int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
                     (unsigned long long)bytes);
     }
     struct skiplist_writer *w = writer_self(s);
+    if (w == NULL && thread_slot_self() != THREAD_SLOT_NONE) {
+        return loam_last_error()->code; /* its record would be made out of what is set aside here */
+    }
     /* The heights of the nodes to come are known: towers cost what they will cost. */
     uint64_t towers = 0;
     if (w != NULL) {

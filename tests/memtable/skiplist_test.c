@@ -350,3 +350,43 @@ Test(skiplist, nodes_and_values_may_share_an_arena)
     CHECK(skiplist_check(&s) == NULL);
     arena_destroy(&one);
 }
+
+static int compare_of_eight(void *ctx, loam_slice a, loam_slice b)
+{
+    (void)ctx;
+    CHECK_EQ(a.size, 8);
+    CHECK_EQ(b.size, 8);
+    return bytes_compare(a, b);
+}
+
+static const loam_comparator of_eight = {
+    .struct_size = sizeof of_eight, .name = "eight", .compare = compare_of_eight};
+
+static const loam_comparator *order_of_eight(void *ctx, uint32_t ks)
+{
+    (void)ctx;
+    (void)ks;
+    return &of_eight;
+}
+
+/* The place kept for the next insert is that of a node, never of one that found no memory. */
+Test(skiplist, a_failed_insert_leaves_no_place_behind)
+{
+    static char memory_lent[8192];
+    static const char large[8192];
+    struct arena lent;
+    struct skiplist s;
+    CHECK_EQ(arena_init_memory(&lent, memory_lent, sizeof memory_lent, arena_new_ids(1), 1024),
+             LOAM_OK);
+    skiplist_init(&s, &lent, &lent, order_of_eight, NULL);
+    for (unsigned i = 1; i <= 4; i++) {
+        struct skiplist_target t = skiplist_target(&s, 0, LOAM_LIT("12345678"));
+        struct skiplist_place p;
+        skiplist_locate(&s, &t, &p);
+        CHECK_EQ(skiplist_link(&s, &p, i, loam_bytes(large, i < 3 ? sizeof large : 8)),
+                 i < 3 ? LOAM_E_BUDGET : LOAM_OK);
+    }
+    CHECK_EQ(skiplist_count(&s), 2);
+    CHECK(skiplist_check(&s) == NULL);
+    arena_destroy(&lent);
+}
