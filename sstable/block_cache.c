@@ -119,15 +119,16 @@ static bool directory_enter(struct block_cache *c, const struct cached_blocks *t
     uint64_t hash = hash_block(t->handle, block);
     _Atomic uint64_t *slot = bucket_of(c, hash);
     unsigned at = (unsigned)(addr % BUCKET);
+    uint64_t seen = atom_load(&slot[at], relaxed); /* relaxed: taken whatever it is */
     for (unsigned i = 0; i < BUCKET; i++) {
         /* acquire: whether the entry lives is looked up as of its entering at least. */
-        uint64_t seen = atom_load(&slot[i], acquire);
-        if (seen == 0 || !ring_live(&c->ring, seen & ADDRESS_MAX)) {
+        uint64_t there = atom_load(&slot[i], acquire);
+        if (there == 0 || !ring_live(&c->ring, there & ADDRESS_MAX)) {
             at = i;
+            seen = there; /* and not what another thread has entered since */
             break;
         }
     }
-    uint64_t seen = atom_load(&slot[at], acquire); /* acquire: as above */
     /* release: pairs with the acquire in directory_peek(). */
     return atom_cas(&slot[at], &seen, slot_value(hash, addr), acq_rel, relaxed);
 }

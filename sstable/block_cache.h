@@ -16,6 +16,7 @@
  * cache's own directory, which is as large as the ring asks for. That is a table of buckets of one
  * cache line, found by a hash of handle and block number; an address there is a guess, and the ring
  * entry says whose it is. A full bucket gives up any of its addresses; that block is then not found.
+ * Of two that enter a block at the same time both may be kept; one is found.
  *
  * Life of cached_blocks: it and its array stay in place until an epoch has passed after
  * slotmap_erase(&c->tables, handle), since a reclaimer may just be changing an element: free them

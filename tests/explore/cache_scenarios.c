@@ -11,7 +11,7 @@
 #include "arena/status.h"
 #include "tests/explore/explore.h"
 
-enum { BLOCK = 1024, BLOCKS = 24, TABLES = 2 };
+enum { UNIT = 1024, BLOCKS = 24, TABLES = 2 };
 
 static struct {
     struct block_cache cache;
@@ -20,13 +20,15 @@ static struct {
     struct epoch_node retire;
     struct block_stage stage[2];
     uint32_t written[2][BLOCKS];
+    size_t block; /* bytes of each */
+    bool admitted[2];
     bool failing; /* every write of stage 0 */
 } w;
 
 static void fill(void *data, uint64_t name)
 {
     uint64_t *p = data;
-    for (unsigned i = 0; i < BLOCK / sizeof *p; i++) {
+    for (unsigned i = 0; i < w.block / sizeof *p; i++) {
         p[i] = name;
     }
 }
@@ -34,8 +36,8 @@ static void fill(void *data, uint64_t name)
 static void expect_filled(const void *data, size_t size, uint64_t name)
 {
     const uint64_t *p = data;
-    EXPECT_EQ(size, BLOCK);
-    for (unsigned i = 0; i < BLOCK / sizeof *p; i++) {
+    EXPECT_EQ(size, w.block);
+    for (unsigned i = 0; i < w.block / sizeof *p; i++) {
         EXPECT_EQ(p[i], name);
     }
 }
@@ -63,7 +65,7 @@ static void miss(unsigned table, uint32_t block)
     epoch_enter();
     struct cached_blocks *t = slotmap_get(&w.cache.tables, w.table[table].handle);
     uint64_t addr;
-    void *p = t != NULL ? block_cache_fill_begin(&w.cache, BLOCK, &addr) : NULL;
+    void *p = t != NULL ? block_cache_fill_begin(&w.cache, w.block, &addr) : NULL;
     if (p != NULL) {
         fill(p, 0x100 * table + block);
         block_cache_fill_end(&w.cache, t, block, addr, true, false);
@@ -73,6 +75,7 @@ static void miss(unsigned table, uint32_t block)
 
 static void setup(void)
 {
+    w.block = UNIT;
     EXPECT_EQ(block_cache_init(&w.cache, alloc_global(), 16384), LOAM_OK);
     for (unsigned i = 0; i < TABLES; i++) {
         w.addr[i] = explore_memory(BLOCKS * sizeof *w.addr[i]);
@@ -113,7 +116,7 @@ static void fill_check(void)
 }
 
 SCENARIO(cache_fill, .says = "two readers miss the same block, a third looks", .threads = 3,
-         .flags = LOCK_FREE, .setup = setup, .body = fill_body, .check = fill_check, .bound = 2)
+         .flags = LOCK_FREE, .setup = setup, .body = fill_body, .check = fill_check, .bound = -1)
 
 static void move_body(unsigned thread)
 {
@@ -152,6 +155,151 @@ static void drop_body(unsigned thread)
 SCENARIO(cache_drop, .says = "a table is dropped while its hot block moves", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_full, .body = drop_body, .bound = 2)
 
+/* ---- tables without an array: the directory --------------------------------------------------- */
+
+/* Blocks of two units: all that fit the ring have room in the directory, which is one bucket here. */
+static void setup_paged(void)
+{
+    setup();
+    w.block = (size_t)2 * UNIT;
+    EXPECT_EQ(w.cache.directory_slots, 8);
+    for (unsigned i = 0; i < TABLES; i++) {
+        w.table[i].addr = NULL;
+    }
+}
+
+static void setup_paged_full(void)
+{
+    setup_paged();
+    for (uint32_t b = 0; b < 7; b++) {
+        miss(0, b);
+    }
+    EXPECT(peek(0, 3));
+}
+
+static unsigned found(unsigned table, uint32_t blocks)
+{
+    unsigned n = 0;
+    for (uint32_t b = 0; b < blocks; b++) {
+        n += peek(table, b);
+    }
+    return n;
+}
+
+static void paged_fill_body(unsigned thread)
+{
+    if (thread < 2) {
+        miss(0, thread);
+        miss(0, 2 + thread);
+    } else {
+        (void)peek(0, 0);
+        (void)peek(0, 3);
+    }
+}
+
+/* What counts as entered is found: no two have taken one slot. */
+static void paged_fill_check(void)
+{
+    struct cache_metrics m;
+    block_cache_metrics(&w.cache, &m);
+    EXPECT_EQ(found(0, 4), m.fills);
+    EXPECT_EQ(m.fills + m.fills_lost, 4);
+}
+
+SCENARIO(cache_paged_fill, .says = "two enter blocks into one bucket, a third looks", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_paged, .body = paged_fill_body,
+         .check = paged_fill_check, .bound = 2)
+
+/* Both may be kept, if neither has seen the other's. */
+static void paged_same_body(unsigned thread)
+{
+    (void)thread;
+    miss(0, 0);
+}
+
+static void paged_same_check(void)
+{
+    EXPECT(peek(0, 0));
+}
+
+SCENARIO(cache_paged_same, .says = "two readers miss the same block of the directory", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_paged, .body = paged_same_body,
+         .check = paged_same_check, .bound = -1)
+
+static void paged_move_body(unsigned thread)
+{
+    if (thread == 0) {
+        for (uint32_t b = 0; b < 4; b++) {
+            miss(1, b);
+        }
+    } else {
+        (void)peek(0, 3);
+        miss(1, 4);
+    }
+}
+
+/* A block that got its second chance is found at its new place. */
+static void paged_move_check(void)
+{
+    struct cache_metrics m;
+    block_cache_metrics(&w.cache, &m);
+    EXPECT(m.relocated == 0 || peek(0, 3));
+}
+
+SCENARIO(cache_paged_move, .says = "a hot block of the directory moves beside reads and fills",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_paged_full, .body = paged_move_body,
+         .check = paged_move_check, .bound = 2)
+
+static void free_table(void *arg, void *ptr)
+{
+    (void)arg;
+    explore_free(ptr, sizeof(struct cached_blocks));
+}
+
+static void paged_drop_body(unsigned thread)
+{
+    if (thread == 1) {
+        EXPECT_EQ(slotmap_erase(&w.cache.tables, w.table[0].handle), LOAM_OK);
+        epoch_retire_node(&w.retire, free_table, NULL, &w.table[0]);
+        epoch_poll();
+        epoch_poll();
+    } else {
+        for (uint32_t b = 0; b < 4; b++) {
+            miss(1, b);
+        }
+    }
+}
+
+SCENARIO(cache_paged_drop, .says = "a table of the directory is dropped while its hot block moves",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_paged_full, .body = paged_drop_body,
+         .bound = 2)
+
+/* The second miss of a block enters it, whoever else misses it. */
+static void setup_marks(void)
+{
+    setup_paged_full();
+    for (uint32_t b = 0; b < 3; b++) {
+        miss(1, b);
+    }
+}
+
+static void marks_body(unsigned thread)
+{
+    bool first = block_cache_admits(&w.cache, &w.table[0], 20, w.block);
+    bool second = block_cache_admits(&w.cache, &w.table[0], 20, w.block);
+    EXPECT(second);
+    w.admitted[thread] = first;
+}
+
+static void marks_check(void)
+{
+    EXPECT(!w.admitted[0] || !w.admitted[1]);
+}
+
+SCENARIO(cache_marks, .says = "two miss a block that the full cache does not know", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_marks, .body = marks_body, .check = marks_check,
+         .bound = -1)
+
 /* ---- builders -------------------------------------------------------------------------------- */
 
 static int write_block(void *arg, uint32_t block, const void *data, size_t size)
@@ -169,12 +317,12 @@ static int write_block(void *arg, uint32_t block, const void *data, size_t size)
 static int stage_one(struct block_stage *s, unsigned stage, uint32_t block)
 {
     uint64_t addr;
-    void *p = block_stage_begin(s, BLOCK, &addr);
+    void *p = block_stage_begin(s, w.block, &addr);
     if (p == NULL) {
         return s->rc;
     }
     fill(p, 0x100 * stage + block);
-    return block_stage_end(s, addr, block, BLOCK);
+    return block_stage_end(s, addr, block, w.block);
 }
 
 static void stage_body(unsigned thread)
@@ -219,3 +367,38 @@ SCENARIO(cache_stage, .says = "two builders stage, write each other's blocks and
          .threads = 3, .setup = setup, .body = stage_body, .check = stage_check, .bound = 1)
 SCENARIO(cache_stage_fails, .says = "the same, and the writes of one fail", .threads = 2,
          .setup = setup_failing, .body = stage_body, .check = stage_check, .bound = 2)
+
+/* A builder's table without an array: its blocks are entered where they still are, beside a reader whose
+ * fills push them out. */
+static void adopt_body(unsigned thread)
+{
+    static unsigned name = 0;
+    if (thread == 1) {
+        for (uint32_t b = 0; b < 5; b++) {
+            miss(1, b);
+        }
+        return;
+    }
+    struct block_stage *s = &w.stage[0];
+    EXPECT_EQ(block_stage_init(s, &w.cache, write_block, &name), LOAM_OK);
+    uint64_t addr[2];
+    for (uint32_t b = 0; b < 2; b++) {
+        void *p = block_stage_begin(s, w.block, &addr[b]);
+        EXPECT(p != NULL);
+        fill(p, b);
+        EXPECT_EQ(block_stage_end(s, addr[b], b, w.block), LOAM_OK);
+    }
+    EXPECT_EQ(block_stage_drain(s), LOAM_OK);
+    w.table[0].handle = s->handle;
+    EXPECT_EQ(slotmap_commit(&w.cache.tables, s->handle, &w.table[0]), LOAM_OK);
+    epoch_enter();
+    for (uint32_t b = 0; b < 2; b++) {
+        block_cache_adopt(&w.cache, &w.table[0], b, addr[b]);
+    }
+    epoch_exit();
+    (void)peek(0, 0);
+    (void)peek(0, 1);
+}
+
+SCENARIO(cache_paged_adopt, .says = "a builder's blocks are entered while a reader fills the ring",
+         .threads = 2, .setup = setup_paged, .body = adopt_body, .bound = 2)
