@@ -112,6 +112,7 @@ static void fill_state(struct db *db, bool one, uint32_t ks, loam_stats *o)
         return;
     }
     o->durable_seq = wal_durable(&db->wal) - 1;
+    o->disk_reserve = disk_reserve_bytes(&db->reserve);
     mutex_lock(&db->mu);
     o->wal_bytes = db->logging
                        ? memtable_list_count(&db->memtables) * db->options.limits.segment_bytes

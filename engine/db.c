@@ -453,12 +453,14 @@ static int hold_tables(struct db *db, bool hold)
 static void open_reserve(struct db *db)
 {
     const struct limits *l = &db->options.limits;
+    uint64_t wanted = db->options.user.disk_reserve;
     uint64_t whole = 2 * l->segment_bytes + 3 * l->memtable_bytes;
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t share = version_bytes(v) / 8;
     version_unref(v);
     share = share > RESERVE_LEAST ? share : RESERVE_LEAST;
-    disk_reserve_open(&db->reserve, whole < share ? whole : share);
+    share = share < whole ? share : whole;
+    disk_reserve_open(&db->reserve, wanted != 0 ? wanted : share, wanted != 0);
     if (disk_reserve_spent(&db->reserve)) {
         int rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
                       (unsigned long long)db->reserve.bytes);

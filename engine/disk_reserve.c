@@ -32,11 +32,41 @@ static uint64_t free_space(const struct disk_reserve *r)
     return rc < 0 ? UINT64_MAX : left;
 }
 
+/* Bytes that an earlier open left standing. */
+static uint64_t standing(const struct disk_reserve *r)
+{
+    char path[FILENAME_CAP];
+    loam_file *f;
+    uint64_t size = 0;
+    if (filename_make(r->dir, FILE_RESERVE, 0, path) < 0 ||
+        r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ, &f) < 0) {
+        return 0;
+    }
+    int rc = r->vfs->size(r->vfs->ctx, f, &size);
+    (void)r->vfs->close(r->vfs->ctx, f); /* only read */
+    return rc < 0 ? 0 : size;
+}
+
 static int remove_locked(struct disk_reserve *r)
 {
     char path[FILENAME_CAP];
     int rc = filename_make(r->dir, FILE_RESERVE, 0, path);
     return rc < 0 ? -EINVAL : r->vfs->remove(r->vfs->ctx, path);
+}
+
+/* Brings the file to its size. What the disk does not have is not asked for: a file system may fill
+ * itself to the last block before it says so, while others write. */
+static int fill(struct disk_reserve *r, loam_file *f)
+{
+    uint64_t size;
+    int rc = r->vfs->size(r->vfs->ctx, f, &size);
+    if (rc >= 0 && size > r->bytes) {
+        return r->vfs->truncate(r->vfs->ctx, f, r->bytes);
+    }
+    if (rc >= 0 && r->bytes - size > free_space(r)) {
+        return -ENOSPC;
+    }
+    return rc < 0 ? rc : r->vfs->reserve(r->vfs->ctx, f, 0, r->bytes);
 }
 
 /* 0 or -errno; on an error the file is gone, as far as that can be done. */
@@ -51,7 +81,7 @@ static int make_locked(struct disk_reserve *r)
     if (rc < 0) {
         return rc;
     }
-    rc = r->vfs->reserve(r->vfs->ctx, f, 0, r->bytes);
+    rc = fill(r, f);
     int closed = r->vfs->close(r->vfs->ctx, f);
     rc = rc < 0 ? rc : closed;
     if (rc < 0) {
@@ -69,11 +99,13 @@ void disk_reserve_yield(struct disk_reserve *r, uint64_t needed)
     mutex_unlock(&r->mu);
 }
 
-void disk_reserve_open(struct disk_reserve *r, uint64_t bytes)
+void disk_reserve_open(struct disk_reserve *r, uint64_t bytes, bool exact)
 {
     mutex_lock(&r->mu);
-    uint64_t left = free_space(r);
-    r->bytes = (left / SMALL_DISK < bytes ? left / SMALL_DISK : bytes) / UNIT * UNIT;
+    uint64_t left = free_space(r), old = exact ? 0 : standing(r);
+    left = left < UINT64_MAX - old ? left + old : UINT64_MAX;
+    uint64_t most = exact ? bytes : left / SMALL_DISK;
+    r->bytes = (most < bytes ? most : bytes) / UNIT * UNIT;
     int rc = r->bytes != 0 ? make_locked(r) : 0;
     if (rc == -EOPNOTSUPP) {
         r->bytes = 0;
@@ -104,4 +136,12 @@ bool disk_reserve_restore(struct disk_reserve *r)
     bool stands = !disk_reserve_spent(r);
     mutex_unlock(&r->mu);
     return stands;
+}
+
+uint64_t disk_reserve_bytes(struct disk_reserve *r)
+{
+    mutex_lock(&r->mu);
+    uint64_t bytes = disk_reserve_spent(r) ? 0 : r->bytes;
+    mutex_unlock(&r->mu);
+    return bytes;
 }

@@ -28,12 +28,16 @@ void disk_reserve_init(struct disk_reserve *r, const loam_vfs *vfs, const char *
 void disk_reserve_destroy(struct disk_reserve *r);
 /* Before the log is opened: gives an old reserve up when the disk has less than `needed` bytes. */
 void disk_reserve_yield(struct disk_reserve *r, uint64_t needed);
-/* Sets aside `bytes`, less on a small disk. A disk without the space leaves it spent. */
-void disk_reserve_open(struct disk_reserve *r, uint64_t bytes);
+/* Sets aside `bytes`; unless exactly so many are wanted, less on a small disk. A disk without the space
+ * leaves it spent. */
+void disk_reserve_open(struct disk_reserve *r, uint64_t bytes, bool exact);
 /* True: there is more space than before. Any thread. */
 bool disk_reserve_spend(struct disk_reserve *r);
 /* True: it stands, again or still. Any thread. */
 bool disk_reserve_restore(struct disk_reserve *r);
+
+/* Bytes set aside now. Any thread. */
+uint64_t disk_reserve_bytes(struct disk_reserve *r);
 
 static inline bool disk_reserve_spent(const struct disk_reserve *r)
 {

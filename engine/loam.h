@@ -117,7 +117,15 @@ typedef struct loam_options {
                                   more already is read, and deleted from as far as that log goes.
                                   Cost: opening looks at the size of each file; a small budget makes
                                   memtables small */
-    uint64_t reserved_[7];     /* zero */
+    uint64_t disk_reserve;     /* bytes kept free for deletes and for what frees space on a full disk,
+                                  in units of 4 KiB; at least 64 KiB and at most half of disk_budget.
+                                  Default: an eighth of the data, at least 16 MiB, at most some log
+                                  segments and memtables, and at most a sixth of what is free. A size
+                                  that is given is kept as it is: where the disk has not so much free,
+                                  writes but deletes get LOAM_E_NOSPACE until it has. Cost: the space,
+                                  also while the database is closed; a small reserve lets fewer
+                                  deletes in */
+    uint64_t reserved_[6];     /* zero */
 } loam_options;
 
 #define LOAM_W_DURABLE 0x1u /* this write as LOAM_DUR_POWER */
@@ -375,7 +383,8 @@ LOAM_API LOAM_MUST int loam_repair(const char *dir, const loam_options *opts, lo
     X(flushes) X(compactions) X(table_moves) X(bytes_logged) X(bytes_flushed)                      \
     X(bytes_compacted_in) X(bytes_compacted_out) X(debt_bytes)                                     \
     X(syncs) X(group_commits) X(throttled_writes) X(throttled_us) X(busy_writes)                   \
-    X(errors) X(resumes) X(snapshots) X(iterators) X(last_seq) X(durable_seq)
+    X(errors) X(resumes) X(snapshots) X(iterators) X(last_seq) X(durable_seq)                      \
+    X(disk_reserve)
 
 typedef struct loam_stats {
     size_t struct_size;
@@ -384,7 +393,8 @@ typedef struct loam_stats {
 #undef LOAM_STATS_FIELD_
 } loam_stats;
 /* Fills out (out->struct_size set by the caller). ks NULL: the whole database; otherwise files,
- * disk_bytes, live_bytes, keys_estimate and index_bytes are the keyspace's. */
+ * disk_bytes, live_bytes, keys_estimate and index_bytes are the keyspace's. disk_reserve is what is set
+ * aside at this moment: 0 while it has been given up on a full disk. */
 LOAM_API LOAM_MUST int loam_get_stats(loam_db *db, loam_ks *ks, loam_stats *out);
 
 enum { LOAM_HIST_PUT = 0, LOAM_HIST_WRITE, LOAM_HIST_GET, LOAM_HIST_SEEK, LOAM_HIST_SYNC,

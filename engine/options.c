@@ -13,7 +13,10 @@
 
 #define BUDGET_MIN ((uint64_t)1 << 20)
 #define MIB        ((uint64_t)1 << 20)
-#define DISK_BUDGET_MIN (4 * MIB)
+#define DISK_BUDGET_MIN   (4 * MIB)
+#define DISK_RESERVE_MIN  ((uint64_t)64 << 10)
+#define DISK_RESERVE_MAX  ((uint64_t)1 << 46)
+#define DISK_RESERVE_UNIT ((uint64_t)4 << 10)
 
 /* What a newer caller has behind the fields known here must be zero. */
 static int check_tail(const void *opts, size_t size, size_t known, const char *what)
@@ -252,8 +255,20 @@ static int check_pointers(const loam_options *u)
     return LOAM_OK;
 }
 
+static int check_reserve(const loam_options *u)
+{
+    uint64_t most = u->disk_budget != 0 ? u->disk_budget / 2 : DISK_RESERVE_MAX;
+    if (u->disk_reserve != 0 && (u->disk_reserve < DISK_RESERVE_MIN || u->disk_reserve > most)) {
+        return FAIL(LOAM_E_INVAL, "options.disk_reserve is %llu, at least %llu and at most %llu%s",
+                    (unsigned long long)u->disk_reserve, (unsigned long long)DISK_RESERVE_MIN,
+                    (unsigned long long)most, u->disk_budget != 0 ? ", half of disk_budget" : "");
+    }
+    return LOAM_OK;
+}
+
 static int check_numbers(const loam_options *u)
 {
+    int rc;
     const uint32_t known =
         LOAM_OPEN_MUST_EXIST | LOAM_OPEN_NEW | LOAM_OPEN_READONLY | LOAM_OPEN_PARANOID;
     if ((u->flags & ~known) != 0) {
@@ -281,6 +296,9 @@ static int check_numbers(const loam_options *u)
         return FAIL(LOAM_E_INVAL, "options.disk_budget is %llu, at least %llu",
                     (unsigned long long)u->disk_budget, (unsigned long long)DISK_BUDGET_MIN);
     }
+    if ((rc = check_reserve(u)) < 0) {
+        return rc;
+    }
     if (u->max_open_files != 0 && u->max_open_files < 16) {
         return FAIL(LOAM_E_INVAL, "options.max_open_files is %u, at least 16", u->max_open_files);
     }
@@ -301,6 +319,7 @@ int options_resolve(const loam_options *opts, struct options *out)
         return rc;
     }
     u->struct_size = sizeof *u;
+    u->disk_reserve = (u->disk_reserve + DISK_RESERVE_UNIT - 1) / DISK_RESERVE_UNIT * DISK_RESERVE_UNIT;
     u->durability = u->durability != LOAM_DUR_DEFAULT ? u->durability : LOAM_DUR_PROCESS;
     u->sync_interval_ms = u->sync_interval_ms != 0 ? u->sync_interval_ms : 1000;
     u->threads = u->threads != 0 ? u->threads : default_threads();

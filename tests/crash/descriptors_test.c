@@ -55,62 +55,29 @@ static void expect_shortage(int rc)
     }
 }
 
-static void wait_for_service(struct oracle_writer *w)
-{
-    for (int i = 0; i < 2500; i++) {
-        if (oracle_put(w, 3, false) == LOAM_OK && loam_health(w->db, NULL) == LOAM_HEALTHY) {
-            return;
-        }
-        thread_sleep_micros(4000);
-    }
-    oracle_fail("with descriptors again writes are still refused: %s", loam_last_error()->message);
-}
-
 /* From the n-th call on there is none, then all are back. False: so many calls were not made. */
 static bool run_out_at(uint64_t n, bool mapped)
 {
-    static struct oracle o;
-    loam_vfs *disk, *fault;
+    static struct io_shortage s;
     oracle_context("no descriptors from call %llu on, %s map", (unsigned long long)n,
                    mapped ? "with" : "no");
-    crash_alarm(60);
-    oracle_init(&o);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped};
-    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
-    struct oracle_writer w = {.o = &o};
-    loam_options options = crash_options(fault);
-    crash_must(oracle_open(&w, IO_DIR, &options), "open");
-    oracle_write(&w, 5, true);
+    io_shortage_begin(&s, mapped, 5);
+    loam_fault_plan plan = s.plan;
     plan.fail_calls = TAKES_DESCRIPTORS;
     plan.fail_errno = EMFILE;
-    plan.fail_at = loam_vfs_calls_of(fault, TAKES_DESCRIPTORS) + n;
+    plan.fail_at = loam_vfs_calls_of(s.fault, TAKES_DESCRIPTORS) + n;
     plan.fail_repeat = UINT32_MAX;
-    CHECK_EQ(loam_vfs_set_plan(fault, &plan), LOAM_OK);
+    io_shortage_set(&s, &plan);
     for (int i = 0; i < 6; i++) {
-        oracle_write(&w, 4, true);
-        int rc = oracle_flush(&w);
+        oracle_write(&s.w, 4, true);
+        int rc = oracle_flush(&s.w);
         if (rc < 0) {
             expect_shortage(rc);
         }
     }
-    bool fired = loam_vfs_faults(fault) != 0;
-    io_check_cut(&o, fault, 0);
-    plan.fail_at = 0;
-    CHECK_EQ(loam_vfs_set_plan(fault, &plan), LOAM_OK);
-    wait_for_service(&w);
-    w.strict = true;
-    oracle_write(&w, 5, true);
-    oracle_flush(&w);
-    oracle_compact(&w);
-    io_read_live(&w);
-    io_check_cut(&o, fault, 0);
-    io_check_cut(&o, fault, 1);
-    oracle_close(&w);
-    io_check_cut(&o, fault, 1);
-    loam_vfs_free(fault);
-    loam_vfs_free(disk);
-    crash_alarm(0);
+    bool fired = loam_vfs_faults(s.fault) != 0;
+    io_check_cut(&s.o, s.fault, 0);
+    io_shortage_end(&s);
     return fired;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena/sync.h"
 #include "tests/crash/oom_run_support.h"
 
 #define RUN_SECONDS 60 /* longer: it hangs */
@@ -217,6 +218,60 @@ struct io_result io_run(const struct io_case *c)
     io_totals.refused += w.refused;
     crash_alarm(0);
     return r;
+}
+
+/* ---- a shortage that passes -------------------------------------------------------------------- */
+
+void io_shortage_begin(struct io_shortage *s, bool mapped, unsigned writes)
+{
+    crash_alarm(RUN_SECONDS);
+    memset(s, 0, sizeof *s);
+    oracle_init(&s->o);
+    s->w.o = &s->o;
+    s->plan = (loam_fault_plan){.struct_size = sizeof s->plan, .no_map = !mapped};
+    CHECK_EQ(loam_vfs_memory(&s->disk), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(s->disk, &s->plan, &s->fault), LOAM_OK);
+    loam_options options = crash_options(s->fault);
+    crash_must(oracle_open(&s->w, IO_DIR, &options), "open");
+    oracle_write(&s->w, writes, true);
+}
+
+void io_shortage_set(struct io_shortage *s, const loam_fault_plan *plan)
+{
+    CHECK_EQ(loam_vfs_set_plan(s->fault, plan), LOAM_OK);
+}
+
+static uint64_t wait_for_service(struct oracle_writer *w)
+{
+    uint64_t start = clock_micros();
+    for (int i = 0; i < 2500; i++) {
+        if (oracle_put(w, 3, false) == LOAM_OK && loam_health(w->db, NULL) == LOAM_HEALTHY) {
+            return clock_micros() - start;
+        }
+        thread_sleep_micros(4000);
+    }
+    oracle_fail("with nothing missing any more writes are still refused: %s",
+                loam_last_error()->message);
+    return 0;
+}
+
+uint64_t io_shortage_end(struct io_shortage *s)
+{
+    io_shortage_set(s, &s->plan);
+    uint64_t waited = wait_for_service(&s->w);
+    s->w.strict = true;
+    oracle_write(&s->w, 10, true);
+    oracle_flush(&s->w);
+    oracle_compact(&s->w);
+    io_read_live(&s->w);
+    io_check_cut(&s->o, s->fault, 0);
+    io_check_cut(&s->o, s->fault, 1);
+    oracle_close(&s->w);
+    io_check_cut(&s->o, s->fault, 1);
+    loam_vfs_free(s->fault);
+    loam_vfs_free(s->disk);
+    crash_alarm(0);
+    return waited;
 }
 
 void io_print_totals(const char *name)

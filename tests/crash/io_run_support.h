@@ -53,6 +53,24 @@ void io_print_totals(const char *name);
 /* 1, or LOAM_SCALE: how much of what could be tried is. */
 unsigned io_scale(void);
 
+/* ---- a shortage that passes -------------------------------------------------------------------- */
+
+/* A database that lacks something for a while and serves again by itself, without a resume or a reopen. */
+struct io_shortage {
+    struct oracle o;
+    struct oracle_writer w; /* open, with some writes done */
+    loam_vfs *disk, *fault;
+    loam_fault_plan plan;   /* of a healthy disk */
+};
+
+void io_shortage_begin(struct io_shortage *s, bool mapped, unsigned writes);
+void io_shortage_set(struct io_shortage *s, const loam_fault_plan *plan);
+/* Ends it, waits for service, judges what is there, and frees it all. Returns the micros from the end to
+ * service. */
+uint64_t io_shortage_end(struct io_shortage *s);
+
+/* ---- judging ----------------------------------------------------------------------------------- */
+
 /* Opens the disk, judges it by the promise and frees it. */
 void io_check_disk(const struct oracle *o, const struct oracle_promise *p, loam_vfs *disk);
 /* The same of the disk as a kill (variant 0) or a power cut leaves it. */

@@ -29,7 +29,7 @@ TestSuite(api, .init = set_up, .fini = tear_down);
 /* ---- options -----------------------------------------------------------------------------------
  */
 
-/* The message of an error in an option names the field, "reserved_" for "reserved_[6]". */
+/* The message of an error in an option names the field, "reserved_" for "reserved_[5]". */
 static void names(const char *field)
 {
     char name[64];
@@ -79,8 +79,16 @@ Test(api, open_refuses_option_values_out_of_range)
     REFUSES(log_level, LOAM_LOG_DEBUG + 1, LOAM_E_INVAL);
     REFUSES(reserved0_, 1, LOAM_E_INVAL);
     REFUSES(reserved_[0], 1, LOAM_E_INVAL);
-    REFUSES(reserved_[6], 1, LOAM_E_INVAL);
+    REFUSES(reserved_[5], 1, LOAM_E_INVAL);
     REFUSES(disk_budget, (4u << 20) - 1, LOAM_E_INVAL);
+    REFUSES(disk_reserve, 1, LOAM_E_INVAL);
+    REFUSES(disk_reserve, (64u << 10) - 1, LOAM_E_INVAL);
+    REFUSES(disk_reserve, ((uint64_t)1 << 46) + 1, LOAM_E_INVAL);
+    REFUSES(disk_reserve, UINT64_MAX, LOAM_E_INVAL);
+    loam_options half = small_options(disk);
+    half.disk_budget = 8u << 20;
+    half.disk_reserve = (4u << 20) + 1;
+    refused_open(half, "disk_reserve", LOAM_E_INVAL);
     const loam_allocator no_alloc = {.struct_size = sizeof no_alloc};
     REFUSES(allocator, &no_alloc, LOAM_E_INVAL);
 }

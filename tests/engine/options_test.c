@@ -89,6 +89,21 @@ Test(options, a_small_disk_budget_makes_small_memtables)
     CHECK_EQ(part.limits.memtable_bytes, whole.limits.memtable_bytes);
 }
 
+Test(options, a_disk_reserve_is_in_units_of_4_kib)
+{
+    loam_options in = {.struct_size = sizeof in, .disk_reserve = (64 << 10) + 1};
+    struct options out;
+    CHECK_EQ(options_resolve(&in, &out), LOAM_OK);
+    CHECK_EQ(out.user.disk_reserve, 68 << 10);
+    in.disk_budget = 4 << 20;
+    in.disk_reserve = 2 << 20; /* half of it */
+    CHECK_EQ(options_resolve(&in, &out), LOAM_OK);
+    CHECK_EQ(out.user.disk_reserve, 2 << 20);
+    in.disk_reserve = 0; /* as good as never set */
+    CHECK_EQ(options_resolve(&in, &out), LOAM_OK);
+    CHECK_EQ(out.user.disk_reserve, 0);
+}
+
 Test(options, copy_takes_older_and_newer_layouts)
 {
     struct {
