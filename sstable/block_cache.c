@@ -169,6 +169,26 @@ static size_t missed_count(size_t bytes)
     return (size_t)1 << (63 - __builtin_clzll(bytes / UNIT_BYTES));
 }
 
+static size_t tables_bytes(const struct block_cache *c)
+{
+    return c->directory_slots * sizeof *c->directory + c->missed_count * sizeof *c->missed;
+}
+
+/* The directory and the marks, all zero. Mapped, so that pages nobody has looked at take no memory:
+ * a cache of gigabytes has tens of megabytes of them. */
+static int map_tables(struct block_cache *c, struct alloc *a, size_t missed)
+{
+    c->alloc = a;
+    c->missed_count = missed;
+    void *p = alloc_map(a, MEM_RING, tables_bytes(c), 4096, true, false);
+    if (p == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a block cache");
+    }
+    c->directory = p;
+    c->missed = (_Atomic uint16_t *)(void *)(c->directory + c->directory_slots);
+    return LOAM_OK;
+}
+
 int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
 {
     memset(c, 0, sizeof *c);
@@ -201,27 +221,13 @@ int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
         ring_destroy(&c->ring);
         return rc;
     }
-    size_t directory_bytes = c->directory_slots * sizeof *c->directory;
-    c->directory = alloc_get_aligned(a, MEM_RING, directory_bytes, CACHE_LINE);
-    if (c->directory == NULL) {
+    rc = map_tables(c, a, missed_count(bytes));
+    if (rc != LOAM_OK) {
         slotmap_destroy(&c->tables);
         ring_destroy(&c->ring);
-        return FAIL(LOAM_E_NOMEM, "no memory for a block cache of %zu bytes", bytes);
-    }
-    for (size_t i = 0; i < c->directory_slots; i++) {
-        atomic_init(&c->directory[i], 0);
+        return rc;
     }
     c->first = atom_load(&c->ring.evict, relaxed); /* relaxed: nobody else yet */
-    size_t missed = missed_count(bytes);
-    c->missed = alloc_zero(a, MEM_RING, missed * sizeof *c->missed);
-    if (c->missed == NULL) {
-        alloc_put_aligned(a, MEM_RING, (void *)c->directory, directory_bytes, CACHE_LINE);
-        slotmap_destroy(&c->tables);
-        ring_destroy(&c->ring);
-        return FAIL(LOAM_E_NOMEM, "no memory for a block cache");
-    }
-    c->alloc = a;
-    c->missed_count = missed;
     uint64_t sixteenth = o.bytes / 16;
     c->dirty_limit = sixteenth < DIRTY_LIMIT_BYTES ? sixteenth : DIRTY_LIMIT_BYTES;
     mutex_init(&c->stage_mutex, RANK_STRUCT);
@@ -235,9 +241,7 @@ void block_cache_destroy(struct block_cache *c)
         return;
     }
     assert(c->stages == NULL);
-    alloc_put(c->alloc, MEM_RING, c->missed, c->missed_count * sizeof *c->missed);
-    alloc_put_aligned(c->alloc, MEM_RING, (void *)c->directory,
-                      c->directory_slots * sizeof *c->directory, CACHE_LINE);
+    alloc_unmap(c->alloc, MEM_RING, (void *)c->directory, tables_bytes(c), false);
     slotmap_destroy(&c->tables);
     ring_destroy(&c->ring);
     cond_destroy(&c->stage_done);

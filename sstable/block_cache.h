@@ -51,7 +51,8 @@ struct block_cache {
     struct ring ring;
     struct alloc *alloc;
     /* Marks of blocks that were missed and not entered: each in the one place that it hashes to, of as
-     * many as such blocks fit into the cache, until another takes it. */
+     * many as such blocks fit into the cache, until another takes it. Behind the directory, in one
+     * mapping with it. */
     _Atomic uint16_t *missed;
     size_t missed_count;
     uint64_t first; /* where the ring began: it has evicted nothing while it still begins there */
