@@ -211,6 +211,11 @@ int thread_start(pthread_t *t, void *(*fn)(void *), void *arg)
     return -rc;
 }
 
+void thread_name(const char *name)
+{
+    (void)pthread_setname_np(pthread_self(), name); /* a system that refuses goes without */
+}
+
 void thread_join(pthread_t t)
 {
     pthread_join(t, NULL);

@@ -69,6 +69,8 @@ void word_wake_all(_Atomic uint32_t *word);
 
 /* A thread with a fixed 256 KiB stack and all signals blocked. 0 or -errno. */
 int thread_start(pthread_t *t, void *(*fn)(void *), void *arg);
+/* Names the calling thread, for whoever looks at the process; at most 15 bytes. */
+void thread_name(const char *name);
 void thread_join(pthread_t t);
 void thread_yield(void);
 void thread_sleep_micros(uint64_t micros);

@@ -157,6 +157,7 @@ static void flush_locked(struct db *db)
 static void *flusher_main(void *arg)
 {
     struct db *db = arg;
+    thread_name("loam-flush");
     mutex_lock(&db->mu);
     while (!db->workers_stop) {
         if (!db->flushing && flush_due_locked(db) && may_work_locked(db)) {
@@ -222,6 +223,7 @@ static int compact_locked(struct db *db, struct compaction *c)
 static void *merger_main(void *arg)
 {
     struct db *db = arg;
+    thread_name("loam-merge");
     mutex_lock(&db->mu);
     while (!db->workers_stop) {
         struct compaction *c;
@@ -427,6 +429,7 @@ static void start_when_idle(struct db *db)
 static void *keeper_main(void *arg)
 {
     struct db *db = arg;
+    thread_name("loam-keeper");
     uint64_t last_sync = clock_micros(), last_tick = last_sync;
     uint32_t first = wal_work_ticket(&db->wal);
     if (!atom_load(&db->keeper_stop, acquire)) { /* acquire: pairs with background_stop() */

@@ -1,0 +1,64 @@
+/* threads_test.c - Which threads a database has, and what they are called.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+
+#include "arena/sync.h"
+#include "tests/engine/db_support.h"
+
+TestSuite(threads, .timeout = 60);
+
+/* Threads of this process by this name; NULL: all. */
+static unsigned count_threads(const char *name)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *task;
+    unsigned count = 0;
+    cr_assert_not_null(tasks);
+    while ((task = readdir(tasks)) != NULL) {
+        char path[300], have[32] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%.40s/comm", task->d_name);
+        FILE *f = fopen(path, "r");
+        if (f == NULL) {
+            continue; /* "." and "..", and threads that have just ended */
+        }
+        if (fgets(have, sizeof have, f) != NULL) {
+            have[strcspn(have, "\n")] = '\0';
+            count += name == NULL || strcmp(have, name) == 0;
+        }
+        fclose(f);
+    }
+    closedir(tasks);
+    return count;
+}
+
+/* A thread has its name a moment after it began, and is seen a moment after it was joined. */
+static void wait_for_threads(const char *name, unsigned count)
+{
+    while (count_threads(name) != count) {
+        thread_sleep_micros(1000);
+    }
+}
+
+Test(threads, a_database_at_rest_has_one_and_all_have_names)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    o.threads = 2;
+    loam_db *db;
+    unsigned before = count_threads(NULL);
+    GOES(loam_open("/db", &o, &db));
+    wait_for_threads("loam-keeper", 1);
+    CHECK_EQ(count_threads(NULL), before + 1);
+    GOES(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL));
+    CHECK_EQ(count_threads(NULL), before + 1);
+    GOES(loam_flush(db, NULL));
+    wait_for_threads("loam-flush", 1);
+    wait_for_threads("loam-merge", 2);
+    CHECK_EQ(count_threads(NULL), before + 4);
+    GOES(loam_close(db));
+    wait_for_threads(NULL, before);
+    loam_vfs_free(disk);
+}
