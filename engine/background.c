@@ -360,26 +360,6 @@ static void prepare_spare(struct db *db)
     mutex_unlock(&db->seal_mu);
 }
 
-static void background_sync(struct db *db, uint64_t *last)
-{
-    uint32_t interval = db->options.user.sync_interval_ms;
-    uint64_t now = clock_micros();
-    if (!db->logging || interval == UINT32_MAX || now - *last < (uint64_t)interval * 1000) {
-        return;
-    }
-    *last = now;
-    uint64_t upto = commit_visible(&db->commit);
-    if (wal_durable(&db->wal) >= upto) {
-        return;
-    }
-    stats_add(&db->stats, STAT_SYNCS, 1);
-    int rc = wal_sync(&db->wal, upto);
-    if (rc < 0) {
-        db_log(db, LOAM_LOG_ERROR, "background sync failed: %s", loam_last_error()->message);
-        db_log_failed(db, rc);
-    }
-}
-
 /* Heals what heals by itself: a refusal without STICKY whose retry is due. */
 static void retry_errors(struct db *db)
 {
@@ -430,7 +410,7 @@ static void *keeper_main(void *arg)
 {
     struct db *db = arg;
     thread_name("loam-keeper");
-    uint64_t last_sync = clock_micros(), last_tick = last_sync;
+    uint64_t last_tick = clock_micros();
     uint32_t first = wal_work_ticket(&db->wal);
     if (!atom_load(&db->keeper_stop, acquire)) { /* acquire: pairs with background_stop() */
         wal_wait_work(&db->wal, first, KEEPER_FIRST_US);
@@ -443,7 +423,7 @@ static void *keeper_main(void *arg)
             more = false;
         }
         prepare_spare(db);
-        background_sync(db, &last_sync);
+        log_syncer_poll(db);
         bool paced = write_controller_state(&db->control) != 0;
         uint64_t now = clock_micros();
         if (paced || now - last_tick >= KEEPER_US) {
@@ -468,6 +448,7 @@ static void *keeper_main(void *arg)
 
 int background_start(struct db *db)
 {
+    log_syncer_init(&db->syncer);
     int neg = thread_start(&db->keeper, keeper_main, db);
     if (neg < 0) {
         return FAIL_IO(neg, 0, 0, "cannot start a background thread");
@@ -514,6 +495,7 @@ void background_stop(struct db *db)
         atom_store(&db->keeper_stop, true, release); /* pairs with the load in keeper_main() */
         wal_wake_keeper(&db->wal);
         thread_join(db->keeper);
+        log_syncer_stop(&db->syncer);
         db->keeper_running = false;
     }
 }

@@ -3,7 +3,8 @@
  *
  *   flusher   sealed memtables, as soon as there are any
  *   mergers   `threads` of them: what the picker finds, parts of a big merge, idle merges
- *   keeper    log windows ahead of the tail, background sync, reclamation, pacing, retries
+ *   keeper    log windows ahead of the tail, reclamation, pacing, retries; begins syncs of the log,
+ *             each on a thread of its own (log_syncer.h)
  *
  * The keeper begins with the database, the others when there is something for them to do. Workers
  * sleep on db->work_cv; the keeper on the log's work word with a time limit.

@@ -19,8 +19,9 @@
 #include "engine/db_vfs.h"
 #include "engine/dead_ranges.h"
 #include "engine/dead_scout.h"
-#include "engine/iter_pool.h"
 #include "engine/disk_reserve.h"
+#include "engine/iter_pool.h"
+#include "engine/log_syncer.h"
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
 #include "engine/registry.h"
@@ -81,6 +82,7 @@ struct db {
     struct iter_pool iters;
     struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
     struct dead_scout scout;
+    struct log_syncer syncer;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */
