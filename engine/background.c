@@ -13,6 +13,8 @@
 #define RESTORE_US 10000u     /* a full disk is looked at this often */
 #define MERGE_WAIT_MAX_US 2000000u /* longest pause after merges that failed in a row */
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
+#define READ_MERGE_US 1000000u /* without a write before merges that reads have paid for: else the next
+                                * flush would ask for another */
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
 #define KEEPER_FIRST_US 1000u /* before its first round: many databases are closed sooner */
 #define PACED_KEEPER_US 2000u /* while writers are paced */
@@ -170,6 +172,44 @@ static void *flusher_main(void *arg)
     return NULL;
 }
 
+/* Micros since there was something else to do; whoever waits for rest need not wait for that. */
+static uint64_t quiet_locked(const struct db *db)
+{
+    return db->idle_waiters != 0 ? UINT64_MAX : clock_micros() - db->idle_since;
+}
+
+/* Micros since a write was last seen. */
+static uint64_t rested_locked(struct db *db)
+{
+    uint64_t now = clock_micros(), seq = commit_visible(&db->commit);
+    if (seq != db->rest_seq) {
+        db->rest_seq = seq;
+        db->rest_since = now;
+    }
+    return now - db->rest_since;
+}
+
+/* Bytes that the files may still grow by. A disk without a budget tells when it is full. */
+static uint64_t disk_room(struct db *db)
+{
+    struct disk_account *a = &db->files.account;
+    return a->budget != 0 ? disk_account_left(a) : UINT64_MAX;
+}
+
+/* What is due, and what waits for it to have been quiet for so long. */
+static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, uint64_t quiet,
+                             struct compaction **c)
+{
+    int rc = compaction_pick(&db->picker, v, oldest, c);
+    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US) {
+        rc = compaction_idle_pick(&db->picker, v, oldest, c);
+    }
+    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US && rested_locked(db) > READ_MERGE_US) {
+        rc = compaction_read_pick(&db->picker, v, oldest, disk_room(db), c);
+    }
+    return rc;
+}
+
 /* What to merge next; LOAM_NOTFOUND: nothing. */
 static int pick_locked(struct db *db, struct compaction **c)
 {
@@ -187,12 +227,8 @@ static int pick_locked(struct db *db, struct compaction **c)
         rc = compaction_pick_trim(&db->picker, v, oldest, c);
     }
     if (rc == LOAM_NOTFOUND) {
-        rc = compaction_pick(&db->picker, v, oldest, c);
-    }
-    bool quiet = db->idle_waiters != 0 || clock_micros() - db->idle_since > IDLE_MERGE_US;
-    if (rc == LOAM_NOTFOUND && quiet && !db->flushing && !flush_due_locked(db) &&
-        db->compacting == 0) {
-        rc = compaction_idle_pick(&db->picker, v, oldest, c);
+        bool busy = db->flushing || flush_due_locked(db) || db->compacting != 0;
+        rc = pick_after_locked(db, v, oldest, busy ? 0 : quiet_locked(db), c);
     }
     version_unref(v);
     return rc;
@@ -202,6 +238,7 @@ static int pick_locked(struct db *db, struct compaction **c)
 static int compact_locked(struct db *db, struct compaction *c)
 {
     db->compacting++;
+    compaction_spend_seeks(c);
     mutex_unlock(&db->mu);
     int rc = compaction_run(db, c);
     if (rc < 0) {
@@ -245,16 +282,13 @@ static void *merger_main(void *arg)
     return NULL;
 }
 
-/* Whether there is something to merge. idle: also what waits for quiet times. */
-static bool merge_due_locked(struct db *db, bool idle)
+/* Whether there is something to merge when it has been quiet for so long. */
+static bool merge_due_locked(struct db *db, uint64_t quiet)
 {
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
     struct compaction *c;
-    int rc = compaction_pick(&db->picker, v, oldest, &c);
-    if (rc == LOAM_NOTFOUND && idle) {
-        rc = compaction_idle_pick(&db->picker, v, oldest, &c);
-    }
+    int rc = pick_after_locked(db, v, oldest, quiet, &c);
     if (rc == LOAM_OK) {
         compaction_free(&db->picker, c); /* only asked; a worker will pick it again */
     }
@@ -343,7 +377,7 @@ bool background_idle_locked(struct db *db)
     if (db->paused != 0) {
         return true;
     }
-    return !merge_due_locked(db, db->idle_waiters != 0);
+    return !merge_due_locked(db, db->idle_waiters != 0 ? UINT64_MAX : 0);
 }
 
 /* ---- keeper ------------------------------------------------------------------------------------ */
@@ -399,8 +433,9 @@ static void start_when_idle(struct db *db)
     if (dead_scout_due_locked(db)) {
         background_wake_locked(db);
     }
-    if (db->workers < 2 && clock_micros() - db->idle_since > IDLE_MERGE_US && may_work_locked(db) &&
-        (flush_due_locked(db) || merge_due_locked(db, true))) {
+    uint64_t quiet = quiet_locked(db);
+    if (db->workers < 2 && quiet > IDLE_MERGE_US && may_work_locked(db) &&
+        (flush_due_locked(db) || merge_due_locked(db, quiet))) {
         background_wake_locked(db);
     }
     mutex_unlock(&db->mu);

@@ -14,6 +14,7 @@
 #define CANDIDATES_MAX  16  /* levels tried at one pick, the most urgent first */
 #define L0_RUN_MIN      4u  /* tables worth merging inside level 0 */
 #define L0_DISJOINT_MAX 64u /* level-0 tables among which single ones are looked for */
+#define SEEK_BYTES      4096u /* read by a seek of each table of level 0 */
 
 void compaction_picker_init(struct compaction_picker *p, struct alloc *a,
                             const struct compaction_tunables *t, struct version_order order)
@@ -250,6 +251,48 @@ int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_
         }
     }
     return rc;
+}
+
+/* Bytes of reading that the seeks so far have cost for want of a merge of level 0: about a block of each
+ * table. */
+static uint64_t bytes_sought(const struct level *l)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < l->count; i++) {
+        /* relaxed: a count that grows slowly. */
+        sum += atom_load(&l->tables[i]->seeks, relaxed) * SEEK_BYTES;
+    }
+    return sum;
+}
+
+int compaction_read_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
+                         uint64_t room, struct compaction **c)
+{
+    for (uint32_t i = 0; i < v->ks_count; i++) {
+        struct site s;
+        const struct level *l = &v->ks[i]->level[0];
+        uint64_t sought = bytes_sought(l);
+        if (sought == 0 || !site_init(&s, p, v, v->ks[i], oldest)) {
+            continue;
+        }
+        struct draft d = {.level = 0,
+                          .output_level = compaction_output_level(s.k, &s.shape, 0),
+                          .in = {{l->tables, l->count}, {NULL, 0}}};
+        if (draft_complete(&s, &d)) {
+            uint64_t cost = run_bytes(d.in[0]) + run_bytes(d.in[1]);
+            if (cost <= sought && cost <= room) {
+                return draft_commit(&s, &d, c);
+            }
+        }
+    }
+    return LOAM_NOTFOUND;
+}
+
+void compaction_spend_seeks(const struct compaction *c)
+{
+    for (uint32_t i = 0; i < c->input_count[0]; i++) {
+        atom_store(&c->inputs[0][i]->seeks, 0, relaxed); /* relaxed: as in bytes_sought() */
+    }
 }
 
 /* ---- by hand --------------------------------------------------------------------------------- */

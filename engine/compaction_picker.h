@@ -4,7 +4,8 @@
  * Level 0 waits until l0_trigger_files tables or base_level_bytes have come together, then all of it
  * is merged at once: the share of the base level that is rewritten is paid once for all of them. When
  * level 0 is small against what it overlaps (many small flushes into a large database), its newest
- * tables are merged among themselves first, choosing the run that costs least a table.
+ * tables are merged among themselves first, choosing the run that costs least a table. In a database at
+ * rest seeks can ask for the merge, too: each table of level 0 is one more place for them to look.
  *
  * The level with the largest score of at least 1 wins (compaction_shape.h). Within a level the table
  * with the least overlap a byte is chosen; dense deletes go first.
@@ -37,6 +38,14 @@ int compaction_pick(struct compaction_picker *p, struct version *v, uint64_t old
  * space_percent, drops deletes, and leaves few tables in level 0. */
 int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
                          struct compaction **c);
+/* For a database that is read and not written: merges level 0 down once the seeks that went through
+ * its tables have read as much there as the merge will write. Who pays for either first pays at most
+ * twice what the cheaper one would have cost. Nothing that needs more than `room` bytes on the disk while
+ * it runs. */
+int compaction_read_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
+                         uint64_t room, struct compaction **c);
+/* The job begins: a merge that fails must be paid for anew. */
+void compaction_spend_seeks(const struct compaction *c);
 /* A job that moves tables of `level` overlapping [lo, hi] of keyspace ks down. A caller that wants
  * everything at the bottom goes through levels 0 to LEVEL_COUNT - 1, repeating each until
  * LOAM_NOTFOUND; the last one rewrites tables that hold deletes at or below `oldest`. LOAM_CONFLICT:

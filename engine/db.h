@@ -106,6 +106,8 @@ struct db {
     uint64_t failed_flushes; /* since open */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
+    uint64_t rest_seq;    /* the last number seen when merges that reads pay for were thought of */
+    uint64_t rest_since;  /* and when it was new */
     uint32_t idle_waiters; /* threads that wait for rest: what waits for quiet times is due now */
     uint32_t workers;     /* threads started; none until there is work */
     pthread_t worker[DB_WORKERS_MAX];

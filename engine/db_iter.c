@@ -12,6 +12,7 @@
 #include "arena/poison.h"
 
 #define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
+#define SEEKS_AT_ONCE     64u  /* likewise seeks, to those of level 0 */
 #define SCOUT_READ        16384u /* bytes: a scout's walk ends soon, mostly */
 #define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
@@ -423,12 +424,25 @@ static int find_backward(struct db *db, struct db_iter *it)
 
 /* ---- moves ------------------------------------------------------------------------------------- */
 
+/* Tells the tables of level 0 that they cost so many more seeks a look. */
+static void charge_level0(struct db *db, const struct db_iter *it, uint64_t seeks)
+{
+    const struct ks_version *k = version_ks(db_view(db)->version, it->ks);
+    for (uint32_t i = 0; k != NULL && i < k->level[0].count; i++) {
+        atom_add(&k->level[0].tables[i]->seeks, seeks, relaxed); /* relaxed: only the sum matters */
+    }
+}
+
 static int place(struct db *db, struct db_iter *it)
 {
     bool fresh;
+    struct stats_stripe *t = stats_stripe_self(&db->stats);
     it->face->on_entry = false;
     it->run = NULL;
-    stats_add(&db->stats, STAT_SEEKS, 1);
+    stats_bump(t, STAT_SEEKS, 1);
+    if (atom_load(&t->n[STAT_SEEKS], relaxed) % SEEKS_AT_ONCE == 0) { /* relaxed: its own count */
+        charge_level0(db, it, SEEKS_AT_ONCE);
+    }
     int rc = attach(db, it, &fresh);
     return rc < 0 ? fail(it, rc) : LOAM_OK;
 }

@@ -22,6 +22,8 @@ struct table {
     _Atomic uint32_t pins;               /* holders of the open reader */
     _Atomic uint64_t trimmed;            /* deletes above it up to this number are applied */
     _Atomic uint8_t used;                /* since the clock's hand last came by */
+    /* atomic */
+    _Atomic uint64_t seeks; /* of iterators that had to look into it while it stood in level 0 */
     /* guarded by the table cache's mutex */
     uint32_t cache_index; /* place in the clock + 1; 0 = not in it */
     uint64_t cache_bytes; /* memory of the open reader */

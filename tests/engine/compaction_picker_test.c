@@ -219,6 +219,49 @@ Test(compaction_picker, keeps_deletes_in_level_0_over_older_tables_there)
     sim_stop(&s);
 }
 
+#define MERGE_BYTES (2200 * KIB) /* of the test's tables */
+
+static int read_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compaction **c)
+{
+    const struct level *l = &version_ks(s->v, 0)->level[0];
+    for (uint32_t i = 0; i < l->count; i++) {
+        atom_add(&l->tables[i]->seeks, seeks, relaxed);
+    }
+    return compaction_read_pick(&s->picker, s->v, s->seq, room, c);
+}
+
+Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)
+{
+    struct sim s;
+    struct version_edit e;
+    struct compaction *c;
+    sim_start(&s, 256 * KIB);
+    version_edit_init(&e, alloc_global());
+    sim_add(&s, &e, 6, 0, 1000, 2000 * KIB, 20000, 0);
+    sim_add(&s, &e, 6, 2000, 3000, 2000 * KIB, 20000, 0);
+    sim_apply(&s, &e);
+    for (int i = 0; i < 2; i++) {
+        flush(&s, 0, 1000, 100 * KIB, 0);
+    }
+    CHECK_EQ(settle(&s, true), 0);
+    CHECK_EQ(read_pick(&s, 0, MERGE_BYTES, &c), LOAM_NOTFOUND);
+    CHECK_EQ(read_pick(&s, 274, MERGE_BYTES, &c), LOAM_NOTFOUND); /* 2 * 274 * 4 KiB */
+    CHECK_EQ(read_pick(&s, 1, MERGE_BYTES - 1, &c), LOAM_NOTFOUND); /* does not fit */
+    CHECK_EQ(read_pick(&s, 0, MERGE_BYTES, &c), LOAM_OK);
+    CHECK_EQ(c->input_count[0], 2);
+    CHECK_EQ(c->input_count[1], 1); /* the other table has nothing to do with it */
+    struct compaction *again;
+    CHECK_EQ(read_pick(&s, 1000, UINT64_MAX, &again), LOAM_NOTFOUND); /* it is being done */
+    compaction_spend_seeks(c);
+    compaction_free(&s.picker, c);
+    CHECK_EQ(read_pick(&s, 274, MERGE_BYTES, &c), LOAM_NOTFOUND); /* it failed: once more */
+    CHECK_EQ(read_pick(&s, 1, MERGE_BYTES, &c), LOAM_OK);
+    run(&s, c);
+    CHECK_EQ(version_ks(s.v, 0)->level[0].count, 0);
+    CHECK_EQ(read_pick(&s, 1000, MERGE_BYTES, &c), LOAM_NOTFOUND);
+    sim_stop(&s);
+}
+
 Test(compaction_picker, rewrites_nothing_when_loading_in_order)
 {
     struct sim s;

@@ -3,6 +3,7 @@
  */
 #include <criterion/criterion.h>
 
+#include "arena/sync.h"
 #include "tests/engine/db_support.h"
 
 TestSuite(wait_idle, .timeout = 60);
@@ -49,6 +50,42 @@ Test(wait_idle, leaves_few_tables_in_level_0)
     GOES(loam_wait_idle(db, 0));
     CHECK(level_0(db) < 4);
     GOES(loam_wait_idle(db, 0));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Few tables stay in level 0, until the seeks that had to look into them have cost as much as a merge and
+ * nobody writes. The runner ends a test that waits for ever. */
+Test(wait_idle, leaves_what_seeks_then_ask_to_be_merged)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    put_all(db, 1);
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    for (int i = 0; i < 2; i++) {
+        for (int key = i; key < KEYS; key += KEYS / 5) {
+            GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes("new", 3), NULL));
+        }
+        GOES(loam_flush(db, NULL));
+    }
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(level_0(db), 2);
+    loam_iter *it;
+    GOES(loam_iter_open(db, NULL, NULL, &it));
+    for (int i = 0; i < 1000; i++) { /* some 8 MB of blocks for a merge of 60 KB */
+        int key = i % KEYS;
+        GOES(loam_iter_seek(it, loam_bytes(&key, sizeof key)));
+    }
+    while (level_0(db) != 0) {
+        thread_sleep_micros(10000);
+    }
+    GOES(loam_wait_idle(db, 0));
+    int key = KEYS / 5;
+    GOES(loam_iter_seek(it, loam_bytes(&key, sizeof key)));
+    CHECK_EQ(loam_iter_value(it).size, 3);
+    loam_iter_close(it);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
