@@ -90,11 +90,11 @@ void merge_last(struct merge_iter *m)
 
 void merge_seek(struct merge_iter *m, loam_slice key, uint64_t tag)
 {
-    for (uint32_t i = 0; m->count > 1 && i < m->count; i++) {
+    for (uint32_t i = 0; i < m->count; i++) {
         source_aim(m->all[i], key);
     }
     for (uint32_t i = 0; i < m->count; i++) {
-        source_seek(m->all[i], key, tag);
+        source_land(m->all[i], key, tag);
     }
     rebuild(m, true);
 }

@@ -57,11 +57,27 @@ static bool fail(struct source *s, int rc)
     return false;
 }
 
-/* Puts the cursor on table i of the run, unplaced. */
+/* Gives a foreground cursor the reader of the moment: the one it had may have been closed between two
+ * calls. The file is the same, so its block and the place in it are. */
+static bool refresh(struct source *s)
+{
+    if (s->background) {
+        return true;
+    }
+    struct sst_reader *r;
+    int rc = table_cache_get(s->tables, s->run[s->run_at], &r);
+    if (rc < 0) {
+        return fail(s, rc);
+    }
+    s->cursor.r = r;
+    return true;
+}
+
+/* Puts the cursor on table i of the run, to be placed there. */
 static bool bind(struct source *s, uint32_t i)
 {
-    if (s->cursor_ready && s->run_at == i && s->background) {
-        return true;
+    if (s->cursor_ready && s->run_at == i) {
+        return refresh(s);
     }
     struct sst_reader *r;
     struct table *t = s->run[i];
@@ -82,22 +98,6 @@ static bool bind(struct source *s, uint32_t i)
         return fail(s, rc);
     }
     s->cursor_ready = true;
-    return true;
-}
-
-/* Gives a placed foreground cursor the reader of the moment: the one it had may have been closed
- * between two calls. The file is the same, so the place in it is. */
-static bool refresh(struct source *s)
-{
-    if (s->background) {
-        return true;
-    }
-    struct sst_reader *r;
-    int rc = table_cache_get(s->tables, s->run[s->run_at], &r);
-    if (rc < 0) {
-        return fail(s, rc);
-    }
-    s->cursor.r = r;
     return true;
 }
 
@@ -181,28 +181,27 @@ static uint32_t find(const struct source *s, loam_slice key)
 
 void source_aim(struct source *s, loam_slice key)
 {
-    if (!s->is_memtable) {
-        uint32_t i = find(s, key);
-        if (i < s->run_count && bind(s, i)) {
-            sst_cursor_aim(&s->cursor, key);
-        }
+    s->rc = LOAM_OK;
+    s->valid = false;
+    if (s->is_memtable) {
+        return;
+    }
+    uint32_t i = find(s, key);
+    s->aimed = i < s->run_count && bind(s, i);
+    if (s->aimed) {
+        sst_cursor_aim(&s->cursor, key);
     }
 }
 
-void source_seek(struct source *s, loam_slice key, uint64_t tag)
+void source_land(struct source *s, loam_slice key, uint64_t tag)
 {
-    s->rc = LOAM_OK;
     if (s->is_memtable) {
         take_memtable(s, memtable_cursor_seek(&s->mem, key, tag));
         return;
     }
-    s->valid = false;
-    uint32_t i = find(s, key);
-    if (i == s->run_count || !bind(s, i)) {
-        return;
-    }
-    if (!take(s, sst_cursor_seek(&s->cursor, key, tag)) && s->rc == LOAM_OK) {
-        first_from(s, i + 1); /* (key, tag) lies behind the table's last version of its last key */
+    if (s->aimed && !take(s, sst_cursor_land(&s->cursor, key, tag)) && s->rc == LOAM_OK) {
+        /* (key, tag) lies behind the table's last version of its last key. */
+        first_from(s, s->run_at + 1);
     }
 }
 

@@ -32,6 +32,7 @@ struct source {
     const loam_comparator *cmp;
     struct sst_cursor cursor;
     bool cursor_ready; /* cursor is initialised, and bound to run[run_at] */
+    bool aimed;        /* the cursor is, in the table that may hold the key */
     bool background;
     uint32_t readahead;
     struct alloc *alloc;
@@ -56,9 +57,11 @@ static inline uint64_t source_memory(const struct source *s)
 
 void source_first(struct source *s);
 void source_last(struct source *s);
-/* Begins to fetch what a seek to the key will read, so that several sources wait for memory at once. */
+/* A seek in two steps, to be done for all sources one after the other, so that they wait for memory at
+ * once: the first finds out what has to be read for the key and begins to fetch it, the second, with the
+ * same key, moves to the first entry >= (key, tag). Not valid in between. */
 void source_aim(struct source *s, loam_slice key);
-void source_seek(struct source *s, loam_slice key, uint64_t tag);        /* first >= */
+void source_land(struct source *s, loam_slice key, uint64_t tag);
 void source_seek_before(struct source *s, loam_slice key, uint64_t tag); /* last < */
 /* REQUIRES: valid. */
 void source_next(struct source *s);

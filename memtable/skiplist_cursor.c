@@ -146,6 +146,10 @@ bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t ta
     if (!cursor_enter(c, n)) {
         return false;
     }
+    uint32_t next = node_next(n, 0);
+    if (next != 0) { /* a walk goes on there */
+        __builtin_prefetch(node_at(c->list, next));
+    }
     if (version_tag(c->version) <= tag || compare(c->list, n, &t) != 0) {
         return true;
     }

@@ -294,20 +294,23 @@ bool sst_cursor_last(struct sst_cursor *c)
     return load(c, c->count - 1) && block_cursor_move(&c->at, c->at.block.count - 1);
 }
 
-void sst_cursor_aim(const struct sst_cursor *c, loam_slice key)
+void sst_cursor_aim(struct sst_cursor *c, loam_slice key)
 {
     const struct sst_reader *r = c->r;
-    uint32_t i = r->cached != NULL && r->resident ? index_find(&r->index, key) : c->count;
-    if (i < c->count && i != c->block) {
-        block_cache_prefetch(r->cache, &r->cached->blocks, i);
+    start(c);
+    c->aim = NO_BLOCK;
+    if (r->resident) {
+        c->aim = index_find(&r->index, key);
+        if (r->cached != NULL && c->aim < c->count && c->aim != c->block) {
+            block_cache_prefetch(r->cache, &r->cached->blocks, c->aim);
+        }
     }
 }
 
-bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)
+bool sst_cursor_land(struct sst_cursor *c, loam_slice key, uint64_t tag)
 {
-    uint32_t i;
-    start(c);
-    int rc = sst_find_block(c->r, &c->part, key, parts_from(c), &i);
+    uint32_t i = c->aim;
+    int rc = i != NO_BLOCK ? LOAM_OK : sst_find_block(c->r, &c->part, key, parts_from(c), &i);
     if (rc != LOAM_OK) {
         forget_block(c);
         c->rc = rc;
@@ -325,6 +328,12 @@ bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)
     }
     c->at.index = NO_BLOCK;
     return false;
+}
+
+bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag)
+{
+    sst_cursor_aim(c, key);
+    return sst_cursor_land(c, key, tag);
 }
 
 bool sst_cursor_seek_before(struct sst_cursor *c, loam_slice key, uint64_t tag)

@@ -29,6 +29,7 @@ struct sst_cursor {
     int rc; /* LOAM_OK, or the first error: the cursor is then not valid until it is placed anew */
     uint32_t block;     /* number of the present block; UINT32_MAX: none loaded */
     uint32_t count;     /* data blocks of the table */
+    uint32_t aim;       /* the block aimed at; UINT32_MAX: to be found when landing */
     uint32_t read_next; /* bytes the next read from the file asks for */
     uint32_t walked;    /* blocks the walk has come on since it was placed */
     uint32_t read_max;
@@ -67,8 +68,10 @@ bool sst_cursor_first(struct sst_cursor *c);
 bool sst_cursor_last(struct sst_cursor *c); /* the oldest version of the last key */
 /* The first entry >= (key, tag); UINT64_MAX is the newest version. */
 bool sst_cursor_seek(struct sst_cursor *c, loam_slice key, uint64_t tag);
-/* Begins to fetch what a seek to the key will read, where that is in memory already; moves nothing. */
-void sst_cursor_aim(const struct sst_cursor *c, loam_slice key);
+/* The same in two steps with one key; others' may come between. The first begins to fetch what the second
+ * will read, where that is in memory already. */
+void sst_cursor_aim(struct sst_cursor *c, loam_slice key);
+bool sst_cursor_land(struct sst_cursor *c, loam_slice key, uint64_t tag);
 /* The last entry < (key, tag). */
 bool sst_cursor_seek_before(struct sst_cursor *c, loam_slice key, uint64_t tag);
 bool sst_cursor_next_block(struct sst_cursor *c); /* the first entry of the next block */
