@@ -109,6 +109,27 @@ static void read_ahead(struct skiplist_cursor *c)
     c->scout = scout;
 }
 
+/* A short walk ends before the lanes are of use, and one that takes turns with other sources is slow: until
+ * all lanes are taken the next version, and the node behind it, come while the present ones are looked
+ * at. */
+static void look_ahead(const struct skiplist_cursor *c)
+{
+    const struct skiplist *s = c->list;
+    uint32_t next = node_next(c->node, 0);
+    if (next == 0) {
+        return;
+    }
+    const struct skiplist_node *n = node_at(s, next);
+    /* acquire: as in read_ahead(). */
+    const char *v = (const char *)version_at(s, atom_load(&n->versions, acquire));
+    __builtin_prefetch(v);
+    __builtin_prefetch(v + CACHE_LINE);
+    next = node_next(n, 0);
+    if (next != 0) {
+        __builtin_prefetch(node_at(s, next));
+    }
+}
+
 static void read_ahead_stop(struct skiplist_cursor *c)
 {
     c->lanes = 0;
@@ -146,10 +167,7 @@ bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t ta
     if (!cursor_enter(c, n)) {
         return false;
     }
-    uint32_t next = node_next(n, 0);
-    if (next != 0) { /* a walk goes on there */
-        __builtin_prefetch(node_at(c->list, next));
-    }
+    look_ahead(c);
     if (version_tag(c->version) <= tag || compare(c->list, n, &t) != 0) {
         return true;
     }
@@ -168,6 +186,9 @@ bool skiplist_cursor_next_key(struct skiplist_cursor *c)
     }
     if (node_height(c->node) > 1) {
         read_ahead(c);
+    }
+    if (c->lanes < SKIPLIST_LANES) {
+        look_ahead(c);
     }
     return true;
 }
