@@ -75,6 +75,9 @@ struct loam_vfs {
     int (*space)(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t *total_bytes);
     uint64_t (*now_us)(void *ctx); /* monotonic */
     int (*random)(void *ctx, void *buf, size_t n);
+    /* NULL, or beyond struct_size: there is none. Else as write, and the bytes it moved survive a power cut
+     * after it, in a file whose size and space do so already; nothing is said of the file's other bytes. */
+    int64_t (*write_durable)(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
 };
 
 /* The operating system's files. Static; never freed. */

@@ -21,6 +21,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
@@ -220,9 +221,9 @@ static int64_t os_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t of
     return (int64_t)done;
 }
 
-static int64_t os_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+/* flags: of pwritev2. */
+static int64_t write_at(loam_file *f, const void *buf, size_t n, uint64_t off, int flags)
 {
-    (void)ctx;
     if (!range_ok(off, n)) {
         return -EFBIG;
     }
@@ -232,9 +233,17 @@ static int64_t os_write(void *ctx, loam_file *f, const void *buf, size_t n, uint
     ssize_t put;
     struct size_limit limit;
     size_limit_begin(&limit);
-    RETRY(put, pwrite(f->fd, buf, n < IO_BYTES_MAX ? n : IO_BYTES_MAX, (off_t)off));
+    struct iovec part = {(void *)(uintptr_t)buf, n < IO_BYTES_MAX ? n : IO_BYTES_MAX};
+    RETRY(put, flags == 0 ? pwrite(f->fd, part.iov_base, part.iov_len, (off_t)off)
+                          : pwritev2(f->fd, &part, 1, (off_t)off, flags));
     put = size_limit_end(&limit, put < 0 ? -errno : put);
     return put != 0 ? put : -EIO; /* a caller that goes on with the rest would never end */
+}
+
+static int64_t os_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    (void)ctx;
+    return write_at(f, buf, n, off, 0);
 }
 
 static int os_sync(void *ctx, loam_file *f, uint32_t data_only)
@@ -243,6 +252,20 @@ static int os_sync(void *ctx, loam_file *f, uint32_t data_only)
     int rc;
     RETRY(rc, data_only ? fdatasync(f->fd) : fsync(f->fd));
     return result_of(rc);
+}
+
+static int64_t os_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    int64_t put = -EOPNOTSUPP;
+#if defined(RWF_DSYNC)
+    put = write_at(f, buf, n, off, RWF_DSYNC);
+#endif
+    if (put != -EOPNOTSUPP && put != -ENOSYS) {
+        return put;
+    }
+    put = os_write(ctx, f, buf, n, off);
+    int rc = put >= 0 ? os_sync(ctx, f, 1) : 0;
+    return rc < 0 ? rc : put;
 }
 
 static int os_truncate(void *ctx, loam_file *f, uint64_t size)
@@ -575,6 +598,7 @@ LOAM_API const loam_vfs *loam_vfs_os(void)
         .space = os_space,
         .now_us = os_now_us,
         .random = os_random,
+        .write_durable = os_write_durable,
     };
     return &os;
 }

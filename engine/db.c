@@ -42,8 +42,12 @@ void db_share_memory(struct db *db)
     uint64_t have = table_cache_bytes(&db->tables);
     uint64_t each = have > l->table_bytes ? (have - l->table_bytes) / l->memtables_max : 0;
     uint64_t most = l->memtable_bytes / 2;
-    /* relaxed: as in db_memtable_limit(). */
-    atom_store(&db->memtable_limit, l->memtable_bytes - (each < most ? each : most), relaxed);
+    uint64_t limit = l->memtable_bytes - (each < most ? each : most);
+    atom_store(&db->memtable_limit, limit, relaxed); /* relaxed: as in db_memtable_limit() */
+    /* Chunks kept for the next memtables are of the memtables' share, too. */
+    uint64_t chunks = limit * l->memtables_max / l->chunk_bytes;
+    uint64_t out = chunk_pool_stats(&db->chunks).out;
+    chunk_pool_trim(&db->chunks, (size_t)(chunks > out ? chunks - out : 0));
 }
 
 const loam_comparator *db_comparator(void *arg, uint32_t ks)
@@ -333,7 +337,7 @@ static int init_parts(struct db *db)
         sst_get_scratch_init(&db->scratch[i], &db->alloc);
     }
     rc = chunk_pool_init(&db->chunks, &db->alloc, l->chunk_bytes,
-                         (size_t)(l->memtable_bytes / l->chunk_bytes));
+                         (size_t)(l->memtable_bytes / l->chunk_bytes * (l->memtables_max - 1)));
     if (rc < 0) {
         return rc;
     }

@@ -346,6 +346,20 @@ static int64_t db_write(void *ctx, loam_file *f, const void *buf, size_t n, uint
     return rc;
 }
 
+static int64_t db_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    struct db_vfs *v = OF(ctx);
+    if (!may_grow(v, f, off, n)) {
+        return -EDQUOT;
+    }
+    int64_t rc;
+    CALL(v, rc, write_durable, f->inner, buf, n, off);
+    if (rc != (int64_t)n) {
+        settle(v, f);
+    }
+    return rc;
+}
+
 static int db_sync(void *ctx, loam_file *f, uint32_t data_only)
 {
     PASS(ctx, sync, f->inner, data_only);
@@ -518,6 +532,7 @@ static const loam_vfs db_calls = {
     .space = db_space,
     .now_us = db_now_us,
     .random = db_random,
+    .write_durable = db_write_durable,
 };
 
 void db_vfs_init(struct db_vfs *v, const struct db_vfs_options *o, const char *dir)
@@ -531,6 +546,9 @@ void db_vfs_init(struct db_vfs *v, const struct db_vfs_options *o, const char *d
     v->vfs.ctx = v;
     if (o->inner->map == NULL) {
         v->vfs.map = NULL;
+    }
+    if (o->inner->struct_size < sizeof(loam_vfs) || o->inner->write_durable == NULL) {
+        v->vfs.write_durable = NULL;
     }
     disk_account_init(&v->account, o->alloc, o->disk_budget);
     mutex_init(&v->mu, RANK_LEAF);

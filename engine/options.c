@@ -3,6 +3,7 @@
  */
 #include "engine/options.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -204,12 +205,13 @@ int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out)
     return LOAM_OK;
 }
 
-/* All calls but map and unmap must be there; either both of these or none. */
+/* All calls but map, unmap and write_durable must be there; either both of the first two or none. */
 static int check_vfs(const loam_vfs *v)
 {
-    if (v->struct_size < sizeof *v) {
+    const size_t least = offsetof(loam_vfs, write_durable); /* which came later */
+    if (v->struct_size < least) {
         return FAIL(LOAM_E_INVAL, "options.vfs.struct_size is %zu, at least %zu", v->struct_size,
-                    sizeof *v);
+                    least);
     }
     const struct {
         const char *name;

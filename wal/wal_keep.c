@@ -47,6 +47,7 @@ int wal_prepare_next(struct wal *w, uint64_t capacity)
         if (w->idle_count != 0 && capacity == w->segment_bytes) {
             w->idle_count--;
             plan.reuse = w->idle[w->idle_count].file;
+            plan.reuse_settled = w->idle[w->idle_count].settled;
             plan.reuse_number = w->idle[w->idle_count].number;
         }
         int rc = wal_segment_prepare(seg, &w->place, &plan);
@@ -131,10 +132,11 @@ void wal_wake_keeper(struct wal *w)
     word_wake_one(&w->work);
 }
 
-void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusable)
+void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusable, bool settled)
 {
     mutex_assert_held(&w->mu);
     if (reusable && w->idle_count < WAL_IDLE_MAX) {
+        w->idle[w->idle_count].settled = settled;
         w->idle[w->idle_count].file = file;
         w->idle[w->idle_count].number = number;
         w->idle_count++;
@@ -152,7 +154,7 @@ unsigned wal_shed(struct wal *w)
     unsigned n = w->idle_count;
     w->idle_count = 0;
     for (unsigned i = 0; i < n; i++) {
-        wal_retire_file(w, w->idle[i].file, w->idle[i].number, false);
+        wal_retire_file(w, w->idle[i].file, w->idle[i].number, false, false);
     }
     mutex_unlock(&w->mu);
     return n;
@@ -202,7 +204,8 @@ int wal_release(struct wal *w, uint32_t below_generation)
     wal_sync_unlock(w);
     for (unsigned i = 0; i < n; i++) {
         if (files[i].file != NULL) {
-            wal_retire_file(w, files[i].file, files[i].number, files[i].reusable);
+            /* The sync when it was prepared covers its size and space: it is of full size. */
+            wal_retire_file(w, files[i].file, files[i].number, files[i].reusable, true);
         }
     }
     mutex_unlock(&w->mu);
@@ -229,7 +232,8 @@ void wal_adopt(struct wal *w, uint64_t number)
     if (vfs->open(vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f) >= 0) {
         bool right =
             vfs->size(vfs->ctx, f, &bytes) >= 0 && bytes == WAL_HEADER_PAGE + standard.capacity;
-        wal_retire_file(w, f, number, right);
+        /* It may have grown to this size, and nobody knows what of it was synced. */
+        wal_retire_file(w, f, number, right, false);
     }
     mutex_unlock(&w->mu);
     alloc_put(w->place.alloc, MEM_LOG, path, size);

@@ -20,11 +20,14 @@ static bool interrupted(int64_t rc)
     return rc == -EINTR || rc == -EAGAIN;
 }
 
-int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off)
+typedef int64_t write_fn(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
+
+static int write_all(const loam_vfs *vfs, write_fn *write_some, loam_file *f, const void *data,
+                     size_t n, uint64_t off)
 {
     const uint8_t *p = data;
     for (unsigned idle = 0; n != 0;) {
-        int64_t rc = vfs->write(vfs->ctx, f, p, n, off);
+        int64_t rc = write_some(vfs->ctx, f, p, n, off);
         if (rc < 0 && !interrupted(rc)) {
             return (int)rc;
         }
@@ -40,6 +43,11 @@ int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n
         off += (uint64_t)rc;
     }
     return 0;
+}
+
+int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off)
+{
+    return write_all(vfs, vfs->write, f, data, n, off);
 }
 
 int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off)
@@ -218,10 +226,23 @@ static int pick_salt(const struct wal_place *place, uint64_t *salt)
     return *salt != 0 ? 0 : -EIO;
 }
 
+/* settled: the size and space of the file are durable. Then only the header need be made so: what else the
+ * file holds is no record under the new salt, and whether that or something older is found after a
+ * crash is all the same. A sync of the whole would wait for the disk to write a segment nobody needs
+ * any more. */
+static int write_durably(const loam_vfs *vfs, loam_file *f, const uint8_t *page, bool settled)
+{
+    if (settled && vfs->struct_size >= sizeof *vfs && vfs->write_durable != NULL) {
+        return write_all(vfs, vfs->write_durable, f, page, WAL_HEADER_PAGE, 0);
+    }
+    int rc = wal_file_write(vfs, f, page, WAL_HEADER_PAGE, 0);
+    return rc == 0 ? wal_file_sync(vfs, f, false) : rc;
+}
+
 /* Writes the header, makes it durable and reads it back: a file that lost or misplaced the write is
  * not trusted with records. */
 static int write_header(const struct wal_place *place, loam_file *f,
-                        const struct wal_file_header *h)
+                        const struct wal_file_header *h, bool settled)
 {
     uint8_t *pages = alloc_get_aligned(place->alloc, MEM_LOG, 2 * WAL_HEADER_PAGE, WAL_HEADER_PAGE);
     if (pages == NULL) {
@@ -229,10 +250,7 @@ static int write_header(const struct wal_place *place, loam_file *f,
     }
     uint8_t *back = pages + WAL_HEADER_PAGE;
     wal_file_header_encode(pages, h);
-    int rc = wal_file_write(place->vfs, f, pages, WAL_HEADER_PAGE, 0);
-    if (rc == 0) {
-        rc = wal_file_sync(place->vfs, f, false);
-    }
+    int rc = write_durably(place->vfs, f, pages, settled);
     if (rc >= 0) {
         int64_t n = wal_file_read(place->vfs, f, back, WAL_HEADER_PAGE, 0);
         rc = n < 0 ? (int)n : 0;
@@ -293,7 +311,7 @@ int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
     }
     if (rc == 0) {
         h.flags = full ? WAL_FLAG_FULL_SIZE : 0;
-        rc = write_header(place, f, &h);
+        rc = write_header(place, f, &h, plan->reuse != NULL && plan->reuse_settled);
     }
     if (rc == 0) {
         rc = wal_place_rename(place, name, final_name);

@@ -58,6 +58,7 @@ struct wal_segment_plan {
     bool preallocate_hard; /* the file will be mapped: write zeros when space cannot be reserved */
     loam_file *reuse;      /* a file of the same capacity, or NULL; consumed in any case */
     uint64_t reuse_number; /* its present name */
+    bool reuse_settled;    /* its size and its space survive a power cut */
 };
 
 void wal_segment_init(struct wal_segment *seg); /* EMPTY */

@@ -95,6 +95,7 @@ struct wal {
     struct wal_idle_file {
         loam_file *file;
         uint64_t number;
+        bool settled; /* see struct wal_segment_plan */
     } idle[WAL_IDLE_MAX];
     unsigned idle_count;
 
@@ -268,8 +269,9 @@ void wal_stage_give(struct wal *w, uint8_t *stage, uint64_t size);
 
 /* Prepares the slot of generation current + 1. REQUIRES: mu; it is not ready. */
 int wal_prepare_next(struct wal *w, uint64_t capacity);
-/* Keeps a closed-up file for recycling, or closes and removes it. REQUIRES: mu. */
-void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusable);
+/* Keeps a closed-up file for recycling, or closes and removes it. settled: its size and space are durable.
+ * REQUIRES: mu. */
+void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusable, bool settled);
 
 /* Waits for the running sync to end and keeps others out until wal_sync_unlock. */
 void wal_sync_lock(struct wal *w);

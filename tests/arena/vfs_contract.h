@@ -102,6 +102,11 @@ static inline void contract_read_write(struct contract *c)
     CHECK_EQ(VFS(c->vfs, sync, f, 1), 0);
     CHECK_EQ(VFS(c->vfs, advise, f, 0, 4096, LOAM_ADVISE_WILLNEED), 0);
     CHECK_EQ(VFS(c->vfs, advise, f, 0, 4096, LOAM_ADVISE_WRITEBACK), 0);
+    if (c->vfs->write_durable != NULL) {
+        CHECK_EQ(VFS(c->vfs, write_durable, f, "xxx", 3, 5100), 3);
+        CHECK_EQ(VFS(c->vfs, read, f, back, 10, 5097), 10);
+        CHECK_BYTES(back, 10, "xxxxxxxxxx", 10);
+    }
     int rc = VFS(c->vfs, reserve, f, 4096, 8192);
     CHECK(rc == 0 || rc == -EOPNOTSUPP);
     CHECK_EQ(VFS(c->vfs, size, f, &size), 0);

@@ -1,0 +1,114 @@
+/* wal_recycle_test.c - What using a segment's file again costs the disk, and what it must not save.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: a count of the calls that wait for the disk. What recycled files read as is wal_roundtrip_test.c.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "tests/wal/wal_support.h"
+
+static struct wal w;
+
+static void append(void)
+{
+    struct wal_slot s;
+    CHECK_EQ(log_append(&w, 100, 1, &s), LOAM_OK);
+}
+
+/* A disk in memory that counts, and writes durably as long as it does not fail. */
+static struct {
+    const loam_vfs *disk;
+    unsigned syncs, durable_writes;
+    int fails;
+} counted;
+
+static int counted_sync(void *ctx, loam_file *f, uint32_t data_only)
+{
+    counted.syncs++;
+    return counted.disk->sync(ctx, f, data_only);
+}
+
+static int64_t counted_write_durable(void *ctx, loam_file *f, const void *buf, size_t n,
+                                     uint64_t off)
+{
+    counted.durable_writes++;
+    if (counted.fails != 0) {
+        return counted.fails;
+    }
+    int64_t put = counted.disk->write(ctx, f, buf, n, off);
+    int rc = put > 0 ? counted.disk->sync(ctx, f, 1) : 0;
+    return rc < 0 ? rc : put;
+}
+
+static void next_segment(void)
+{
+    uint64_t boundary;
+    uint32_t generation;
+    bool more;
+    append();
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    (void)wal_keep(&w, wal_position(&w), &more);
+}
+
+Test(wal_recycle, a_recycled_segment_costs_no_sync_of_what_it_held)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs vfs = *disk;
+    vfs.sync = counted_sync;
+    vfs.write_durable = counted_write_durable;
+    counted.disk = disk;
+    struct wal_options o = log_options(&vfs, "/");
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    for (int i = 0; i < 4; i++) {
+        next_segment(); /* until there are enough segments, and one waits */
+    }
+    counted.syncs = counted.durable_writes = 0;
+    for (int i = 0; i < 4; i++) {
+        next_segment();
+    }
+    CHECK_EQ(counted.durable_writes, 4);
+    CHECK_EQ(counted.syncs, 0);
+    /* A header that cannot be made durable makes no segment; the next one is made anew. */
+    counted.fails = -EIO;
+    next_segment();
+    CHECK(counted.durable_writes > 4 && !w.next_ready);
+    counted.fails = 0;
+    next_segment();
+    CHECK(counted.syncs > 0 && w.next_ready);
+    uint64_t number, end;
+    append();
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
+Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_again)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs vfs = *disk;
+    vfs.sync = counted_sync;
+    vfs.write_durable = counted_write_durable;
+    counted.disk = disk;
+    counted.fails = 0;
+    struct wal_options o = log_options(&vfs, "/");
+    uint64_t number, end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    append();
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    o.first_number = number + 1;
+    o.start_position = end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    wal_adopt(&w, number);
+    CHECK_EQ(w.idle_count, 1);
+    counted.syncs = counted.durable_writes = 0;
+    bool more;
+    CHECK_EQ(wal_keep(&w, wal_position(&w), &more), LOAM_OK);
+    CHECK_EQ(w.idle_count, 0);
+    CHECK(counted.syncs > 0);
+    CHECK_EQ(counted.durable_writes, 0);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
