@@ -480,6 +480,24 @@ int disk_drop_dirty_locked(struct disk *d, struct disk_node *n)
     return 0;
 }
 
+/* Makes pages [first, end) durable. */
+static int sync_pages(struct disk *d, struct disk_node *n, uint64_t first, uint64_t end)
+{
+    int rc = disk_settle_locked(d, n);
+    rc = rc == 0 ? disk_image_grow(&n->synced, n->now.size) : rc;
+    if (rc != 0) {
+        return rc;
+    }
+    for (uint64_t i = first; i < end && i < n->synced.capacity; i++) {
+        struct disk_page *now = disk_image_at(&n->now, i);
+        if (now != n->synced.pages[i] && !disk_page_lost(n, i)) {
+            disk_page_drop(n->synced.pages[i]);
+            n->synced.pages[i] = disk_page_share(now);
+        }
+    }
+    return 0;
+}
+
 int disk_sync_locked(struct disk *d, struct disk_node *n)
 {
     int stores = disk_record_stores_locked(d);
@@ -490,21 +508,33 @@ int disk_sync_locked(struct disk *d, struct disk_node *n)
     if (!d->recording) {
         return 0;
     }
-    int rc = disk_settle_locked(d, n);
-    rc = rc == 0 ? disk_image_grow(&n->synced, n->now.size) : rc;
+    int rc = sync_pages(d, n, 0, UINT64_MAX);
     if (rc != 0) {
         return rc;
-    }
-    for (uint64_t i = 0; i < n->synced.capacity; i++) {
-        struct disk_page *now = disk_image_at(&n->now, i);
-        if (now != n->synced.pages[i] && !disk_page_lost(n, i)) {
-            disk_page_drop(n->synced.pages[i]);
-            n->synced.pages[i] = disk_page_share(now);
-        }
     }
     n->synced.size = n->now.size;
     if (d->names_model == LOAM_NAMES_ORDERED) {
         rc = disk_sync_names_locked(d);
+    }
+    return rc;
+}
+
+int disk_sync_range_locked(struct disk *d, struct disk_node *n, uint64_t off, uint64_t len)
+{
+    int stores = disk_record_stores_locked(d);
+    if (stores != 0 || len == 0) {
+        return stores;
+    }
+    const struct disk_change c = {
+        .kind = CHANGE_SYNC_RANGE, .node = n->id, .off = off, .len = len};
+    disk_record_locked(d, &c);
+    if (!d->recording) {
+        return 0;
+    }
+    uint64_t end = off + len;
+    int rc = sync_pages(d, n, off / DISK_PAGE, (end - 1) / DISK_PAGE + 1);
+    if (rc == 0 && n->synced.size < end) {
+        n->synced.size = end < n->now.size ? end : n->now.size;
     }
     return rc;
 }

@@ -159,6 +159,8 @@ int disk_unmap_locked(struct disk *d, void *p, size_t len);
 int disk_settle_locked(struct disk *d, struct disk_node *n);
 /* What is in the file now becomes what a power cut leaves. */
 int disk_sync_locked(struct disk *d, struct disk_node *n);
+/* Likewise of [off, off+len) alone, in whole pages, and of no names. */
+int disk_sync_range_locked(struct disk *d, struct disk_node *n, uint64_t off, uint64_t len);
 /* A sync has failed and the kernel gave its dirty pages up: a later sync does not cover them. */
 int disk_drop_dirty_locked(struct disk *d, struct disk_node *n);
 bool disk_page_lost(const struct disk_node *n, uint64_t i); /* page i is given up so */
@@ -248,6 +250,7 @@ enum disk_change_kind {
     CHANGE_TRUNCATE,
     CHANGE_RESERVE,
     CHANGE_SYNC,
+    CHANGE_SYNC_RANGE,
     CHANGE_DROP, /* a failed sync gave dirty pages up */
     CHANGE_SYNC_DIR,
     CHANGE_NAMES, /* `from` goes, `to` comes: as struct disk_name_op */

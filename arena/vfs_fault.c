@@ -171,13 +171,9 @@ static int64_t fault_write(void *ctx, loam_file *f, const void *buf, size_t n, u
     return v.lie ? (int64_t)n : landed;
 }
 
-static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
+/* What becomes of a sync that fails or lies. */
+static int sync_faulty(struct fault_vfs *v, loam_file *f, struct verdict verdict)
 {
-    struct fault_vfs *v = ctx;
-    struct verdict verdict = judge(ctx, LOAM_CALL_SYNC, 0);
-    if (!verdict.faulty) {
-        return verdict.error != 0 ? verdict.error : v->inner->sync(v->inner->ctx, f, data_only);
-    }
     mutex_lock(&v->mutex);
     bool drop = v->plan.drop_dirty != 0 && verdict.error != 0;
     mutex_unlock(&v->mutex);
@@ -188,6 +184,35 @@ static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
         return rc != 0 ? rc : verdict.error;
     }
     return verdict.error;
+}
+
+static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
+{
+    struct fault_vfs *v = ctx;
+    struct verdict verdict = judge(ctx, LOAM_CALL_SYNC, 0);
+    if (!verdict.faulty) {
+        return verdict.error != 0 ? verdict.error : v->inner->sync(v->inner->ctx, f, data_only);
+    }
+    return sync_faulty(v, f, verdict);
+}
+
+/* A write and a sync, to the plan. */
+static int64_t fault_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    struct fault_vfs *v = ctx;
+    int64_t put = fault_write(ctx, f, buf, n, off);
+    if (put <= 0) {
+        return put;
+    }
+    struct verdict verdict = judge(ctx, LOAM_CALL_SYNC, 0);
+    if (verdict.faulty || verdict.error != 0) {
+        int rc = verdict.faulty ? sync_faulty(v, f, verdict) : verdict.error;
+        return rc != 0 ? rc : put;
+    }
+    mutex_lock(&v->disk->mutex);
+    int rc = disk_sync_range_locked(v->disk, disk_node_of_file(f), off, (uint64_t)put);
+    mutex_unlock(&v->disk->mutex);
+    return rc != 0 ? rc : put;
 }
 
 static int fault_truncate(void *ctx, loam_file *f, uint64_t size)
@@ -352,6 +377,7 @@ static const loam_vfs fault_calls = {
     .space = fault_space,
     .now_us = fault_now_us,
     .random = fault_random,
+    .write_durable = fault_write_durable,
 };
 
 LOAM_API int loam_vfs_fault(loam_vfs *disk, const loam_fault_plan *plan, loam_vfs **vfs)

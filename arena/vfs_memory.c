@@ -186,6 +186,19 @@ static int64_t mem_write(void *ctx, loam_file *f, const void *buf, size_t n, uin
     return put;
 }
 
+static int64_t mem_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    struct disk *d = ctx;
+    int64_t put = mem_write(ctx, f, buf, n, off);
+    if (put <= 0) {
+        return put;
+    }
+    mutex_lock(&d->mutex);
+    int rc = disk_sync_range_locked(d, f->node, off, (uint64_t)put);
+    mutex_unlock(&d->mutex);
+    return rc != 0 ? rc : put;
+}
+
 static int mem_sync(void *ctx, loam_file *f, uint32_t data_only)
 {
     (void)data_only; /* the size is needed to read the data back, and there is nothing else */
@@ -528,6 +541,7 @@ int disk_vfs_new(struct disk *d, loam_vfs **vfs)
         .space = mem_space,
         .now_us = mem_now_us,
         .random = mem_random,
+        .write_durable = mem_write_durable,
     };
     *vfs = &m->base.vfs;
     return 0;

@@ -115,6 +115,8 @@ static int replay_change(struct replay *p, const struct disk_change *c)
         return disk_reserve_locked(d, n, c->off, c->len);
     case CHANGE_SYNC:
         return disk_sync_locked(d, n);
+    case CHANGE_SYNC_RANGE:
+        return disk_sync_range_locked(d, n, c->off, c->len);
     case CHANGE_DROP:
         return disk_drop_dirty_locked(d, n);
     case CHANGE_SYNC_DIR:

@@ -386,6 +386,44 @@ Test(vfs_fault, fixed_variants_follow_data_and_names)
     CHECK_EQ(VFS(vfs, close, f), 0);
 }
 
+/* The first bytes of the two pages of /db/f after a cut that drops what is not durable. */
+static void expect_pages(char first, char second)
+{
+    char a, b;
+    loam_file *f;
+    loam_vfs *after = cut(1);
+    CHECK_EQ(VFS(after, open, "/db/f", LOAM_VFS_READ, &f), 0);
+    CHECK_EQ(VFS(after, read, f, &a, 1, 0), 1);
+    CHECK_EQ(VFS(after, read, f, &b, 1, DISK_PAGE), 1);
+    CHECK_EQ(VFS(after, close, f), 0);
+    loam_vfs_free(after);
+    CHECK_EQ(a, first);
+    CHECK_EQ(b, second);
+}
+
+Test(vfs_fault, a_durable_write_says_nothing_of_other_pages)
+{
+    loam_file *f;
+    CHECK_EQ(VFS(vfs, open, "/db/f", RW | LOAM_VFS_NEW, &f), 0);
+    CHECK_EQ(VFS(vfs, write, f, "a", 1, 0), 1);
+    CHECK_EQ(VFS(vfs, write, f, "b", 1, DISK_PAGE), 1);
+    CHECK_EQ(VFS(vfs, sync, f, 0), 0);
+    CHECK_EQ(VFS(vfs, sync_dir, "/db"), 0);
+    CHECK_EQ(VFS(vfs, write, f, "d", 1, DISK_PAGE), 1);
+    CHECK_EQ(VFS(vfs, write_durable, f, "c", 1, 0), 1);
+    expect_pages('c', 'b');
+    loam_fault_plan p = plan_of_seed(1);
+    p.fail_calls = LOAM_CALL_SYNC;
+    p.fail_at = 3; /* of the syncs: two were above */
+    p.fail_errno = EIO;
+    set_plan(p);
+    CHECK_EQ(VFS(vfs, write_durable, f, "e", 1, 0), -EIO);
+    expect_pages('c', 'b');
+    CHECK_EQ(VFS(vfs, write_durable, f, "f", 1, DISK_PAGE), 1);
+    expect_pages('c', 'f');
+    CHECK_EQ(VFS(vfs, close, f), 0);
+}
+
 Test(vfs_fault, removal_is_durable_with_the_directory)
 {
     put_file(&c, "f", "x");
