@@ -300,7 +300,7 @@ MUTATIONS = [
     ("cache-moves-outside-section", "sstable/block_cache.c",
      "    struct cached_blocks *t = slotmap_get(&c->tables, owner);\n    if (t != NULL && cookie < t->count && t->addr == NULL) {",
      "    struct cached_blocks *t = slotmap_get(&c->tables, owner);\n    epoch_exit();\n    epoch_enter();\n"
-     "    if (t != NULL && cookie < t->count && t->addr == NULL) {", "cache_drop cache_paged_drop"),
+     "    if (t != NULL && cookie < t->count && t->addr == NULL) {", "cache_drop"),
     ("cache-mark-is-another", "sstable/block_cache.c", "        atom_store(seen, mark, relaxed);",
      "        atom_store(seen, (uint16_t)(mark + 2), relaxed);", "cache_marks"),
     ("cache-mark-for-all", "sstable/block_cache.c", "    if (there == mark) {", "    if (there != 1) {", "cache_marks"),
