@@ -209,9 +209,7 @@ void source_seek_before(struct source *s, loam_slice key, uint64_t tag)
 {
     s->rc = LOAM_OK;
     if (s->is_memtable) {
-        bool on = memtable_cursor_seek(&s->mem, key, tag) ? memtable_cursor_prev(&s->mem)
-                                                          : memtable_cursor_last(&s->mem);
-        take_memtable(s, on);
+        take_memtable(s, memtable_cursor_seek_before(&s->mem, key, tag));
         return;
     }
     s->valid = false;

@@ -147,6 +147,12 @@ static inline bool memtable_cursor_seek(struct memtable_cursor *c, loam_slice ke
 {
     return skiplist_cursor_seek(&c->at, key, tag);
 }
+/* The last entry before that place, whatever is added behind it meanwhile; tag 0: behind all versions. */
+static inline bool memtable_cursor_seek_before(struct memtable_cursor *c, loam_slice key,
+                                               uint64_t tag)
+{
+    return skiplist_cursor_seek_before(&c->at, key, tag);
+}
 static inline bool memtable_cursor_next(struct memtable_cursor *c)
 {
     return skiplist_cursor_next(&c->at);

@@ -164,6 +164,7 @@ void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, u
 bool skiplist_cursor_first(struct skiplist_cursor *c);
 bool skiplist_cursor_last(struct skiplist_cursor *c);
 bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t tag);
+bool skiplist_cursor_seek_before(struct skiplist_cursor *c, loam_slice key, uint64_t tag);
 bool skiplist_cursor_next(struct skiplist_cursor *c);
 bool skiplist_cursor_prev(struct skiplist_cursor *c);
 bool skiplist_cursor_next_key(struct skiplist_cursor *c);

@@ -175,6 +175,28 @@ bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t ta
     return c->version != NULL || skiplist_cursor_next_key(c);
 }
 
+/* Not a seek and a step back from there: what others add in between, behind the place, would be met. */
+bool skiplist_cursor_seek_before(struct skiplist_cursor *c, loam_slice key, uint64_t tag)
+{
+    struct skiplist_target t = target_of(c->cmp, c->ks, key);
+    read_ahead_stop(c);
+    if (tag != UINT64_MAX && cursor_enter(c, skiplist_find_ge_(c->list, &t)) &&
+        compare(c->list, c->node, &t) == 0) {
+        /* Versions of the key above the tag come before the place. */
+        const struct skiplist_version *at = chain_find(c->list, c->node, tag);
+        const struct skiplist_version *above = at != NULL ? chain_newer(c->list, c->node, at)
+                                                          : chain_oldest(c->list, c->node);
+        while (above != NULL && version_tag(above) <= tag) { /* added since */
+            above = chain_newer(c->list, c->node, above);
+        }
+        if (above != NULL) {
+            c->version = above;
+            return true;
+        }
+    }
+    return cursor_enter_oldest(c, skiplist_find_lt_(c->list, &t));
+}
+
 bool skiplist_cursor_next_key(struct skiplist_cursor *c)
 {
     if (c->node == NULL) {

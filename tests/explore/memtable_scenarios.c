@@ -178,6 +178,31 @@ SCENARIO(skiplist_reverse, .says = "a cursor backwards beside inserts", .threads
          .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare, .body = reverse_body,
          .check = list_check, .bound = -1)
 
+static void before_body(unsigned thread)
+{
+    if (thread == 0) {
+        add_tall(0, "p", 1);
+        add("m", 2);
+    } else {
+        struct skiplist_cursor c;
+        struct entry e;
+        skiplist_cursor_init(&c, &w.list, 0);
+        EXPECT(skiplist_cursor_seek_before(&c, slice("n"), UINT64_MAX));
+        skiplist_cursor_entry(&c, &e);
+        EXPECT(*(const char *)e.key.data == 'm' && e.tag == 1);
+        EXPECT(skiplist_cursor_seek_before(&c, slice("m"), 0));
+        skiplist_cursor_entry(&c, &e);
+        EXPECT(*(const char *)e.key.data == 'm' && e.tag == 1);
+        EXPECT(skiplist_cursor_seek_before(&c, slice("m"), UINT64_MAX));
+        skiplist_cursor_entry(&c, &e);
+        EXPECT(*(const char *)e.key.data == 'a');
+    }
+}
+
+SCENARIO(skiplist_seek_before, .says = "a cursor goes before a place behind which others add",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare,
+         .body = before_body, .check = list_check, .bound = -1)
+
 /* Level 1 of "k" is set, but not reachable there yet, when a cursor comes to it along level 0 and reads
  * ahead to "l". */
 static struct skiplist_cursor ahead;

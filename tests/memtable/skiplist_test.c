@@ -233,6 +233,49 @@ Test(skiplist, F21_walks_backwards_and_seeks_under_a_comparator)
     CHECK(!skiplist_cursor_valid(&c));
 }
 
+static void expect_before(struct skiplist_cursor *c, uint64_t key, uint64_t tag, int64_t want_key,
+                          uint64_t want_tag)
+{
+    char text[24];
+    struct entry e;
+    snprintf(text, sizeof text, "%016llu", (unsigned long long)key);
+    CHECK_EQ(skiplist_cursor_seek_before(c, loam_bytes(text, 16), tag), want_key >= 0);
+    if (want_key >= 0) {
+        skiplist_cursor_entry(c, &e);
+        snprintf(text, sizeof text, "%016llu", (unsigned long long)want_key);
+        CHECK_BYTES(e.key.data, e.key.size, text, 16);
+        CHECK_EQ(e.tag, want_tag);
+    }
+}
+
+Test(skiplist, seeks_before_a_place_among_versions)
+{
+    struct skiplist_cursor c;
+    skiplist_cursor_init(&c, &list, 3);
+    expect_before(&c, 5, 0, -1, 0);
+    insert_number(2, 1, 9); /* of another keyspace, like those of 4 */
+    insert_number(4, 1, 9);
+    expect_before(&c, 5, 0, -1, 0);
+    for (uint64_t i = 1; i <= 3; i++) {
+        insert_number(3, i * 2, 4);
+        insert_number(3, i * 2, 8);
+        insert_number(3, i * 2, 12);
+    }
+    for (uint64_t i = 1; i <= 3; i++) {
+        int64_t key = (int64_t)i * 2, lower = i > 1 ? key - 2 : -1;
+        expect_before(&c, i * 2, UINT64_MAX, lower, 4);
+        expect_before(&c, i * 2, 12, lower, 4);
+        expect_before(&c, i * 2, 11, key, 12);
+        expect_before(&c, i * 2, 8, key, 12);
+        expect_before(&c, i * 2, 5, key, 8);
+        expect_before(&c, i * 2, 3, key, 4);
+        expect_before(&c, i * 2, 0, key, 4);
+        expect_before(&c, i * 2 - 1, 0, lower, 4);
+        expect_before(&c, i * 2 - 1, UINT64_MAX, lower, 4);
+    }
+    expect_before(&c, 99, 0, 6, 4);
+}
+
 Test(skiplist, keys_that_differ_only_in_zero_bytes_or_length_are_different)
 {
     static const unsigned char zeros[20];
