@@ -506,6 +506,9 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         goto fail;
     }
     db_publish_view(db, first);
+    if (!db->readonly) {
+        dead_scout_open(db);
+    }
     rc = db->readonly ? hold_tables(db, true) : background_start(db);
     if (rc < 0) {
         goto fail;

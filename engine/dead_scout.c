@@ -14,8 +14,9 @@ void dead_scout_init(struct dead_scout *s)
 {
     mutex_init(&s->mu, RANK_LEAF);
     s->hints = s->turn = 0;
-    s->running = false;
-    s->again_at = 0;
+    s->running = s->survey = false;
+    s->again_at = s->surveyed = 0;
+    s->tries = 0;
     atomic_init(&s->waiting, false);
 }
 
@@ -49,10 +50,10 @@ void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key)
     }
 }
 
-/* ---- rounds ---------------------------------------------------------------------------------- */
+/* ---- walks ----------------------------------------------------------------------------------- */
 
-/* Walks one way from the hint; false: `left` keys were not enough. */
-static bool walk(struct db *db, struct db_iter *it, const struct dead_hint *h, bool forward,
+/* Walks one way from the key; false: `left` keys were not enough. */
+static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key, bool forward,
                  uint32_t *left)
 {
     bool more = true;
@@ -61,21 +62,117 @@ static bool walk(struct db *db, struct db_iter *it, const struct dead_hint *h, b
             return true;
         }
         epoch_enter();
-        struct keyspace *space = keyspace_find(&db->versions.keyspaces, h->ks);
+        struct keyspace *space = keyspace_find(&db->versions.keyspaces, ks);
         /* acquire: pairs with version_set_order_ks(). */
         more = space != NULL && atom_load(&space->ordered, acquire);
         if (more) {
             uint32_t passed = 0;
-            loam_slice key = loam_bytes(h->key, h->size);
             more = db_iter_scout(db, it, space, key, forward, STEP, &passed);
             *left -= passed;
             vain +=
-                more && dead_ranges_find(&db->dead, h->ks, buf_slice(&it->key), it->seq) == NULL;
+                more && dead_ranges_find(&db->dead, ks, buf_slice(&it->key), it->seq) == NULL;
         }
         epoch_exit();
     }
     return !more || *left >= STEP;
 }
+
+/* Likewise both ways. */
+static bool walk_from(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
+                      uint32_t *left)
+{
+    return walk(db, it, ks, key, true, left) && walk(db, it, ks, key, false, left);
+}
+
+/* ---- the survey after an open ------------------------------------------------------------------ */
+
+/* A table worth a look with the lowest number above `after`; NULL: none is left. */
+static struct table *next_dense(const struct version *v, uint64_t after)
+{
+    struct table *best = NULL;
+    for (uint32_t i = 0; i < v->ks_count; i++) {
+        for (int n = 0; n < LEVEL_COUNT; n++) {
+            const struct level *l = &v->ks[i]->level[n];
+            for (uint32_t k = 0; k < l->count; k++) {
+                struct table *t = l->tables[k];
+                if (t->meta.number > after && t->meta.deletes >= DEAD_SCOUT_TABLE &&
+                    table_dense_deletes(t) &&
+                    (best == NULL || t->meta.number < best->meta.number)) {
+                    best = t;
+                }
+            }
+        }
+    }
+    return best;
+}
+
+void dead_scout_open(struct db *db)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    db->scout.survey = next_dense(v, 0) != NULL;
+    version_unref(v);
+    if (db->scout.survey) {
+        atom_store(&db->scout.waiting, true, relaxed); /* relaxed: nobody else is there yet */
+    }
+}
+
+/* A key at part/parts of the table. */
+static bool place_in(struct db *db, struct table *t, uint64_t part, uint64_t parts, struct buf *key)
+{
+    struct sst_reader *r;
+    key->size = 0;
+    if (part == 0) {
+        buf_append(key, t->meta.smallest.data, t->meta.smallest.size);
+    } else if (part == parts) {
+        buf_append(key, t->meta.largest.data, t->meta.largest.size);
+    } else if (table_cache_pin(&db->tables, t, &r) == LOAM_OK) {
+        sst_split_key(r, part, parts, key);
+        table_cache_unpin(&db->tables, t);
+    } else {
+        return false; /* it is for readers to report */
+    }
+    return buf_status(key) == LOAM_OK;
+}
+
+/* False: `left` keys were not enough. */
+static bool look_over(struct db *db, struct db_iter *it, struct table *t, uint32_t *left)
+{
+    uint64_t parts = 1 + t->meta.deletes / DEAD_SCOUT_EVERY;
+    struct buf key;
+    bool done = true;
+    buf_init(&key, &db->alloc, MEM_ITER);
+    parts = parts < DEAD_SCOUT_PLACES ? parts : DEAD_SCOUT_PLACES;
+    for (uint64_t i = 0; i <= parts && done && place_in(db, t, i, parts, &key); i++) {
+        done = walk_from(db, it, t->meta.ks, buf_slice(&key), left);
+    }
+    buf_free(&key);
+    return done;
+}
+
+static void survey(struct db *db, struct db_iter *it, uint32_t *left)
+{
+    struct dead_scout *s = &db->scout;
+    struct version *v = version_set_ref_current(&db->versions);
+    /* relaxed: a wish. */
+    while (s->survey && *left >= STEP && !atom_load(&db->stopping, relaxed)) {
+        struct table *t = next_dense(v, s->surveyed);
+        s->survey = t != NULL;
+        if (t == NULL) {
+            break;
+        }
+        uint64_t enough = 2 + 2 * (t->meta.deletes / DEAD_SCOUT_KEYS);
+        if (look_over(db, it, t, left) || ++s->tries > enough) {
+            s->surveyed = t->meta.number;
+            s->tries = 0;
+        }
+    }
+    version_unref(v);
+    if (s->survey) {
+        atom_store(&s->waiting, true, relaxed); /* relaxed: looked at now and then */
+    }
+}
+
+/* ---- rounds, the whole ------------------------------------------------------------------------- */
 
 /* A hint whose walk did not end is kept for the next round. */
 static void run(struct db *db, struct dead_hint *hint, uint32_t count)
@@ -83,9 +180,15 @@ static void run(struct db *db, struct dead_hint *hint, uint32_t count)
     struct db_iter *it = iter_pool_make(db);
     uint32_t left = DEAD_SCOUT_KEYS;
     for (uint32_t i = 0; it != NULL && i < count; i++) {
-        if (!walk(db, it, &hint[i], true, &left) || !walk(db, it, &hint[i], false, &left)) {
-            dead_scout_leave_(&db->scout, hint[i].ks, loam_bytes(hint[i].key, hint[i].size));
+        loam_slice key = loam_bytes(hint[i].key, hint[i].size);
+        if (!walk_from(db, it, hint[i].ks, key, &left)) {
+            dead_scout_leave_(&db->scout, hint[i].ks, key);
         }
+    }
+    if (it != NULL) {
+        survey(db, it, &left);
+    } else {
+        db->scout.survey = false; /* without memory nothing is kept anyway */
     }
     iter_pool_unmake(it);
 }

@@ -6,6 +6,11 @@
  * (dead_ranges.h). Scattered deletes cost two seeks a hint, a long stretch costs one walk, whose
  * steps are spread: at most DEAD_SCOUT_KEYS of them in DEAD_SCOUT_US. Blocks read on the way stay out of
  * the cache. Nothing depends on it: a hint that is lost, or comes too late, leaves the walk to a reader.
+ *
+ * What was known is gone with the process. Replaying the log leaves hints as writers do; and after an open the worker surveys the tables of which most
+ * entries are deletes, by number: it walks from keys spread over each as it does from hints. A table whose
+ * walks do not end - there is no room for what they find - is given up after as many rounds as its deletes
+ * fill, twice. Keyspaces whose comparator is not known yet are passed over.
  */
 #ifndef LOAM_ENGINE_DEAD_SCOUT_H_
 #define LOAM_ENGINE_DEAD_SCOUT_H_
@@ -21,6 +26,8 @@ struct db;
 #define DEAD_SCOUT_EVERY   1024u   /* deletes of a thread between two hints */
 #define DEAD_SCOUT_KEYS    65536u  /* dead keys passed in one round */
 #define DEAD_SCOUT_US      100000u /* between two rounds */
+#define DEAD_SCOUT_TABLE   256u    /* deletes of a table that is worth a look after an open */
+#define DEAD_SCOUT_PLACES  16u     /* of a table from which a survey walks, at most */
 
 struct dead_hint {
     uint32_t ks;
@@ -37,10 +44,16 @@ struct dead_scout {
     /* of whoever runs a round */
     bool running;      /* guarded by the database's mu */
     uint64_t again_at; /* likewise: micros */
+    bool survey;       /* there are tables to look at, by the open or by whoever runs a round */
+    uint32_t tries;    /* rounds spent on the next one */
+    uint64_t surveyed; /* tables up to this number have been looked at */
 };
 
 void dead_scout_init(struct dead_scout *s);
 void dead_scout_destroy(struct dead_scout *s);
+
+/* Begins the survey. REQUIRES: no worker runs yet. */
+void dead_scout_open(struct db *db);
 
 /* Writers: the deletes of this thread have come to `count`. Never waits. */
 void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key);

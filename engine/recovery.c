@@ -24,6 +24,7 @@ struct replay {
     struct memtable *m;  /* receives the entries */
     uint64_t first_log;  /* of m */
     uint32_t generation; /* of the next memtable pushed */
+    uint64_t deletes;    /* so far */
 };
 
 /* Hands the memtable to the list as sealed and flushes, so that replay needs no more memory than
@@ -54,6 +55,9 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
     while (rc >= 0 && op_read(&r, &o) == LOAM_OK) {
         rc = memtable_add(p->m, o.ks, o.key, hash_key(o.key.data, o.key.size),
                           entry_tag(seq++, o.kind), o.value);
+        if (o.kind == ENTRY_DELETE && !p->db->readonly) {
+            dead_scout_delete(&p->db->scout, ++p->deletes, o.ks, o.key);
+        }
     }
     return rc;
 }

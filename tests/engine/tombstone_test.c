@@ -522,6 +522,29 @@ Test(tombstone, the_first_seek_finds_the_stretch_known)
     }
 }
 
+/* Nothing of it is stored: the log's replay leaves hints, and tables full of deletes are surveyed. */
+Test(tombstone, the_first_seek_after_an_open_finds_the_stretch_known)
+{
+    static const enum layout layouts[] = {IN_MEMORY, BOTH_FLUSHED, PUTS_AT_BOTTOM, DELETES_SPREAD};
+    for (int i = 0; i < 4; i++) {
+        struct town t;
+        open_town(&t, false);
+        fill(&t, layouts[i]);
+        loam_snap_release(t.before);
+        loam_ks_release(t.ks);
+        GOES(loam_close(t.db));
+        loam_options o = small_options(t.disk);
+        o.memory_budget = (uint64_t)64 << 20;
+        GOES(loam_open("/db", &o, &t.db));
+        GOES(loam_pause(t.db, 1));
+        GOES(loam_wait_idle(t.db, 0));
+        GOES(loam_ks_open(t.db, "town", NULL, &t.ks));
+        moves_are_cheap(&t);
+        GOES(loam_snap_take(t.db, &t.before));
+        close_town(&t);
+    }
+}
+
 /* Merges that wait for quiet times are not waited for by loam_wait_idle(). The runner ends a test that
  * waits for ever. */
 static void wait_for_bytes(const struct town *t, uint64_t at_most)
