@@ -28,12 +28,28 @@ static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
     it->seq = it->held.seq;
 }
 
+/* Hands over what has been counted since the last time. */
+static void hand_in_counts(struct db *db, struct db_iter *it)
+{
+    uint64_t hits = 0, misses = 0;
+    for (uint32_t i = 0; i < it->source_count; i++) {
+        struct sst_cursor *c = &it->sources[i]->cursor;
+        hits += c->cache_hits;
+        misses += c->cache_misses;
+        c->cache_hits = c->cache_misses = 0;
+    }
+    struct stats_stripe *t = stats_stripe_self(&db->stats);
+    stats_bump(t, STAT_CACHE_HITS, hits);
+    stats_bump(t, STAT_CACHE_MISSES, misses);
+    stats_bump(t, STAT_NEXTS, it->nexts);
+    it->nexts = 0;
+}
+
 void db_iter_close(struct db *db, struct db_iter *it)
 {
     db_let_go(it->shell, &it->held);
     if (db != NULL) {
-        stats_add(&db->stats, STAT_NEXTS, it->nexts);
-        it->nexts = 0;
+        hand_in_counts(db, it);
         keyspace_put(it->space);
         it->space = NULL;
     }
@@ -442,6 +458,7 @@ static int place(struct db *db, struct db_iter *it)
     stats_bump(t, STAT_SEEKS, 1);
     if (atom_load(&t->n[STAT_SEEKS], relaxed) % SEEKS_AT_ONCE == 0) { /* relaxed: its own count */
         charge_level0(db, it, SEEKS_AT_ONCE);
+        hand_in_counts(db, it);
     }
     int rc = attach(db, it, &fresh);
     return rc < 0 ? fail(it, rc) : LOAM_OK;
@@ -534,8 +551,7 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
 static inline void count_next(struct db *db, struct db_iter *it)
 {
     if (++it->nexts == NEXTS_AT_ONCE) {
-        stats_add(&db->stats, STAT_NEXTS, it->nexts);
-        it->nexts = 0;
+        hand_in_counts(db, it);
     }
 }
 

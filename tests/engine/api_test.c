@@ -577,6 +577,24 @@ Test(api, callbacks_and_limits_stop)
     CHECK_EQ(n, 4);
 }
 
+Test(api, blocks_that_iterators_read_are_counted)
+{
+    put_text(db, NULL, "a", "1");
+    GOES(loam_flush(db, NULL));
+    loam_stats before = {.struct_size = sizeof before}, after = {.struct_size = sizeof after};
+    GOES(loam_get_stats(db, NULL, &before));
+    for (int i = 0; i < 3; i++) {
+        loam_iter *it;
+        GOES(loam_iter_open(db, NULL, NULL, &it));
+        GOES(loam_iter_seek(it, text("a")));
+        CHECK_EQ(loam_iter_next(it), LOAM_NOTFOUND);
+        loam_iter_close(it);
+    }
+    GOES(loam_get_stats(db, NULL, &after));
+    CHECK_EQ(after.cache_hits + after.cache_misses, before.cache_hits + before.cache_misses + 3);
+    CHECK_EQ(after.nexts, before.nexts + 3);
+}
+
 Test(api, statistics_can_be_had_in_every_form)
 {
     put_text(db, NULL, "a", "1");
