@@ -7,10 +7,11 @@
  * steps are spread: at most DEAD_SCOUT_KEYS of them in DEAD_SCOUT_US. Blocks read on the way stay out of
  * the cache. Nothing depends on it: a hint that is lost, or comes too late, leaves the walk to a reader.
  *
- * What was known is gone with the process. Replaying the log leaves hints as writers do; and after an open the worker surveys the tables of which most
- * entries are deletes, by number: it walks from keys spread over each as it does from hints. A table whose
- * walks do not end - there is no room for what they find - is given up after as many rounds as its deletes
- * fill, twice. Keyspaces whose comparator is not known yet are passed over.
+ * What was known is gone with the process. Replaying the log leaves hints as writers do; and after an
+ * open the worker surveys the tables of which most entries are deletes, by number: it walks from keys
+ * spread over each as it does from hints. A table whose walks do not end - there is no room for what
+ * they find - is given up after as many rounds as its deletes fill, twice. Keyspaces whose comparator
+ * is not known yet are passed over.
  */
 #ifndef LOAM_ENGINE_DEAD_SCOUT_H_
 #define LOAM_ENGINE_DEAD_SCOUT_H_

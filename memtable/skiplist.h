@@ -115,9 +115,10 @@ void skiplist_init(struct skiplist *s, struct arena *nodes, struct arena *values
 int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes);
 
 /* Adding a version takes two steps, so that the caller can make the key known elsewhere (a filter)
- * between the search and the first link, and can leave out the search when it knows the node. One thread does both, with nothing between that inserts into
- * the same list. REQUIRES: key <= 65535 bytes, value <= 1 GiB; (key, tag) is not in the list.
- * link copies key and value. LOAM_OK; LOAM_E_BUDGET or E_NOMEM: nothing was added. */
+ * between the search and the first link, and can leave out the search when it knows the node. One
+ * thread does both, with nothing between that inserts into the same list. REQUIRES: key <= 65535
+ * bytes, value <= 1 GiB; (key, tag) is not in the list. link copies key and value. LOAM_OK;
+ * LOAM_E_BUDGET or E_NOMEM: nothing was added. */
 void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct skiplist_place *p);
 /* The same for a key whose node is known, from skiplist_match. */
 void skiplist_locate_node(struct skiplist *s, struct skiplist_node *n, struct skiplist_place *p);

@@ -382,7 +382,9 @@ void bench_run(struct bench_context *c, struct bench_store *s, const struct benc
     counted = counted && bench_store_counters(s, &after);
     merge_threads(&job, row, merged);
     bench_row_from_stats(row, merged);
-    row->live_bytes = w->reads_all && row->threads == 1 ? row->bytes : 0;
+    /* With --reads below --num the walk may have been cut short. */
+    bool whole = w->reads_all && row->threads == 1 && job.reads >= job.num;
+    row->live_bytes = whole ? row->bytes : 0;
     row->write_amp = write_amp(counted, &before, &after, row->put_bytes);
     if (row->background_ops >= 0) {
         row->write_amp = -1; /* the writer's bytes are not in the row */
