@@ -506,6 +506,12 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         goto fail;
     }
     db_publish_view(db, first);
+    /* Before the workers that read it; it leads here once all is there. */
+    db->handle = slotmap_reserve(&registry->dbs);
+    if (db->handle == 0) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory for a database handle");
+        goto fail;
+    }
     if (!db->readonly) {
         dead_scout_open(db);
     }
@@ -513,17 +519,17 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
     if (rc < 0) {
         goto fail;
     }
-    db->handle = slotmap_insert(&registry->dbs, db);
-    if (db->handle == 0) {
-        rc = FAIL(LOAM_E_NOMEM, "no memory for a database handle");
-        goto fail;
-    }
+    rc = slotmap_commit(&registry->dbs, db->handle, db);
+    assert(rc == LOAM_OK); /* nobody else knows the handle */
     *out = db;
     return LOAM_OK;
 
 fail:;
     loam_error e = *loam_last_error();
     background_stop(db);
+    if (db->handle != 0) {
+        slotmap_abort(&registry->dbs, db->handle);
+    }
     lifecycle_free(db);
     status_raise(&e);
     return rc;
