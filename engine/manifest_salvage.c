@@ -105,6 +105,7 @@ static int gather(struct manifest_salvage *s, const struct version_edit *e)
     uint64_t next_ks = s->next_ks;
     raise(e->has_next_file, e->next_file, &s->next_file);
     raise(e->has_last_seq, e->last_seq, &s->last_seq);
+    raise(e->has_log_number, e->log_number, &s->log_number);
     raise(e->has_next_ks, e->next_ks, &next_ks);
     s->next_ks = (uint32_t)next_ks;
     for (uint32_t i = 0; i < e->removed_count; i++) {
@@ -187,9 +188,12 @@ static int gather_records(struct manifest_salvage *s, const uint8_t *p, size_t s
     size_t at = MANIFEST_HEADER_BYTES, payload;
     struct either tie = {get_fixed64(p + 32), checksum64(p, 32, 0)}, chain = tie;
     int rc = LOAM_OK;
+    bool hole = false;
     while (rc == LOAM_OK && fits(size, at, &payload, p)) {
         bool good = verifies(p + at, payload, &tie, &chain);
+        hole = hole || !good;
         if (good) {
+            s->holes = s->holes || hole;
             rc = gather_record(s, p + at, payload, number, at);
         }
         chain.right = sum_of(p + at, payload, tie.stored + chain.right);

@@ -18,6 +18,8 @@ struct manifest_salvage {
     struct version_edit keyspaces; /* `created`: those that are there, as far as is known */
     struct buf added, removed;     /* numbers of tables (uint64_t) */
     uint64_t next_file, last_seq;
+    uint64_t log_number; /* logs below it are in tables that were added by then; 0: not known */
+    bool holes;          /* a record in front of a readable one is not readable */
     uint32_t next_ks;
 };
 

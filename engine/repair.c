@@ -364,6 +364,7 @@ static int take_tables(struct repair *r, const struct manifest_salvage *s, const
 static int by_directory(struct repair *r, const struct manifest_salvage *s, const struct listing *l)
 {
     int rc = LOAM_OK;
+    uint64_t found = r->sink.found;
     r->whole = false;
     r->db_id = s->header ? s->db_id : r->db_id != 0 ? r->db_id : id_of_tables(r, l);
     r->db_id = r->db_id != 0 ? r->db_id : s->db_id;
@@ -385,6 +386,8 @@ static int by_directory(struct repair *r, const struct manifest_salvage *s, cons
     }
     if (rc == LOAM_OK) {
         tell_missing(r, s, l);
+        /* A log that waits for its removal has puts whose deletes merges have dropped. */
+        r->log_from = r->sink.found == found && !s->holes ? s->log_number : 0;
         log_of(r, NULL);
         rc = r->sink.stopped ? LOAM_OK : repair_log(r);
     }

@@ -15,7 +15,8 @@
  * readable blocks hold. A damaged log is read to its last readable record, across holes, and becomes
  * tables of level 0. Without a manifest all tables of the directory are taken that the readable part
  * of the newest manifest does not call removed; where tables overlap in a keyspace, they and the log
- * are merged by sequence numbers. What compactions had dropped may then show again.
+ * are merged by sequence numbers; logs are left out that the readable part says to be in tables, if it
+ * has no hole and these are whole. What compactions had dropped may then show again.
  *
  * With a readable manifest a table that no readable edit names is not taken, even when it is whole and
  * newer than everything the manifest knows, and the log begins behind it. A kill never makes one that
@@ -54,6 +55,7 @@ struct repair {
     struct buf aside; /* struct repair_aside each */
     bool log_kept;    /* the log is sound and stays; else it becomes tables */
     struct log_chain_options log;
+    uint64_t log_from; /* without a manifest: logs below are in tables that are all there; 0: not known */
 };
 
 /* Repairs the database, with its lock held by the caller's process through this call. LOAM_OK: sound

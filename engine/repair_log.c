@@ -283,7 +283,7 @@ int repair_log(struct repair *r)
     struct log_chain_options o = r->log;
     uint64_t found = r->sink.found;
     loam_error why = *loam_last_error(); /* that the log is not sound */
-    o.first_needed = r->whole ? o.first_needed : 0;
+    o.first_needed = r->whole ? o.first_needed : r->log_from;
     buf_init(&l.ops, r->alloc, MEM_BUILD);
     buf_init(&l.bytes, r->alloc, MEM_BUILD);
     buf_init(&l.segments, r->alloc, MEM_BUILD);

@@ -152,6 +152,56 @@ static struct repair_file *full_log(struct repair_files *fs)
     }
 }
 
+/* The log of a flushed memtable may still be there: its puts have been merged with their deletes. */
+Test(repair, of_a_lost_current_takes_no_log_that_tables_hold)
+{
+    loam_vfs *disk = memory_disk(), *fault, *image;
+    const loam_fault_plan healthy = {.struct_size = sizeof healthy};
+    CHECK_EQ(loam_vfs_fault(disk, &healthy, &fault), LOAM_OK);
+    loam_options o = repair_options_on(fault);
+    struct repair_files early, fs;
+    loam_db *db;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_put(db, NULL, text("a"), text("1"), NULL));
+    GOES(loam_put(db, NULL, text("b"), text("2"), NULL));
+    GOES(loam_sync(db));
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &image), LOAM_OK);
+    repair_take(image, &early);
+    loam_vfs_free(image);
+    GOES(loam_flush(db, NULL));
+    GOES(loam_delete(db, NULL, text("a"), NULL));
+    GOES(loam_flush(db, NULL));
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    GOES(loam_close(db));
+    repair_take(disk, &fs);
+    struct repair_file *log = full_log(&early), *current = repair_file_of(&fs, FILE_CURRENT, 0);
+    bool there = false;
+    for (unsigned i = 0; i < fs.count; i++) {
+        there = there || strcmp(fs.f[i].name, log->name) == 0;
+    }
+    if (!there) {
+        CHECK(fs.count < FILES);
+        fs.f[fs.count++] = *log;
+        log->bytes = NULL;
+    }
+    current->bytes[30] ^= 4;
+    loam_vfs *damaged = repair_disk_of(&fs);
+    struct repair_told t = {.findings = 0};
+    repair_now(damaged, &t);
+    o = repair_options_on(damaged);
+    GOES(loam_open(DIR, &o, &db));
+    char value[4];
+    size_t n;
+    CHECK_EQ(loam_get(db, NULL, text("a"), value, sizeof value, &n, NULL), LOAM_NOTFOUND);
+    GOES(loam_get(db, NULL, text("b"), value, sizeof value, &n, NULL));
+    GOES(loam_close(db));
+    loam_vfs_free(damaged);
+    repair_free_files(&fs);
+    repair_free_files(&early);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
 Test(repair, keeps_the_records_before_and_behind_a_damaged_one)
 {
     for (unsigned closed = 0; closed < 2; closed++) {
