@@ -72,6 +72,31 @@ Test(resume, makes_durable_writes_possible_again_after_a_failed_sync)
     sick_close(&s);
 }
 
+/* No write behind the log that failed may outlive what that log was to keep. */
+Test(resume, ends_when_what_the_failed_log_held_is_in_tables)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    for (unsigned i = 0; i < 2000; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "key%04u", i);
+        GOES(loam_put(s.db, NULL, text(key), text("value"), NULL));
+    }
+    syncs_fail(&s, EIO);
+    FAILS(put_durable(&s, "during"), LOAM_E_IO);
+    syncs_fail(&s, 0);
+    GOES(loam_resume(s.db));
+    loam_vfs *after;
+    GOES(loam_vfs_power_cut(s.vfs, LOAM_CUT_SYNCED, &after));
+    sick_close(&s);
+    loam_options o = small_options(after);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    expect_text(db, NULL, "key0000", "value");
+    expect_text(db, NULL, "key1999", "value");
+    GOES(loam_close(db));
+    loam_vfs_free(after);
+}
+
 /* The first attempt meets a full disk, an error that heals by itself; the log's does not. */
 Test(resume, renews_the_log_also_when_an_attempt_before_found_the_disk_full)
 {

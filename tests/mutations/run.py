@@ -95,7 +95,7 @@ FAULTS = [
           "    if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {\n        rc = clear_log(db);\n    }\n",
           "", MODEL),
     Fault("resume-without-a-flush", "engine/lifecycle.c", "        int rc = renew_log(db, generation);\n",
-          "        int rc = seal_and_wait(db, generation);\n", MODEL),
+          "        int rc = seal_and_wait(db, generation);\n", suite("engine", "resume/*")),
     Fault("sticky-error-heals-by-itself", "engine/background.c",
           "    return db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0;",
           "    return db->error.code != LOAM_OK;", MODEL),
@@ -181,7 +181,7 @@ FAULTS = [
           "        return number > l->manifest;", suite("engine", "version_set/*")),
     Fault("table-of-an-old-version-removed", "engine/version_set.c",
           "        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n            continue;\n        }\n",
-          "        discard_file(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
+          "        version_set_discard_(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
           "            continue;\n        }\n", suite("engine", "version_set/*")),
     # ---- writing ----
     Fault("batch-under-one-number", "engine/write.c", "i < read; i++, seq++) {", "i < read; i++) {", MODEL),

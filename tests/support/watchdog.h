@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Time on the wall says little on a loaded machine, so a thread is stuck when, since its last step,
- *   - it has used five seconds of processor time itself (it runs in circles), or
+ *   - it has used one second of processor time itself (it runs in circles), or
  *   - it has slept without a single wake-up while the rest of the process used five seconds of it, or
  *     for as long on the wall, and nobody else runs or wants to (it waits for what will not come).
  * A thread that wants to run and is not let counts for nothing.
