@@ -332,32 +332,32 @@ static int64_t db_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t of
     return rc;
 }
 
-static int64_t db_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+static int64_t write_within(struct db_vfs *v, loam_file *f, const void *buf, size_t n,
+                            uint64_t off, bool durably)
 {
-    struct db_vfs *v = OF(ctx);
     if (!may_grow(v, f, off, n)) {
         return -EDQUOT;
     }
     int64_t rc;
-    CALL(v, rc, write, f->inner, buf, n, off);
+    if (durably) {
+        CALL(v, rc, write_durable, f->inner, buf, n, off);
+    } else {
+        CALL(v, rc, write, f->inner, buf, n, off);
+    }
     if (rc != (int64_t)n) {
         settle(v, f);
     }
     return rc;
 }
 
+static int64_t db_write(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    return write_within(OF(ctx), f, buf, n, off, false);
+}
+
 static int64_t db_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
 {
-    struct db_vfs *v = OF(ctx);
-    if (!may_grow(v, f, off, n)) {
-        return -EDQUOT;
-    }
-    int64_t rc;
-    CALL(v, rc, write_durable, f->inner, buf, n, off);
-    if (rc != (int64_t)n) {
-        settle(v, f);
-    }
-    return rc;
+    return write_within(OF(ctx), f, buf, n, off, true);
 }
 
 static int db_sync(void *ctx, loam_file *f, uint32_t data_only)
