@@ -31,6 +31,15 @@ static void guides_body(unsigned thread)
     }
 }
 
+/* The list is sound, and the i-th key is there since i + 1. */
+static void expect_all(const char *const *keys, unsigned count)
+{
+    list_check();
+    for (unsigned i = 0; i < count; i++) {
+        EXPECT(has(keys[i], i + 1));
+    }
+}
+
 static void guides_check(void)
 {
     static const char *const keys[] = {"m", "aa", "abd", "b", "abc", "abb", "abe"};
@@ -57,10 +66,7 @@ static void guides_two_body(unsigned thread)
 static void guides_two_check(void)
 {
     static const char *const keys[] = {"aa", "abd", "b", "abb", "abc", "abe"};
-    list_check();
-    for (unsigned i = 0; i < 6; i++) {
-        EXPECT(has(keys[i], i + 1));
-    }
+    expect_all(keys, 6);
 }
 
 SCENARIO(skiplist_guides_two, .says = "two threads link behind what a guide named last",
@@ -122,10 +128,7 @@ static void guides_high_body(unsigned thread)
 static void guides_high_check(void)
 {
     static const char *const keys[] = {"aa", "abd", "aca", "b", "abc", "abb", "ad"};
-    list_check();
-    for (unsigned i = 0; i < 7; i++) {
-        EXPECT(has(keys[i], i + 1));
-    }
+    expect_all(keys, 7);
 }
 
 SCENARIO(skiplist_guides_high, .says = "guides of two levels are divided and searched by at once",
@@ -155,10 +158,7 @@ static void guides_high_two_body(unsigned thread)
 static void guides_high_two_check(void)
 {
     static const char *const keys[] = {"aa", "abd", "aca", "b", "ae", "af"};
-    list_check();
-    for (unsigned i = 0; i < 6; i++) {
-        EXPECT(has(keys[i], i + 1));
-    }
+    expect_all(keys, 6);
 }
 
 SCENARIO(skiplist_guides_high_two, .says = "what a guide of level 4 names last is still being linked",
@@ -221,10 +221,7 @@ static void loser_body(unsigned thread)
 static void loser_check(void)
 {
     static const char *const keys[] = {"aa", "abd", "b", "abc", "abc", "abb", "abe"};
-    list_check();
-    for (unsigned i = 0; i < 7; i++) {
-        EXPECT(has(keys[i], i + 1));
-    }
+    expect_all(keys, 7);
 }
 
 SCENARIO(skiplist_guides_loser, .says = "a node that came second is undone, guides and all",

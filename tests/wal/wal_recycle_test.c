@@ -41,6 +41,19 @@ static int64_t counted_write_durable(void *ctx, loam_file *f, const void *buf, s
     return rc < 0 ? rc : put;
 }
 
+/* *vfs counts; what it stands on is the caller's to free. */
+static loam_vfs *counting_disk(loam_vfs *vfs)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    *vfs = *disk;
+    vfs->sync = counted_sync;
+    vfs->write_durable = counted_write_durable;
+    counted.disk = disk;
+    counted.fails = 0;
+    return disk;
+}
+
 static void next_segment(void)
 {
     uint64_t boundary;
@@ -54,12 +67,7 @@ static void next_segment(void)
 
 Test(wal_recycle, a_recycled_segment_costs_no_sync_of_what_it_held)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_vfs vfs = *disk;
-    vfs.sync = counted_sync;
-    vfs.write_durable = counted_write_durable;
-    counted.disk = disk;
+    loam_vfs vfs, *disk = counting_disk(&vfs);
     struct wal_options o = log_options(&vfs, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     for (int i = 0; i < 4; i++) {
@@ -86,13 +94,7 @@ Test(wal_recycle, a_recycled_segment_costs_no_sync_of_what_it_held)
 
 Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_again)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_vfs vfs = *disk;
-    vfs.sync = counted_sync;
-    vfs.write_durable = counted_write_durable;
-    counted.disk = disk;
-    counted.fails = 0;
+    loam_vfs vfs, *disk = counting_disk(&vfs);
     struct wal_options o = log_options(&vfs, "/");
     uint64_t number, end;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
