@@ -113,9 +113,11 @@ static void recover_service(struct oracle_writer *w, struct tap *t)
 {
     loam_options options = options_of(&t->vfs);
     w->strict = true;
+    /* What is under way may have met the fault and not said so yet. */
+    bool idle = w->db != NULL && loam_wait_idle(w->db, 0) == LOAM_OK;
     if (w->db == NULL) {
         oracle_open(w, IO_DIR, &options);
-    } else if (loam_health(w->db, NULL) == LOAM_REFUSING_WRITES) {
+    } else if (!idle && loam_health(w->db, NULL) == LOAM_REFUSING_WRITES) {
         crash_must(loam_resume(w->db), "resume on a healthy disk");
         io_totals.resumed++;
     }
