@@ -58,14 +58,6 @@ static void measure_debt_locked(struct db *db)
     version_unref(v);
 }
 
-void background_kick_locked(struct db *db)
-{
-    mutex_assert_held(&db->mu);
-    db->idle_since = clock_micros();
-    update_pace_locked(db);
-    background_wake_locked(db);
-}
-
 /* ---- errors ------------------------------------------------------------------------------------ */
 
 /* A background job failed with the thread's error of the moment. */
@@ -156,20 +148,17 @@ static void flush_locked(struct db *db)
     cond_broadcast(&db->idle_cv);
 }
 
-static void *flusher_main(void *arg)
+static enum worker_round flush_round(void *arg)
 {
     struct db *db = arg;
-    thread_name("loam-flush");
-    mutex_lock(&db->mu);
-    while (!db->workers_stop) {
-        if (!db->flushing && flush_due_locked(db) && may_work_locked(db)) {
-            flush_locked(db);
-        } else {
-            cond_wait_for(&db->work_cv, &db->mu, flush_due_locked(db) ? RETRY_US : 1000000u);
-        }
+    if (!flush_due_locked(db)) {
+        return WORKER_RESTS;
     }
-    mutex_unlock(&db->mu);
-    return NULL;
+    if (!may_work_locked(db)) {
+        return WORKER_WAITS;
+    }
+    flush_locked(db);
+    return WORKER_WORKED;
 }
 
 /* Micros since there was something else to do; whoever waits for rest need not wait for that. */
@@ -210,15 +199,21 @@ static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, 
     return rc;
 }
 
+/* Whether merges may begin by themselves. */
+static bool may_merge_locked(const struct db *db)
+{
+    if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) != 0) {
+        return false; /* a merge tried again for ever heals nothing and wears out the disk */
+    }
+    return db->paused == 0 && db->manual == 0 && may_work_locked(db) &&
+           clock_micros() >= db->merge_at && !atom_load(&db->stopping, relaxed);
+}
+
 /* What to merge next; LOAM_NOTFOUND: nothing. */
 static int pick_locked(struct db *db, struct compaction **c)
 {
-    if (db->paused != 0 || db->manual != 0 || !may_work_locked(db) ||
-        clock_micros() < db->merge_at || atom_load(&db->stopping, relaxed)) {
+    if (!may_merge_locked(db)) {
         return LOAM_NOTFOUND;
-    }
-    if (db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) != 0) {
-        return LOAM_NOTFOUND; /* a merge tried again for ever heals nothing and wears out the disk */
     }
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
@@ -257,30 +252,26 @@ static int compact_locked(struct db *db, struct compaction *c)
     return rc;
 }
 
-static void *merger_main(void *arg)
+static enum worker_round merge_round(void *arg)
 {
     struct db *db = arg;
-    thread_name("loam-merge");
-    mutex_lock(&db->mu);
-    while (!db->workers_stop) {
-        struct compaction *c;
-        if (compaction_help_locked(db)) {
-            continue;
-        }
-        if (dead_scout_due_locked(db)) {
-            dead_scout_run_locked(db);
-            continue;
-        }
-        int rc = pick_locked(db, &c);
-        if (rc == LOAM_OK) {
-            compact_locked(db, c);
-            continue;
-        }
-        cond_wait_for(&db->work_cv, &db->mu, IDLE_MERGE_US);
+    struct compaction *c;
+    if (compaction_help_locked(db)) {
+        return WORKER_WORKED;
     }
-    mutex_unlock(&db->mu);
-    return NULL;
+    if (dead_scout_due_locked(db)) {
+        dead_scout_run_locked(db);
+        return WORKER_WORKED;
+    }
+    if (pick_locked(db, &c) != LOAM_OK) {
+        return WORKER_RESTS; /* what cannot be picked now is for the keeper to see */
+    }
+    compact_locked(db, c);
+    return WORKER_WORKED;
 }
+
+static const struct worker_kind flusher = {"loam-flush", flush_round, WORKER_IDLE_US, RETRY_US};
+static const struct worker_kind merger = {"loam-merge", merge_round, IDLE_MERGE_US, IDLE_MERGE_US};
 
 /* Whether there is something to merge when it has been quiet for so long. */
 static bool merge_due_locked(struct db *db, uint64_t quiet)
@@ -296,33 +287,37 @@ static bool merge_due_locked(struct db *db, uint64_t quiet)
     return rc == LOAM_OK;
 }
 
-/* One flusher and one merger do the work of all, if need be; with less nothing would end. */
-static void start_workers_locked(struct db *db)
+static void wake_locked(struct db *db, const struct worker_kind *kind)
 {
-    while (db->workers <= db->options.user.threads) {
-        int neg = thread_start(&db->worker[db->workers],
-                               db->workers == 0 ? flusher_main : merger_main, db);
-        if (neg < 0 && db->workers < 2) {
-            int rc = FAIL(LOAM_E_NOMEM, "cannot start a background thread: error %d", -neg);
-            stats_add(&db->stats, STAT_ERRORS, 1);
-            db_refuse_writes_locked(db, rc); /* the keeper tries again */
-            db->failed_flushes++;
-            db->retry_at = clock_micros() + RETRY_US;
-        }
-        if (neg < 0) {
-            return;
-        }
-        db->workers++;
+    int neg = db->readonly ? 0 : workers_wake_locked(&db->workers, kind);
+    if (neg < 0) { /* one flusher and one merger do the work of all; with less nothing would end */
+        int rc = FAIL(LOAM_E_NOMEM, "cannot start a background thread: error %d", -neg);
+        stats_add(&db->stats, STAT_ERRORS, 1);
+        db_refuse_writes_locked(db, rc); /* the keeper tries again */
+        db->failed_flushes++;
+        db->retry_at = clock_micros() + RETRY_US;
     }
 }
 
 void background_wake_locked(struct db *db)
 {
+    wake_locked(db, NULL);
+}
+
+void background_kick_locked(struct db *db)
+{
     mutex_assert_held(&db->mu);
-    if (!db->readonly && !db->workers_stop) {
-        start_workers_locked(db);
-    }
-    cond_broadcast(&db->work_cv);
+    db->idle_since = clock_micros();
+    update_pace_locked(db);
+    background_wake_locked(db);
+}
+
+void background_sealed_locked(struct db *db)
+{
+    mutex_assert_held(&db->mu);
+    db->idle_since = clock_micros();
+    update_pace_locked(db);
+    wake_locked(db, &flusher);
 }
 
 /* On a full disk: frees what it can in steps that need little space. Returns whether it freed some. */
@@ -425,17 +420,19 @@ static void restore_reserve(struct db *db)
     }
 }
 
-/* Idle merges want their threads, and so does the scout, and a flush whose threads could not be
- * started. A database at rest goes without. */
-static void start_when_idle(struct db *db)
+/* What became due by time alone and nobody is there to see: idle merges, the scout, a flush whose
+ * thread could not be started. A database at rest goes without threads. */
+static void start_for_what_is_due(struct db *db)
 {
     mutex_lock(&db->mu);
-    if (dead_scout_due_locked(db)) {
-        background_wake_locked(db);
+    bool flush = workers_absent_locked(&db->workers, &flusher) && flush_due_locked(db) &&
+                 may_work_locked(db);
+    bool merge = false;
+    if (workers_absent_locked(&db->workers, &merger)) {
+        merge = dead_scout_due_locked(db) ||
+                (may_merge_locked(db) && merge_due_locked(db, quiet_locked(db)));
     }
-    uint64_t quiet = quiet_locked(db);
-    if (db->workers < 2 && quiet > IDLE_MERGE_US && may_work_locked(db) &&
-        (flush_due_locked(db) || merge_due_locked(db, quiet))) {
+    if (flush || merge) {
         background_wake_locked(db);
     }
     mutex_unlock(&db->mu);
@@ -465,7 +462,7 @@ static void *keeper_main(void *arg)
             last_tick = now;
             restore_reserve(db);
             retry_errors(db);
-            start_when_idle(db);
+            start_for_what_is_due(db);
             db_share_memory(db);
             epoch_poll();
             table_cache_poll(&db->tables);
@@ -484,6 +481,8 @@ static void *keeper_main(void *arg)
 int background_start(struct db *db)
 {
     log_syncer_init(&db->syncer);
+    workers_add(&db->workers, &flusher, 1);
+    workers_add(&db->workers, &merger, db->options.user.threads);
     int neg = thread_start(&db->keeper, keeper_main, db);
     if (neg < 0) {
         return FAIL_IO(neg, 0, 0, "cannot start a background thread");
@@ -503,7 +502,6 @@ static void wind_down_locked(struct db *db)
     /* release: pairs with iter_begin(), whose sections that do not see it are waited for; the others
      * only read it now and then. */
     atom_store(&db->stopping, true, release);
-    cond_broadcast(&db->work_cv);
     cond_broadcast(&db->idle_cv);
 }
 
@@ -517,15 +515,10 @@ void background_wind_down(struct db *db)
 void background_stop(struct db *db)
 {
     mutex_lock(&db->mu);
-    db->workers_stop = true;
+    workers_stop_locked(&db->workers);
     wind_down_locked(db);
     mutex_unlock(&db->mu);
-    for (uint32_t i = 0; i < db->workers; i++) {
-        thread_join(db->worker[i]);
-    }
-    mutex_lock(&db->mu); /* the keeper still looks at it */
-    db->workers = 0;
-    mutex_unlock(&db->mu);
+    workers_join(&db->workers);
     if (db->keeper_running) {
         atom_store(&db->keeper_stop, true, release); /* pairs with the load in keeper_main() */
         wal_wake_keeper(&db->wal);

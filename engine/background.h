@@ -6,8 +6,10 @@
  *   keeper    log windows ahead of the tail, reclamation, pacing, retries; begins syncs of the log,
  *             each on a thread of its own (log_syncer.h)
  *
- * The keeper begins with the database, the others when there is something for them to do. Workers
- * sleep on db->work_cv; the keeper on the log's work word with a time limit.
+ * The keeper begins with the database and ends with it. The others are workers (workers.h): they begin
+ * when there is something for them to do, and end when there has been nothing for some seconds; what
+ * becomes due by time alone after that is for the keeper to see. It sleeps on the log's work word with
+ * a time limit.
  */
 #ifndef LOAM_ENGINE_BACKGROUND_H_
 #define LOAM_ENGINE_BACKGROUND_H_
@@ -21,11 +23,14 @@ int background_start(struct db *db);
 void background_wind_down(struct db *db);
 /* Ends every thread; running merges are canceled, a running flush ends. */
 void background_stop(struct db *db);
-/* Wakes the workers, which the first call starts; when that fails writes are refused until a later
- * call can. REQUIRES: mu held. */
+/* Wakes the workers, and starts those that are not there; when that fails writes are refused until a
+ * later call can. REQUIRES: mu held. */
 void background_wake_locked(struct db *db);
 /* Something may be due: wakes workers, updates pacing. REQUIRES: mu held. */
 void background_kick_locked(struct db *db);
+/* The same for a memtable that was sealed: by a writer, who wakes no more threads than that needs.
+ * REQUIRES: mu held. */
+void background_sealed_locked(struct db *db);
 /* No flush or merge is running or due. REQUIRES: mu held. */
 bool background_idle_locked(struct db *db);
 /* Runs one merge for a caller's thread (loam_compact): picks level by level in the range.

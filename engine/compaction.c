@@ -191,7 +191,7 @@ static int run_parts(struct compaction_job *job)
     bool offered = db->job == NULL && job->part_count > 1;
     if (offered) {
         db->job = job;
-        cond_broadcast(&db->work_cv);
+        (void)workers_wake_locked(&db->workers, NULL); /* without help it only takes longer */
     }
     while (help(db, job)) {
     }

@@ -261,7 +261,7 @@ static int seal_locked(struct db *db, uint32_t generation, uint64_t payload_hint
     assert(next == generation + 1);
     mutex_lock(&db->mu);
     memtable_list_seal(&db->memtables, generation, boundary);
-    background_kick_locked(db);
+    background_sealed_locked(db);
     mutex_unlock(&db->mu);
     wal_wake_keeper(&db->wal);
     return LOAM_OK;
@@ -415,7 +415,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     iter_pool_init(&db->iters, &db->alloc, o->limits.iter_bytes);
     dead_ranges_init(&db->dead, &db->alloc);
     dead_scout_init(&db->scout);
-    cond_init(&db->work_cv);
+    workers_init(&db->workers, &db->mu, db);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
     disk_reserve_init(&db->reserve, db->vfs, NULL);
@@ -652,7 +652,7 @@ void lifecycle_free(struct db *db)
     buf_free(&db->replayed);
     alloc_put(&db->alloc, MEM_MISC, db->dir, db->dir_size);
     db->dir = NULL;
-    cond_destroy(&db->work_cv);
+    workers_destroy(&db->workers);
     cond_destroy(&db->idle_cv);
     mutex_destroy(&db->mu);
     mutex_destroy(&db->seal_mu);

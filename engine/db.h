@@ -30,13 +30,13 @@
 #include "engine/table_cache.h"
 #include "engine/version_set.h"
 #include "engine/view.h"
+#include "engine/workers.h"
 #include "engine/write_controller.h"
 #include "memtable/memtable_list.h"
 #include "sstable/block_cache.h"
 #include "wal/wal_writer.h"
 
 #define DB_SCRATCH_SLOTS 256u /* threads with a read buffer of their own */
-#define DB_WORKERS_MAX 65u    /* one flushes, the others merge */
 
 struct db {
     /* constant after open */
@@ -87,12 +87,11 @@ struct db {
 
     /* background; guarded by mu */
     struct mutex mu;
-    struct cond work_cv;  /* something to do, or stop */
+    struct workers workers; /* flush and merge */
     struct cond idle_cv;  /* a job ended, a memtable was dropped, an error came or went */
     uint64_t views;       /* published so far */
     _Atomic bool stopping; /* no new work; running merges end early; iterators are closed.
                               Set under mu, before the handle goes */
-    bool workers_stop;
     uint32_t paused;      /* loam_pause: no new merges */
     bool flushing;
     uint32_t compacting;  /* merges running, manual ones included */
@@ -109,8 +108,6 @@ struct db {
     uint64_t rest_seq;    /* the last number seen when merges that reads pay for were thought of */
     uint64_t rest_since;  /* and when it was new */
     uint32_t idle_waiters; /* threads that wait for rest: what waits for quiet times is due now */
-    uint32_t workers;     /* threads started; none until there is work */
-    pthread_t worker[DB_WORKERS_MAX];
     pthread_t keeper;
     bool keeper_running;
     _Atomic bool keeper_stop;

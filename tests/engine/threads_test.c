@@ -3,7 +3,10 @@
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "arena/sync.h"
 #include "tests/engine/db_support.h"
@@ -61,5 +64,68 @@ Test(threads, a_database_at_rest_has_one_and_all_have_names)
     CHECK_EQ(count_threads(NULL), before + 4);
     GOES(loam_close(db));
     wait_for_threads(NULL, before);
+    loam_vfs_free(disk);
+}
+
+Test(threads, workers_end_after_a_while_and_come_back_for_work)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    o.threads = 2;
+    o.sync_interval_ms = UINT32_MAX;
+    loam_db *db;
+    unsigned before = count_threads(NULL);
+    GOES(loam_open("/db", &o, &db));
+    GOES(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL));
+    GOES(loam_flush(db, NULL));
+    wait_for_threads("loam-flush", 1);
+    wait_for_threads(NULL, before + 1); /* some seconds later */
+    CHECK_EQ(count_threads("loam-keeper"), 1);
+    GOES(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("w"), NULL));
+    GOES(loam_flush(db, NULL));
+    wait_for_threads("loam-flush", 1);
+    GOES(loam_close(db));
+    wait_for_threads(NULL, before);
+    loam_vfs_free(disk);
+}
+
+static void *idle_thread(void *arg)
+{
+    return arg;
+}
+
+/* No more threads for this process; false: the system would not have it so. */
+static bool forbid_threads(bool forbid)
+{
+    struct rlimit limit;
+    pthread_t t;
+    if (getrlimit(RLIMIT_NPROC, &limit) != 0) {
+        return false;
+    }
+    limit.rlim_cur = forbid ? 1 : limit.rlim_max;
+    return setrlimit(RLIMIT_NPROC, &limit) == 0 &&
+           (!forbid || thread_start(&t, idle_thread, NULL) == -EAGAIN);
+}
+
+/* The limit does not bind the superuser, whose place nobody takes. */
+Test(threads, a_flush_whose_thread_cannot_be_started_is_made_once_it_can)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    wait_for_threads("loam-keeper", 1);
+    cr_assert(geteuid() != 0 || setuid(65534) == 0);
+    cr_assert(forbid_threads(true));
+    GOES(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL));
+    CHECK_EQ(loam_flush(db, NULL), LOAM_E_NOMEM);
+    CHECK_EQ(count_threads("loam-flush"), 0);
+    cr_assert(forbid_threads(false));
+    while (loam_flush(db, NULL) != LOAM_OK) {
+        thread_sleep_micros(1000);
+    }
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(loam_health(db, NULL), LOAM_OK);
+    GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -333,6 +333,19 @@ MUTATIONS = [
     ("wal-slot-limit-relaxed", "wal/wal_segment.c",
      "finds the tail moved. */\n    atom_store(&seg->limit, 0, release);",
      "finds the tail moved. */\n    atom_store(&seg->limit, 0, relaxed);", "wal"),
+    # ---- workers ----
+    ("worker-ends-behind-the-lock", "engine/workers.c",
+     "    p->running = false;\n    mutex_unlock(g->of->mu);", "    mutex_unlock(g->of->mu);\n    p->running = false;",
+     "workers"),
+    ("worker-is-started-once", "engine/workers.c", "int neg = p[i].running ? 0 : start_locked(&p[i]);",
+     "int neg = p[i].started ? 0 : start_locked(&p[i]);", "workers"),
+    ("worker-looks-and-then-sleeps", "engine/workers.c",
+     "            cond_wait_for(&g->cv, w->mu, sleep);",
+     "            mutex_unlock(w->mu);\n            mutex_lock(w->mu);\n            cond_wait_for(&g->cv, w->mu, sleep);", "workers"),
+    ("worker-forgets-its-predecessor", "engine/workers.c", "    p->follows = p->started;", "    p->follows = false;",
+     "workers"),
+    ("worker-wake-starts-only", "engine/workers.c",
+     "    cond_broadcast(&g->cv);\n    return failed;", "    return failed;", "workers"),
 ]
 
 FAULTS = [planted.Fault(name, files, text, instead, EXPLORE + scenarios)
