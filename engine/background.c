@@ -15,6 +15,8 @@
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
 #define READ_MERGE_US 1000000u /* without a write before merges that reads have paid for: else the next
                                 * flush would ask for another */
+#define AHEAD_AT 16u /* at this part of its limit a memtable is worth memory made ready ahead of it */
+#define CHUNKS_AHEAD 4u
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
 #define KEEPER_FIRST_US 1000u /* before its first round: many databases are closed sooner */
 #define PACED_KEEPER_US 2000u /* while writers are paced */
@@ -377,10 +379,31 @@ bool background_idle_locked(struct db *db)
 
 /* ---- keeper ------------------------------------------------------------------------------------ */
 
+/* Whether the active memtable has come so far that more memory will be wanted soon. */
+static bool under_way(struct db *db)
+{
+    epoch_enter();
+    struct memtable *m = memtable_list_find(&db->memtables, wal_generation(&db->wal));
+    bool yes = m != NULL && memtable_bytes(m) >= db_memtable_limit(db) / AHEAD_AT;
+    epoch_exit();
+    return yes;
+}
+
+/* Makes one more chunk ready, so that no writer waits for its pages, until memtables have had all they
+ * may have: from then on chunks come back from flushes. Whether there is more to do. */
+static bool prepare_chunk(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    struct chunk_pool_stats s = chunk_pool_stats(&db->chunks);
+    uint64_t all = db_memtable_limit(db) * l->memtables_max / l->chunk_bytes;
+    return s.idle < CHUNKS_AHEAD && s.out + s.idle < all && under_way(db) &&
+           chunk_pool_prefill(&db->chunks, (size_t)s.idle + 1) == LOAM_OK;
+}
+
 /* Prepares the next memtable, so that sealing does not wait for zeroed pages. */
 static void prepare_spare(struct db *db)
 {
-    if (!mutex_try_lock(&db->seal_mu)) {
+    if (!under_way(db) || !mutex_try_lock(&db->seal_mu)) {
         return;
     }
     if (db->spare == NULL) {
@@ -455,6 +478,7 @@ static void *keeper_main(void *arg)
             more = false;
         }
         prepare_spare(db);
+        more = prepare_chunk(db) || more;
         log_syncer_poll(db);
         bool paced = write_controller_state(&db->control) != 0;
         uint64_t now = clock_micros();
