@@ -8,6 +8,7 @@
 #include "engine/background.h"
 #include "engine/db.h"
 #include "engine/db_iter.h"
+#include "engine/dead_known.h"
 #include "engine/lifecycle.h"
 #include "engine/recovery.h"
 #include "sstable/sst_reader.h"
@@ -155,7 +156,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     mutex_init(&db->control_mu, RANK_CONTROL);
     iter_pool_init(&db->iters, &db->alloc, o->limits.iter_bytes);
     dead_ranges_init(&db->dead, &db->alloc);
-    dead_scout_init(&db->scout);
+    dead_scout_init(&db->scout, &db->alloc);
     workers_init(&db->workers, &db->mu, db);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
@@ -254,7 +255,7 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         goto fail;
     }
     if (!db->readonly) {
-        dead_scout_open(db);
+        dead_scout_survey(db);
     }
     rc = db->readonly ? hold_tables(db, true) : background_start(db);
     if (rc < 0) {
@@ -309,6 +310,7 @@ static int close_log(struct db *db)
         position = needed ? db->replayed_end : 0;
     }
     if (rc == LOAM_OK) {
+        dead_known_close(db);
         rc = version_set_close_clean(&db->versions, number, position);
     }
     return rc;

@@ -54,9 +54,14 @@ static uint32_t find(const struct dead_set *set, uint32_t ks, loam_slice key)
 
 /* ---- life of ranges and sets ----------------------------------------------------------------- */
 
+static size_t range_bytes(loam_slice lo, loam_slice hi)
+{
+    return sizeof(struct dead_range) + lo.size + hi.size;
+}
+
 static struct dead_range *make_range(struct dead_ranges *d, const struct dead_stretch *s)
 {
-    size_t bytes = sizeof(struct dead_range) + s->lo.key.size + s->hi.key.size;
+    size_t bytes = range_bytes(s->lo.key, s->hi.key);
     struct dead_range *r = alloc_get(d->alloc, MEM_VERSION, bytes);
     if (r == NULL) {
         return NULL;
@@ -205,7 +210,7 @@ static void drop(struct dead_ranges *d, uint32_t i, bool announced)
     }
 }
 
-/* Makes room for one more range of `bytes`. */
+/* Makes room for one more range, and for `bytes`. */
 static void evict(struct dead_ranges *d, size_t bytes)
 {
     for (;;) {
@@ -255,9 +260,6 @@ uint32_t dead_ranges_worth(const struct dead_ranges *d)
 struct dead_range *dead_ranges_announce(struct dead_ranges *d, const struct dead_stretch *s)
 {
     assert(place_compare(s->cmp, &s->lo, &s->hi) < 0);
-    if (s->lo.key.size > DEAD_RANGES_KEY_MAX || s->hi.key.size > DEAD_RANGES_KEY_MAX) {
-        return NULL;
-    }
     mutex_lock(&d->mu);
     const struct dead_set *set = present(d);
     struct dead_range *r = NULL;
@@ -279,7 +281,7 @@ struct dead_range *dead_ranges_announce(struct dead_ranges *d, const struct dead
 /* Adds the stretch, joined with the ranges it meets. */
 static void add_proven(struct dead_ranges *d, struct dead_stretch s)
 {
-    evict(d, 2 * DEAD_RANGES_KEY_MAX + sizeof(struct dead_range));
+    evict(d, range_bytes(s.lo.key, s.hi.key));
     const struct dead_set *set = present(d);
     struct change c = {.add_count = 1};
     uint32_t n = set != NULL ? set->count : 0;
@@ -330,6 +332,28 @@ void dead_ranges_settle(struct dead_ranges *d, struct dead_range *r, bool proven
     mutex_unlock(&d->mu);
 }
 
+/* ---- across a close ----------------------------------------------------------------------------- */
+
+void dead_ranges_each(struct dead_ranges *d, bool (*fn)(void *arg, const struct dead_stretch *s),
+                      void *arg)
+{
+    mutex_lock(&d->mu);
+    const struct dead_set *set = present(d);
+    for (uint32_t i = 0; set != NULL && i < set->count && fn(arg, &set->ranges[i]->s); i++) {
+    }
+    mutex_unlock(&d->mu);
+}
+
+void dead_ranges_restore(struct dead_ranges *d, const struct dead_stretch *s)
+{
+    if (place_compare(s->cmp, &s->lo, &s->hi) >= 0) {
+        return;
+    }
+    mutex_lock(&d->mu);
+    add_proven(d, *s);
+    mutex_unlock(&d->mu);
+}
+
 /* ---- writers --------------------------------------------------------------------------------- */
 
 static bool held_by_any(const struct dead_set *set, uint32_t ks, loam_slice key)
@@ -344,7 +368,7 @@ static bool held_by_any(const struct dead_set *set, uint32_t ks, loam_slice key)
 /* Cuts the proven range that holds the key around it. */
 static void cut_proven(struct dead_ranges *d, uint32_t ks, loam_slice key)
 {
-    evict(d, 2 * DEAD_RANGES_KEY_MAX + sizeof(struct dead_range));
+    evict(d, range_bytes(key, key));
     const struct dead_set *set = present(d);
     struct change c = {.at = set != NULL ? find(set, ks, key) : 0, .gone = 1};
     if (set == NULL || c.at == set->count) {
@@ -354,8 +378,7 @@ static void cut_proven(struct dead_ranges *d, uint32_t ks, loam_slice key)
     struct dead_stretch part[2] = {r->s, r->s};
     part[0].hi = (struct dead_place){key, false};
     part[1].lo = (struct dead_place){key, true};
-    bool keep = key.size <= DEAD_RANGES_KEY_MAX;
-    for (int i = 0; i < 2 && keep; i++) {
+    for (int i = 0; i < 2; i++) {
         if (place_compare(r->s.cmp, &part[i].lo, &part[i].hi) >= 0) {
             continue;
         }

@@ -36,7 +36,8 @@
  * Ordering:  dead_ranges_find() sees every cut by a put that is visible at the reader's number.
  * Progress:  find is wait-free; so is put outside of ranges. Everything else takes the mutex. Nothing
  *            fails: without memory ranges are forgotten.
- * Bounds:    DEAD_RANGES_MAX ranges and DEAD_RANGES_BYTES; what was not used the longest goes first.
+ * Bounds:    DEAD_RANGES_MAX ranges and DEAD_RANGES_BYTES, which is room for several with the longest keys;
+ *            what was not used the longest goes first.
  */
 #ifndef LOAM_ENGINE_DEAD_RANGES_H_
 #define LOAM_ENGINE_DEAD_RANGES_H_
@@ -48,8 +49,7 @@
 
 #define DEAD_RANGES_MAX       256u
 #define DEAD_RANGES_ANNOUNCED 4u /* walkers that prove something at once */
-#define DEAD_RANGES_BYTES     (128u << 10)
-#define DEAD_RANGES_KEY_MAX   4096u /* stretches that begin or end with a longer key are not kept */
+#define DEAD_RANGES_BYTES     (1u << 20)
 
 struct dead_place {
     loam_slice key;
@@ -103,6 +103,15 @@ uint32_t dead_ranges_worth(const struct dead_ranges *d);
 struct dead_range *dead_ranges_announce(struct dead_ranges *d, const struct dead_stretch *s);
 /* proven: no put above the walker's number and below the log's end read since is in it. */
 void dead_ranges_settle(struct dead_ranges *d, struct dead_range *r, bool proven);
+
+/* ---- across a close: see dead_known.h ---------------------------------------------------------- */
+
+/* Calls fn for each proven range, until it says false; the keys are lent for the call. */
+void dead_ranges_each(struct dead_ranges *d, bool (*fn)(void *arg, const struct dead_stretch *s),
+                      void *arg);
+/* Takes up a range that is proven; one that ends before it begins is passed over. REQUIRES: inside an
+ * epoch section; nobody writes to its keyspace meanwhile. */
+void dead_ranges_restore(struct dead_ranges *d, const struct dead_stretch *s);
 
 /* ---- writers: inside an epoch section --------------------------------------------------------- */
 

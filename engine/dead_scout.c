@@ -10,41 +10,47 @@
 #define STEP 8192u /* dead keys passed inside one section */
 #define VAIN 3u    /* steps that may come to nothing: the view can change in the midst of one */
 
-void dead_scout_init(struct dead_scout *s)
+void dead_scout_init(struct dead_scout *s, struct alloc *a)
 {
-    mutex_init(&s->mu, RANK_LEAF);
+    mutex_init(&s->mu, RANK_STRUCT);
+    for (uint32_t i = 0; i < DEAD_SCOUT_HINTS; i++) {
+        buf_init(&s->hint[i].key, a, MEM_ITER);
+    }
     s->hints = s->turn = 0;
     s->running = s->survey = false;
     s->again_at = s->surveyed = 0;
     s->tries = 0;
     atomic_init(&s->waiting, false);
+    atomic_init(&s->again, false);
 }
 
 void dead_scout_destroy(struct dead_scout *s)
 {
+    for (uint32_t i = 0; i < DEAD_SCOUT_HINTS; i++) {
+        buf_free(&s->hint[i].key);
+    }
     mutex_destroy(&s->mu);
 }
 
 /* Takes a place. REQUIRES: mu held. */
 static void keep(struct dead_scout *s, uint32_t ks, loam_slice key)
 {
-    uint32_t i = s->hints;
-    if (i == DEAD_SCOUT_HINTS) {
-        i = 1 + s->turn++ % (DEAD_SCOUT_HINTS - 1);
-    } else {
-        s->hints++;
+    uint32_t i = s->hints < DEAD_SCOUT_HINTS ? s->hints
+                                             : 1 + s->turn++ % (DEAD_SCOUT_HINTS - 1);
+    struct buf *to = &s->hint[i].key;
+    buf_set(to, key.data, key.size);
+    if (to->oom) {
+        buf_clear(to); /* lost; one that was there before leads to the keyspace's first key */
+        return;
     }
     s->hint[i].ks = ks;
-    s->hint[i].size = (uint32_t)key.size;
-    if (key.size != 0) {
-        memcpy(s->hint[i].key, key.data, key.size);
-    }
+    s->hints += i == s->hints;
     atom_store(&s->waiting, true, relaxed); /* relaxed: looked at now and then */
 }
 
 void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key)
 {
-    if (key.size <= DEAD_SCOUT_KEY_MAX && mutex_try_lock(&s->mu)) {
+    if (mutex_try_lock(&s->mu)) {
         keep(s, ks, key);
         mutex_unlock(&s->mu);
     }
@@ -106,14 +112,15 @@ static struct table *next_dense(const struct version *v, uint64_t after)
     return best;
 }
 
-void dead_scout_open(struct db *db)
+void dead_scout_survey(struct db *db)
 {
     struct version *v = version_set_ref_current(&db->versions);
-    db->scout.survey = next_dense(v, 0) != NULL;
-    version_unref(v);
-    if (db->scout.survey) {
-        atom_store(&db->scout.waiting, true, relaxed); /* relaxed: nobody else is there yet */
+    if (next_dense(v, 0) != NULL) {
+        /* relaxed: looked at now and then; one that is seen without the other comes to nothing. */
+        atom_store(&db->scout.again, true, relaxed);
+        atom_store(&db->scout.waiting, true, relaxed);
     }
+    version_unref(v);
 }
 
 /* A key at part/parts of the table. */
@@ -153,6 +160,11 @@ static void survey(struct db *db, struct db_iter *it, uint32_t *left)
 {
     struct dead_scout *s = &db->scout;
     struct version *v = version_set_ref_current(&db->versions);
+    if (atom_swap(&s->again, false, relaxed)) { /* relaxed: a wish, as below */
+        s->survey = true;
+        s->surveyed = 0;
+        s->tries = 0;
+    }
     /* relaxed: a wish. */
     while (s->survey && *left >= STEP && !atom_load(&db->stopping, relaxed)) {
         struct table *t = next_dense(v, s->surveyed);
@@ -175,12 +187,12 @@ static void survey(struct db *db, struct db_iter *it, uint32_t *left)
 /* ---- rounds, the whole ------------------------------------------------------------------------- */
 
 /* A hint whose walk did not end is kept for the next round. */
-static void run(struct db *db, struct dead_hint *hint, uint32_t count)
+static void run(struct db *db, const struct dead_hint *hint, uint32_t count)
 {
     struct db_iter *it = iter_pool_make(db);
     uint32_t left = DEAD_SCOUT_KEYS;
     for (uint32_t i = 0; it != NULL && i < count; i++) {
-        loam_slice key = loam_bytes(hint[i].key, hint[i].size);
+        loam_slice key = buf_slice(&hint[i].key);
         if (!walk_from(db, it, hint[i].ks, key, &left)) {
             dead_scout_leave_(&db->scout, hint[i].ks, key);
         }
@@ -215,11 +227,17 @@ void dead_scout_run_locked(struct db *db)
     mutex_unlock(&db->mu);
     mutex_lock(&s->mu);
     uint32_t count = s->hints;
-    memcpy(hint, s->hint, count * sizeof *hint);
+    for (uint32_t i = 0; i < count; i++) {
+        hint[i] = s->hint[i];
+        buf_init(&s->hint[i].key, &db->alloc, MEM_ITER);
+    }
     s->hints = 0;
-    atom_store(&s->waiting, false, relaxed); /* relaxed: set again under mu */
+    atom_store(&s->waiting, false, relaxed); /* relaxed: set again by who leaves something */
     mutex_unlock(&s->mu);
     run(db, hint, count);
+    for (uint32_t i = 0; i < count; i++) {
+        buf_free(&hint[i].key);
+    }
     mutex_lock(&db->mu);
     s->running = false;
     s->again_at = clock_micros() + DEAD_SCOUT_US;

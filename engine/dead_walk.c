@@ -118,7 +118,8 @@ void dead_walk_pass(struct db *db, struct db_iter *it, struct dead_walk *w, uint
     }
     w->newest = seq > w->newest ? seq : w->newest;
     w->passed++;
-    if (w->passed == DEAD_WALK_FIRST) {
+    /* What a scout learns both ways from a key is to meet there. */
+    if (w->passed == (it->dead_limit != 0 ? 1 : DEAD_WALK_FIRST)) {
         buf_set(&it->mark, key.data, key.size);
         if (it->mark.oom) {
             *w = (struct dead_walk){0}; /* a stretch may begin later, too */

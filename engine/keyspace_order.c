@@ -7,6 +7,7 @@
 
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "engine/dead_known.h"
 #include "engine/lifecycle.h"
 #include "engine/source.h"
 #include "engine/table_output.h"
@@ -228,5 +229,9 @@ int keyspace_order_give(struct db *db, struct keyspace *space, const loam_compar
         return rc;
     }
     db_publish_view(db, fresh); /* the tables of each level stand in another order now */
+    dead_known_order(db, space->id);
+    if (!db->readonly) {
+        dead_scout_survey(db);
+    }
     return LOAM_OK;
 }

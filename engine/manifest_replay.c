@@ -237,7 +237,7 @@ static bool raise(bool has, uint64_t v, uint64_t *to)
     return true;
 }
 
-static int replay_edit(struct manifest_replay *r, const struct version_edit *e, uint64_t offset)
+static int replay_edit(struct manifest_replay *r, struct version_edit *e, uint64_t offset)
 {
     uint64_t next_ks = r->next_ks;
     if (!raise(e->has_log_number, e->log_number, &r->log_number) ||
@@ -250,6 +250,7 @@ static int replay_edit(struct manifest_replay *r, const struct version_edit *e, 
     r->sealed = e->has_sealed;
     r->sealed_number = e->sealed_number;
     r->sealed_position = e->sealed_position;
+    version_edit_move_dead(&r->keyspaces, e);
     int rc = replay_keyspaces(r, e, offset);
     r->next_ks = r->next_ks > next_ks ? r->next_ks : (uint32_t)next_ks;
     return rc == LOAM_OK ? replay_tables(r, e, offset) : rc;

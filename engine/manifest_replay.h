@@ -17,7 +17,8 @@ struct manifest_replay {
     struct table **slots;
     uint32_t slot_count, slots_used; /* removed ones included */
     uint32_t table_count;
-    struct version_edit keyspaces; /* `created` holds those that are there, ascending ids */
+    struct version_edit keyspaces; /* `created` holds those that are there, ascending ids; `dead` the
+                                      ranges of a clean close, if that was the last edit */
     uint64_t log_number, next_file, last_seq;
     bool log_none;
     uint32_t next_ks;

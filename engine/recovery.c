@@ -7,6 +7,7 @@
 
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "engine/dead_known.h"
 #include "engine/flush.h"
 #include "engine/log_chain.h"
 #include "engine/op.h"
@@ -340,6 +341,13 @@ static int open_for_writing(struct db *db, struct replay *p)
     return LOAM_OK;
 }
 
+/* Whether nothing was logged since the clean close. */
+static bool ends_as_closed(const struct log_chain *c)
+{
+    return c->o.sealed &&
+           (c->o.sealed_number != 0 ? c->end <= c->o.sealed_position : !c->based);
+}
+
 int recovery_run(struct db *db, bool *created)
 {
     *created = false;
@@ -370,6 +378,9 @@ int recovery_run(struct db *db, bool *created)
     }
     if (rc == LOAM_OK && db->readonly) {
         commit_init(&db->commit, p.logs.end);
+    }
+    if (rc == LOAM_OK) {
+        dead_known_open(db, ends_as_closed(&p.logs));
     }
     memtable_destroy(p.m);
     log_chain_free(&p.logs);

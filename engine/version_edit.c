@@ -25,8 +25,11 @@ enum field {
     FIELD_KS_RENAMED = 18,
     FIELD_SNAPSHOT_END = 20,
     FIELD_NEXT_KS = 22,
-    FIELD_LOG_NONE = 24
+    FIELD_LOG_NONE = 24,
+    FIELD_DEAD_RANGE = 27
 };
+
+enum { DEAD_LO_BEHIND = 1, DEAD_HI_BEHIND = 2 };
 
 void version_edit_init(struct version_edit *e, struct alloc *a)
 {
@@ -102,6 +105,10 @@ void version_edit_free(struct version_edit *e)
     for (uint32_t i = 0; i < e->renamed_count; i++) {
         disown_pair(a, e->renamed[i].name, no_slice());
     }
+    for (uint32_t i = 0; i < e->dead_count; i++) {
+        disown_pair(a, e->dead[i].lo, e->dead[i].hi);
+    }
+    alloc_put(a, MEM_VERSION, e->dead, e->dead_cap * sizeof *e->dead);
     alloc_put(a, MEM_VERSION, e->added, e->added_cap * sizeof *e->added);
     alloc_put(a, MEM_VERSION, e->removed, e->removed_cap * sizeof *e->removed);
     alloc_put(a, MEM_VERSION, e->created, e->created_cap * sizeof *e->created);
@@ -170,6 +177,41 @@ int version_edit_rename_ks(struct version_edit *e, uint32_t id, loam_slice name)
     }
     e->renamed[e->renamed_count++] = (struct ks_rename){.id = id, .name = name};
     return LOAM_OK;
+}
+
+int version_edit_add_dead(struct version_edit *e, const struct dead_note *n)
+{
+    struct dead_note d = *n;
+    if (!grow(e->alloc, &e->dead, e->dead_count, &e->dead_cap, sizeof *e->dead) ||
+        !own_pair(e->alloc, &d.lo, &d.hi)) {
+        return no_memory();
+    }
+    e->dead[e->dead_count++] = d;
+    return LOAM_OK;
+}
+
+void version_edit_drop_dead(struct version_edit *e, uint32_t i)
+{
+    assert(i < e->dead_count);
+    disown_pair(e->alloc, e->dead[i].lo, e->dead[i].hi);
+    e->dead_count--;
+    memmove(&e->dead[i], &e->dead[i + 1], (e->dead_count - i) * sizeof *e->dead);
+}
+
+void version_edit_move_dead(struct version_edit *to, struct version_edit *from)
+{
+    assert(to->alloc == from->alloc);
+    while (to->dead_count != 0) {
+        version_edit_drop_dead(to, to->dead_count - 1);
+    }
+    struct dead_note *array = to->dead;
+    uint32_t cap = to->dead_cap;
+    to->dead = from->dead;
+    to->dead_count = from->dead_count;
+    to->dead_cap = from->dead_cap;
+    from->dead = array;
+    from->dead_count = 0;
+    from->dead_cap = cap;
 }
 
 void version_edit_set_log_number(struct version_edit *e, uint64_t number, bool none)
@@ -273,6 +315,20 @@ static void encode_keyspaces(const struct version_edit *e, struct buf *out)
     }
 }
 
+static void encode_dead(const struct dead_note *n, struct buf *out)
+{
+    uint64_t places =
+        (n->lo_behind ? DEAD_LO_BEHIND : 0u) | (n->hi_behind ? DEAD_HI_BEHIND : 0u);
+    field_begin(out, FIELD_DEAD_RANGE,
+                varint64_size(n->ks) + varint64_size(n->from) + varint64_size(places) +
+                    slice_size(n->lo) + slice_size(n->hi));
+    buf_append_varint(out, n->ks);
+    buf_append_varint(out, n->from);
+    buf_append_varint(out, places);
+    buf_append_slice(out, n->lo);
+    buf_append_slice(out, n->hi);
+}
+
 void version_edit_encode(const struct version_edit *e, struct buf *out)
 {
     if (e->has_log_number) {
@@ -307,6 +363,9 @@ void version_edit_encode(const struct version_edit *e, struct buf *out)
     encode_keyspaces(e, out);
     for (uint32_t i = 0; i < e->added_count; i++) {
         encode_added(&e->added[i], out);
+    }
+    for (uint32_t i = 0; i < e->dead_count; i++) {
+        encode_dead(&e->dead[i], out);
     }
     if (e->snapshot_end) {
         field_begin(out, FIELD_SNAPSHOT_END, 0);
@@ -426,6 +485,28 @@ static int decode_ks_id(struct version_edit *e, struct reader *r, refusal *why, 
                   : version_edit_drop_ks(e, (uint32_t)id);
 }
 
+static int decode_dead(struct version_edit *e, struct reader *r, refusal *why)
+{
+    struct dead_note n = {0};
+    uint64_t ks = read_varint64(r);
+    n.from = read_varint64(r);
+    uint64_t places = read_varint64(r);
+    n.lo = read_slice(r);
+    n.hi = read_slice(r);
+    if (r->bad) {
+        return LOAM_OK;
+    }
+    if (!ks_id_ok(ks) || n.from > SEQ_MAX || places > (DEAD_LO_BEHIND | DEAD_HI_BEHIND) ||
+        n.lo.size > LOAM_MAX_KEY || n.hi.size > LOAM_MAX_KEY) {
+        *why = "a dead range is impossible";
+        return LOAM_OK;
+    }
+    n.ks = (uint32_t)ks;
+    n.lo_behind = (places & DEAD_LO_BEHIND) != 0;
+    n.hi_behind = (places & DEAD_HI_BEHIND) != 0;
+    return version_edit_add_dead(e, &n);
+}
+
 /* A field that may come once: a number of at most `max`. */
 static void decode_once(struct reader *r, uint64_t max, bool *has, uint64_t *v, refusal *why)
 {
@@ -482,6 +563,8 @@ static int decode_field(struct version_edit *e, uint64_t tag, struct reader *r, 
         *why = e->log_none ? "a field comes twice" : NULL;
         e->log_none = true;
         return LOAM_OK;
+    case FIELD_DEAD_RANGE:
+        return decode_dead(e, r, why);
     case FIELD_SNAPSHOT_END:
         *why = e->snapshot_end ? "a field comes twice" : NULL;
         e->snapshot_end = true;
@@ -520,6 +603,9 @@ static int decode_fields(struct version_edit *e, struct reader *in, uint64_t fil
             return FAIL_CORRUPT(file_id, offset, "manifest field %llu has the wrong size",
                                 (unsigned long long)tag);
         }
+    }
+    if (e->dead_count != 0 && !e->has_sealed) {
+        return FAIL_CORRUPT(file_id, offset, "manifest: a dead range beside an open log");
     }
     return LOAM_OK;
 }

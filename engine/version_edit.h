@@ -19,6 +19,9 @@
  *   20 snapshot end     empty; the records up to here are the whole state
  *   22 next keyspace    v every id ever given out is below it
  *   24 no log            empty; beside 6: no segment of that number was made
+ *   27 dead range        v ks, v from, v places (1: lo is behind its key, 2: hi is), s lo, s hi; only
+ *                       beside 12: a proven range of dead_ranges.h when the log was sealed. Not to know
+ *                       it does no harm, and the next edit of anybody forgets it
  *
  * Fields 6, 8, 10, 12, 20, 22 and 24 appear at most once in an edit. They take effect in the order:
  * tables removed, keyspaces dropped, renamed, created, tables added. A table that moves to another
@@ -73,6 +76,14 @@ struct ks_rename {
     loam_slice name;
 };
 
+/* A range of keys that holds nothing live; see dead_ranges.h. */
+struct dead_note {
+    uint32_t ks;
+    bool lo_behind, hi_behind;
+    uint64_t from;
+    loam_slice lo, hi;
+};
+
 struct version_edit {
     struct alloc *alloc;
     struct table_meta *added; /* each with its keys in one allocation */
@@ -80,11 +91,13 @@ struct version_edit {
     struct ks_desc *created; /* each with its names in one allocation */
     uint32_t *dropped;
     struct ks_rename *renamed;
+    struct dead_note *dead; /* each with its keys in one allocation */
     uint32_t added_count, added_cap;
     uint32_t removed_count, removed_cap;
     uint32_t created_count, created_cap;
     uint32_t dropped_count, dropped_cap;
     uint32_t renamed_count, renamed_cap;
+    uint32_t dead_count, dead_cap;
     bool has_log_number, has_next_file, has_last_seq, has_sealed, has_next_ks;
     bool log_none; /* with has_log_number: that segment was never made */
     bool snapshot_end;
@@ -105,6 +118,7 @@ int version_edit_remove_table(struct version_edit *e, uint32_t ks, uint8_t level
 int version_edit_create_ks(struct version_edit *e, const struct ks_desc *d);
 int version_edit_drop_ks(struct version_edit *e, uint32_t id);
 int version_edit_rename_ks(struct version_edit *e, uint32_t id, loam_slice name);
+int version_edit_add_dead(struct version_edit *e, const struct dead_note *n);
 /* none: there is no such file, because nothing is logged; older ones are not needed all the same. */
 void version_edit_set_log_number(struct version_edit *e, uint64_t number, bool none);
 void version_edit_set_next_file(struct version_edit *e, uint64_t number);
@@ -114,6 +128,10 @@ void version_edit_set_next_ks(struct version_edit *e, uint32_t id);
 
 /* Takes added table i out again, keeping the order of the others. */
 void version_edit_drop_added(struct version_edit *e, uint32_t i);
+/* Likewise dead range i. */
+void version_edit_drop_dead(struct version_edit *e, uint32_t i);
+/* The dead ranges of `to` become those of `from`, which has none then. */
+void version_edit_move_dead(struct version_edit *to, struct version_edit *from);
 
 /* Appends the encoding to out; an out-of-memory state sticks to out. */
 void version_edit_encode(const struct version_edit *e, struct buf *out);

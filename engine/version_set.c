@@ -24,6 +24,7 @@ int version_set_create(struct version_set *vs, const struct version_set_options 
         vs->options.manifest_bytes = MANIFEST_BYTES_DEFAULT;
     }
     mutex_init(&vs->mu, RANK_MANIFEST);
+    version_edit_init(&vs->known, o->alloc);
     version_graveyard_init(&vs->graveyard);
     vs->build = (struct version_build){.alloc = o->alloc,
                                        .graveyard = &vs->graveyard,
@@ -130,6 +131,7 @@ void version_set_destroy(struct version_set *vs)
     }
     alloc_put(vs->options.alloc, MEM_VERSION, vs->doubtful,
               vs->doubtful_cap * sizeof *vs->doubtful);
+    version_edit_free(&vs->known);
     keyspace_table_destroy(&vs->keyspaces);
     if (vs->dir != NULL) {
         alloc_put(vs->options.alloc, MEM_VERSION, vs->dir, strlen(vs->dir) + 1);
@@ -432,6 +434,7 @@ int version_set_close_clean(struct version_set *vs, uint64_t number, uint64_t po
     version_edit_init(&e, vs->options.alloc);
     version_edit_set_sealed(&e, number, position);
     mutex_lock(&vs->mu);
+    version_edit_move_dead(&e, &vs->known);
     int rc = version_set_apply_locked_(vs, &e);
     if (rc == LOAM_OK) {
         bool renamed;

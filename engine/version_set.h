@@ -61,6 +61,7 @@ struct version_set {
     bool sealed; /* recovered from a clean close, no edit since */
     bool closed;
     uint64_t sealed_number, sealed_position;
+    struct version_edit known; /* its `dead` alone: see dead_known.h */
     uint64_t roll_at;              /* manifest size that makes the next apply start a new one */
     struct obsolete_file *doubtful; /* to be deleted once the manifest is certain */
     uint32_t doubtful_count, doubtful_cap;
@@ -95,7 +96,7 @@ int version_set_apply(struct version_set *vs, struct version_edit *e);
 int version_set_resume(struct version_set *vs);
 bool version_set_in_doubt(const struct version_set *vs);
 /* The last edit of a clean close: the log ends at `position` in segment `number` (0: no log), and the
- * manifest at its present size. Nothing may be applied afterwards. */
+ * manifest at its present size; it takes `known` along. Nothing may be applied afterwards. */
 int version_set_close_clean(struct version_set *vs, uint64_t number, uint64_t position);
 
 /* Valid until the caller's epoch section ends. */

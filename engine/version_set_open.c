@@ -107,6 +107,7 @@ static int install_replay(struct version_set *vs, struct manifest_replay *r)
         vs->sealed = r->sealed;
         vs->sealed_number = r->sealed_number;
         vs->sealed_position = r->sealed_position;
+        version_edit_move_dead(&vs->known, &r->keyspaces);
     }
     return rc;
 }

@@ -415,7 +415,7 @@ struct edit_number {
     uint64_t value;
 };
 
-enum { EDIT_NUMBERS = 7 };
+enum { EDIT_NUMBERS = 8 };
 
 static void edit_numbers(const struct version_edit *e, struct edit_number out[EDIT_NUMBERS])
 {
@@ -426,6 +426,7 @@ static void edit_numbers(const struct version_edit *e, struct edit_number out[ED
         {"sealed_log", e->has_sealed, e->sealed_number},
         {"sealed_position", e->has_sealed, e->sealed_position},
         {"next_keyspace", e->has_next_ks, e->next_ks},
+        {"dead_ranges", e->dead_count != 0, e->dead_count},
         {NULL, false, 0}};
     memcpy(out, all, sizeof(all));
 }

@@ -415,3 +415,58 @@ Test(manifest, writes_the_golden_bytes)
     manifest_destroy(&m);
     loam_vfs_free(disk);
 }
+
+static void append_edit(struct manifest *m, struct version_edit *e)
+{
+    struct buf record;
+    buf_init(&record, alloc_global(), MEM_VERSION);
+    manifest_record_begin(&record);
+    version_edit_encode(e, &record);
+    CHECK_EQ(manifest_append(m, &record), LOAM_OK);
+    buf_free(&record);
+    version_edit_free(e);
+}
+
+static uint32_t dead_ranges_of(const loam_vfs *disk)
+{
+    struct manifest_current current;
+    struct manifest_replay r;
+    CHECK_EQ(manifest_read_current(disk, "/db", &current), LOAM_OK);
+    manifest_replay_init(&r, alloc_global());
+    CHECK_EQ(manifest_replay_run(&r, disk, "/db", &current), LOAM_OK);
+    uint32_t n = r.keyspaces.dead_count;
+    manifest_replay_free(&r);
+    return n;
+}
+
+/* What is said of the state at a clean close is not said of any later one. */
+Test(manifest, dead_ranges_are_of_the_last_edit_alone)
+{
+    loam_vfs *disk = new_disk();
+    struct manifest m;
+    struct version_edit e;
+    bool renamed;
+    const struct ks_desc k = {
+        .compression = 2, .filter_bits = 10, .block_bytes = 4096, .name = LOAM_LIT("default")};
+    const struct dead_note n = {.from = 9, .lo = LOAM_LIT("a"), .hi = LOAM_LIT("b")};
+    CHECK_EQ(manifest_init(&m, disk, "/db", alloc_global()), LOAM_OK);
+    CHECK_EQ(manifest_create(&m, 1, 3, false), LOAM_OK);
+    version_edit_init(&e, alloc_global());
+    CHECK_EQ(version_edit_create_ks(&e, &k), LOAM_OK);
+    version_edit_set_next_file(&e, 4);
+    version_edit_set_next_ks(&e, 1);
+    e.snapshot_end = true;
+    append_edit(&m, &e);
+    CHECK_EQ(manifest_finish_snapshot(&m), LOAM_OK);
+    CHECK_EQ(manifest_set_current(&m, false, &renamed), LOAM_OK);
+    CHECK_EQ(dead_ranges_of(disk), 0);
+    version_edit_set_sealed(&e, 0, 0);
+    CHECK_EQ(version_edit_add_dead(&e, &n), LOAM_OK);
+    append_edit(&m, &e);
+    CHECK_EQ(dead_ranges_of(disk), 1);
+    version_edit_set_last_seq(&e, 20);
+    append_edit(&m, &e);
+    CHECK_EQ(dead_ranges_of(disk), 0);
+    manifest_destroy(&m);
+    loam_vfs_free(disk);
+}

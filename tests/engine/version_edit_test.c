@@ -43,7 +43,7 @@ static struct table_meta meta(struct random *r, uint8_t keys[64])
 
 static void random_edit(struct version_edit *e, struct random *r)
 {
-    uint8_t keys[64];
+    uint8_t keys[64] = {0};
     for (uint64_t i = random_below(r, 6); i > 0; i--) {
         struct table_meta m = meta(r, keys);
         CHECK_EQ(version_edit_add_table(e, &m), LOAM_OK);
@@ -73,6 +73,15 @@ static void random_edit(struct version_edit *e, struct random *r)
         version_edit_set_sealed(e, random_next(r), random_below(r, SEQ_MAX));
         version_edit_set_next_ks(e, (uint32_t)random_below(r, KS_ID_MAX));
         e->snapshot_end = true;
+        for (uint64_t i = random_below(r, 3); i > 0; i--) {
+            const struct dead_note n = {.ks = (uint32_t)random_below(r, KS_ID_MAX + 1ull),
+                                        .lo_behind = random_below(r, 2) != 0,
+                                        .hi_behind = random_below(r, 2) != 0,
+                                        .from = random_below(r, SEQ_MAX),
+                                        .lo = loam_bytes(keys, random_below(r, 33)),
+                                        .hi = loam_bytes(keys + 32, random_below(r, 33))};
+            CHECK_EQ(version_edit_add_dead(e, &n), LOAM_OK);
+        }
     }
 }
 
@@ -92,6 +101,12 @@ static void check_ranges(const struct version_edit *e)
     for (uint32_t i = 0; i < e->created_count; i++) {
         CHECK(e->created[i].name.size >= 1 && e->created[i].name.size <= LOAM_MAX_KS_NAME);
         CHECK(e->created[i].comparator.size <= LOAM_MAX_KS_NAME);
+    }
+    for (uint32_t i = 0; i < e->dead_count; i++) {
+        const struct dead_note *n = &e->dead[i];
+        CHECK(e->has_sealed && n->ks <= KS_ID_MAX && n->from <= SEQ_MAX);
+        CHECK(n->lo.size <= LOAM_MAX_KEY && n->hi.size <= LOAM_MAX_KEY);
+        CHECK(n->lo.data != NULL && n->hi.data != NULL);
     }
 }
 
@@ -114,6 +129,7 @@ Test(version_edit, comes_back_as_it_was)
         CHECK_BYTES(x.data, x.size, y.data, y.size);
         CHECK_EQ(a.added_count, b.added_count);
         CHECK_EQ(a.removed_count, b.removed_count);
+        CHECK_EQ(a.dead_count, b.dead_count);
         version_edit_free(&a);
         version_edit_free(&b);
         buf_free(&x);
@@ -196,10 +212,11 @@ Test(version_edit, survives_running_out_of_memory)
     struct buf x;
     version_edit_init(&a, alloc_global());
     buf_init(&x, alloc_global(), MEM_VERSION);
-    while (a.added_count < 3 || a.created_count == 0) {
+    while (a.added_count < 3 || a.created_count == 0 || a.dead_count == 0) {
         random_edit(&a, &r);
         a.has_log_number = a.has_sealed = a.has_next_ks = a.snapshot_end = false;
     }
+    version_edit_set_sealed(&a, 5, 64);
     version_edit_encode(&a, &x);
     for (uint64_t limit = 0;; limit += 16) {
         static struct alloc small;
@@ -216,4 +233,45 @@ Test(version_edit, survives_running_out_of_memory)
     }
     version_edit_free(&a);
     buf_free(&x);
+}
+
+/* Beside a sealed log: keyspace 3, since 300, from behind "a" to before "bc". */
+#define SEALED     "\x0c\x02\x05\x40"
+#define DEAD_RANGE "\x1b\x09\x03\xac\x02\x01\x01" "a\x02" "bc"
+
+Test(version_edit, dead_ranges_have_their_golden_bytes)
+{
+    static const char golden[] = SEALED DEAD_RANGE;
+    const struct dead_note n = {
+        .ks = 3, .lo_behind = true, .from = 300, .lo = LOAM_LIT("a"), .hi = LOAM_LIT("bc")};
+    struct version_edit e, back;
+    struct buf b;
+    version_edit_init(&e, alloc_global());
+    version_edit_init(&back, alloc_global());
+    buf_init(&b, alloc_global(), MEM_VERSION);
+    version_edit_set_sealed(&e, 5, 64);
+    CHECK_EQ(version_edit_add_dead(&e, &n), LOAM_OK);
+    version_edit_encode(&e, &b);
+    CHECK_BYTES(b.data, b.size, golden, sizeof golden - 1);
+    CHECK_EQ(version_edit_decode(&back, buf_slice(&b), 1, 0), LOAM_OK);
+    CHECK_EQ(back.dead_count, 1);
+    CHECK(back.dead[0].ks == 3 && back.dead[0].from == 300);
+    CHECK(back.dead[0].lo_behind && !back.dead[0].hi_behind);
+    CHECK_BYTES(back.dead[0].lo.data, back.dead[0].lo.size, "a", 1);
+    CHECK_BYTES(back.dead[0].hi.data, back.dead[0].hi.size, "bc", 2);
+    version_edit_free(&e);
+    version_edit_free(&back);
+    buf_free(&b);
+}
+
+#define REFUSED(bytes) CHECK_EQ(decode((const uint8_t *)(bytes), sizeof(bytes) - 1), LOAM_E_CORRUPT)
+
+Test(version_edit, dead_ranges_are_refused_that_cannot_be)
+{
+    REFUSED(DEAD_RANGE);                                                 /* the log is open */
+    REFUSED(SEALED "\x1b\x09\x03\xac\x02\x04\x01" "a\x02" "bc");        /* unknown places */
+    REFUSED(SEALED "\x1b\x08\x03\xac\x02\x01\x01" "a\x02" "b");         /* cut off */
+    REFUSED(SEALED "\x1b\x0c\x80\x80\x80\x08\xac\x02\x01\x01" "a\x02" "bc"); /* keyspace 2^24 */
+    REFUSED(SEALED "\x1b\x10\x03\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x01\x01"
+                   "a\x02" "bc"); /* a sequence number beyond the last */
 }

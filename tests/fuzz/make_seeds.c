@@ -303,6 +303,8 @@ static void seed_edit(void)
                               .block_bytes = 4096,
                               .name = LOAM_LIT("name"),
                               .comparator = LOAM_LIT("order")};
+    const struct dead_note n = {
+        .ks = 1, .hi_behind = true, .from = 20, .lo = LOAM_LIT("b"), .hi = LOAM_LIT("y")};
     CHECK_EQ(version_edit_add_table(&e, &m), LOAM_OK);
     CHECK_EQ(version_edit_create_ks(&e, &d), LOAM_OK);
     CHECK_EQ(version_edit_remove_table(&e, 1, 3, 4), LOAM_OK);
@@ -313,6 +315,7 @@ static void seed_edit(void)
     version_edit_set_last_seq(&e, 30);
     version_edit_set_sealed(&e, 3, 64);
     version_edit_set_next_ks(&e, 3);
+    CHECK_EQ(version_edit_add_dead(&e, &n), LOAM_OK);
     version_edit_encode(&e, &b);
     save("edit", 0, &b);
     version_edit_free(&e);
