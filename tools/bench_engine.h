@@ -32,6 +32,7 @@ struct bench_open {
     uint32_t threads;        /* background; 0 = the engine's default */
     uint64_t memory_budget;
     uint64_t disk_budget; /* 0 = none */
+    uint64_t disk_reserve; /* 0 = the engine's default */
     uint64_t write_buffer_size;
     uint64_t cache_size;
 };

@@ -94,7 +94,11 @@ static int map_open(const struct bench_open *how, void **db)
     }
     unsigned flags = how->readonly ? MDB_RDONLY : MDB_NOSYNC | MDB_WRITEMAP | MDB_MAPASYNC;
     d->durable = how->durable;
-    if (!how->must_exist && mkdir(how->dir, 0700) != 0 && errno != EEXIST) {
+    if (how->must_exist) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/data.mdb", how->dir);
+        rc = access(path, F_OK) != 0 ? errno : 0; /* LMDB itself would make it */
+    } else if (mkdir(how->dir, 0700) != 0 && errno != EEXIST) {
         rc = errno;
     }
     rc = rc != 0 ? rc : mdb_env_set_mapsize(d->env, MAP_BYTES);

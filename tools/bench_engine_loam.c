@@ -47,6 +47,7 @@ static int loam_bench_open(const struct bench_open *how, void **db)
                       .memory_budget = how->memory_budget,
                       .max_open_files = how->max_open_files,
                       .disk_budget = how->disk_budget,
+                      .disk_reserve = how->disk_reserve,
                       .default_ks = &ks};
     o.flags = (how->readonly ? LOAM_OPEN_READONLY : 0u) |
               (how->must_exist ? LOAM_OPEN_MUST_EXIST : 0u) |

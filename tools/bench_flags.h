@@ -63,7 +63,7 @@
     G("Database")                                                                                  \
     X(TEXT, db, "", "directory (default: loam-bench under $TMPDIR or /tmp)")                       \
     X(BOOL, use_existing_db, false,                                                                \
-      "keep the database; benchmarks that need a fresh one are "                                   \
+      "keep the database, which must be there; benchmarks that need a fresh one are "              \
       "skipped")                                                                                   \
     X(BOOL, readonly, false, "open read-only")                                                     \
     X(SIZE, memory_budget, 0, "bytes for everything (default: two write buffers plus the cache)")  \
@@ -73,6 +73,7 @@
     X(COUNT, bloom_bits, -1, "filter bits per key (-1: 10, 0: no filters)")                        \
     X(COUNT, open_files, 0, "most files kept open (0: the engine's default)")                      \
     X(SIZE, disk_budget, 0, "bytes of all files (0: what the disk has; loam only)")                \
+    X(SIZE, disk_reserve, 0, "bytes kept free for deletes (0: the engine's default; loam only)")    \
     X(TEXT, compression_type, "lz4", "none or lz4 (peers: their fast codec)")                      \
     X(BOOL, compression, true, "LevelDB's spelling: --compression=0 is --compression_type=none")   \
     X(BOOL, sync, false, "every write survives loss of power")                                     \

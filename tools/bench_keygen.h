@@ -9,7 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* xoshiro256**, seeded by splitmix64. */
+/* xoshiro256**, seeded by splitmix64. The library has one, too (arena/random.h), which is none of a tool's
+ * business: tools see engine/loam.h alone, and what keys a seed stands for must not hang on the library. */
 struct bench_rng {
     uint64_t s[4];
 };

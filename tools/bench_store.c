@@ -17,7 +17,7 @@ struct bench_open bench_store_how(const struct bench_store *s)
     struct bench_open how = {
         .dir = s->dir,
         .readonly = f->readonly,
-        .must_exist = f->use_existing_db && f->readonly,
+        .must_exist = f->use_existing_db,
         .no_log = f->disable_wal,
         .durable = f->sync,
         .compress = strcmp(f->compression_type, "none") != 0,
@@ -27,6 +27,7 @@ struct bench_open bench_store_how(const struct bench_store *s)
         .threads = (uint32_t)f->max_background_jobs,
         .memory_budget = (uint64_t)f->memory_budget,
         .disk_budget = (uint64_t)f->disk_budget,
+        .disk_reserve = (uint64_t)f->disk_reserve,
         .write_buffer_size = (uint64_t)f->write_buffer_size,
         .cache_size = (uint64_t)f->cache_size,
     };

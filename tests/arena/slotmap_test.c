@@ -5,7 +5,7 @@
  * what was inserted (the property test), the census of states, and a count of finaliser calls.
  *
  * S and D numbers are the defects of two designs this one replaces. Those that are a behaviour have
- * a test of that name here or in slotmap_stress.c. The others, and why they cannot occur:
+ * a test of that name here, in slotmap_reserve_test.c, slotmap_erase_test.c or slotmap_stress.c. The others, and why they cannot occur:
  *   S3   a blind store to a list of free slots: limbo is pushed by CAS and taken whole, the spill
  *        list is changed under a lock, magazines have one owner.
  *   S4   a lock on every get: get is two loads (S4 and S12 show in the benchmark).
@@ -16,68 +16,11 @@
  *        handle with generation 0 is refused (D8_generation_zero_is_refused).
  */
 #include <criterion/criterion.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "arena/random.h"
-#include "arena/slotmap.h"
-#include "arena/status.h"
-#include "tests/support/check.h"
-
-#define KIND 5
-
-static struct alloc memory;
-static struct slotmap map;
-static int things[64];
-static unsigned finalised;
-
-static void count_finalised(void *arg, void *payload)
-{
-    (void)payload;
-    ++*(unsigned *)arg;
-}
-
-static void setup(void)
-{
-    alloc_init(&memory, NULL, UINT64_MAX);
-    CHECK_EQ(slotmap_init(&map, &memory, KIND), LOAM_OK);
-    finalised = 0;
-}
-
-static void check_census(void)
-{
-    struct slotmap_census c;
-    slotmap_census(&map, &c);
-    CHECK_EQ(c.free + c.reserved + c.live + c.closing + c.retired, c.carved);
-    CHECK_EQ(c.live, slotmap_len(&map));
-    CHECK_EQ(c.retired, slotmap_retired(&map));
-    CHECK_EQ(c.occupancy_errors, 0);
-}
-
-static void teardown(void)
-{
-    check_census();
-    slotmap_destroy(&map);
-    CHECK_EQ(alloc_used(&memory), 0);
-}
-
-static void *get(uint64_t h)
-{
-    epoch_enter();
-    void *p = slotmap_get(&map, h);
-    epoch_exit();
-    return p;
-}
-
-static int get_or_stale(uint64_t h)
-{
-    void *p;
-    epoch_enter();
-    int rc = slotmap_get_or_stale(&map, h, &p);
-    epoch_exit();
-    return rc;
-}
+#include "tests/arena/slotmap_support.h"
 
 TestSuite(slotmap, .init = setup, .fini = teardown);
 
@@ -92,216 +35,12 @@ Test(slotmap, insert_then_get_finds_the_payload)
     CHECK_EQ(slotmap_len(&map), 2);
 }
 
-Test(slotmap, erased_handle_is_stale_for_ever)
-{
-    uint64_t h = slotmap_insert(&map, &things[0]);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_E_CLOSED);
-    void *p;
-    CHECK_EQ(slotmap_pin(&map, h, &p), LOAM_E_CLOSED);
-    CHECK_EQ(get_or_stale(h), LOAM_E_CLOSED);
-    CHECK(get(h) == NULL && !slotmap_contains(&map, h));
-    for (int i = 0; i < 5000; i++) { /* the slot comes round again */
-        uint64_t other = slotmap_insert(&map, &things[1]);
-        CHECK(other != h);
-        CHECK(get(h) == NULL);
-        CHECK_EQ(slotmap_erase(&map, other), LOAM_OK);
-    }
-}
-
-Test(slotmap, reserved_handle_is_not_ready_rather_than_stale)
-{
-    uint64_t h = slotmap_reserve(&map);
-    void *p;
-    CHECK(h != 0 && get(h) == NULL && !slotmap_contains(&map, h));
-    CHECK_EQ(get_or_stale(h), LOAM_E_BUSY);
-    CHECK_EQ(slotmap_pin(&map, h, &p), LOAM_E_BUSY);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_E_BUSY);
-    CHECK_EQ(slotmap_len(&map), 0);
-    CHECK_EQ(slotmap_commit(&map, h, &things[3]), LOAM_OK);
-    CHECK(get(h) == &things[3]);
-    CHECK_EQ(slotmap_commit(&map, h, &things[4]), LOAM_E_EXISTS);
-    CHECK_EQ(slotmap_abort(&map, h), LOAM_E_EXISTS);
-    CHECK(get(h) == &things[3]);
-}
-
-Test(slotmap, aborted_reservation_is_stale)
-{
-    uint64_t h = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_abort(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_abort(&map, h), LOAM_E_CLOSED);
-    CHECK_EQ(slotmap_commit(&map, h, &things[0]), LOAM_E_CLOSED);
-    CHECK_EQ(get_or_stale(h), LOAM_E_CLOSED);
-}
-
 Test(slotmap, null_payload_is_refused)
 {
     CHECK_EQ(slotmap_insert(&map, NULL), 0);
     uint64_t h = slotmap_reserve(&map);
     CHECK_EQ(slotmap_commit(&map, h, NULL), LOAM_E_INVAL);
     CHECK_EQ(slotmap_commit(&map, h, &things[0]), LOAM_OK);
-}
-
-Test(slotmap, pin_outlives_erase_and_the_last_unpin_finalises)
-{
-    slotmap_set_finaliser(&map, count_finalised, &finalised);
-    uint64_t h = slotmap_insert(&map, &things[7]);
-    void *a, *b;
-    CHECK_EQ(slotmap_pin(&map, h, &a), LOAM_OK);
-    CHECK_EQ(slotmap_pin(&map, h, &b), LOAM_OK);
-    CHECK(a == &things[7] && b == a);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_pin(&map, h, &a), LOAM_E_CLOSED);
-    epoch_synchronize();
-    CHECK_EQ(finalised, 0);
-    slotmap_unpin(&map, h);
-    epoch_synchronize();
-    CHECK_EQ(finalised, 0);
-    slotmap_unpin(&map, h);
-    epoch_synchronize();
-    CHECK_EQ(finalised, 1);
-}
-
-Test(slotmap, finaliser_waits_for_the_sections_open_at_the_erase)
-{
-    slotmap_set_finaliser(&map, count_finalised, &finalised);
-    uint64_t h = slotmap_insert(&map, &things[7]);
-    pthread_t t;
-    epoch_enter();
-    void *p = slotmap_get(&map, h);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    for (int i = 0; i < 10; i++) {
-        epoch_try_advance();
-    }
-    CHECK_EQ(pthread_create(&t, NULL, (void *(*)(void *))(void (*)(void))epoch_poll, NULL), 0);
-    pthread_join(t, NULL);
-    CHECK_EQ(finalised, 0);
-    CHECK(p == &things[7]);
-    epoch_exit();
-    epoch_synchronize();
-    CHECK_EQ(finalised, 1);
-}
-
-Test(slotmap, many_erases_are_each_finalised_once)
-{
-    slotmap_set_finaliser(&map, count_finalised, &finalised);
-    for (unsigned round = 0; round < 20; round++) {
-        uint64_t h[100];
-        for (unsigned i = 0; i < 100; i++) {
-            h[i] = slotmap_insert(&map, &things[0]);
-        }
-        for (unsigned i = 0; i < 100; i++) {
-            CHECK_EQ(slotmap_erase(&map, h[i]), LOAM_OK);
-        }
-        epoch_poll();
-    }
-    epoch_synchronize();
-    epoch_synchronize(); /* a batch sent off by the first one's drain */
-    CHECK_EQ(finalised, 2000);
-    CHECK(slotmap_capacity(&map) <= 3072);
-}
-
-static void erase_other(void *arg, void *payload)
-{
-    uint64_t *other = payload;
-    ++*(unsigned *)arg;
-    if (*other != 0) {
-        CHECK_EQ(slotmap_erase(&map, *other), LOAM_OK);
-    }
-}
-
-Test(slotmap, finaliser_may_erase_in_the_same_map)
-{
-    static uint64_t chain[50];
-    slotmap_set_finaliser(&map, erase_other, &finalised);
-    for (int i = 0; i < 50; i++) {
-        chain[i] = i == 0 ? 0 : chain[i];
-        uint64_t h = slotmap_insert(&map, &chain[i]);
-        if (i + 1 < 50) {
-            chain[i + 1] = h;
-        } else {
-            CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-        }
-    }
-    for (int i = 0; i < 60; i++) {
-        epoch_synchronize();
-    }
-    CHECK_EQ(finalised, 50);
-    CHECK_EQ(slotmap_len(&map), 0);
-}
-
-Test(slotmap, erase_wait_hands_the_payload_out_without_finaliser)
-{
-    slotmap_set_finaliser(&map, count_finalised, &finalised);
-    uint64_t h = slotmap_insert(&map, &things[2]);
-    void *p = NULL;
-    CHECK_EQ(slotmap_erase_wait(&map, h, UINT64_MAX, &p), LOAM_OK);
-    CHECK(p == &things[2]);
-    CHECK_EQ(slotmap_erase_wait(&map, h, 0, &p), LOAM_E_CLOSED);
-    h = slotmap_insert(&map, &things[2]);
-    CHECK_EQ(slotmap_erase_wait(&map, h, UINT64_MAX, NULL), LOAM_OK);
-    epoch_synchronize();
-    CHECK_EQ(finalised, 1);
-}
-
-Test(slotmap, S6_erase_wait_is_bounded_and_holds_nothing)
-{
-    slotmap_set_finaliser(&map, count_finalised, &finalised);
-    uint64_t h = slotmap_insert(&map, &things[2]);
-    void *p;
-    CHECK_EQ(slotmap_pin(&map, h, &p), LOAM_OK);
-    void *out = NULL;
-    CHECK_EQ(slotmap_erase_wait(&map, h, 1000, &out), LOAM_STOPPED);
-    CHECK(out == NULL);
-    CHECK(slotmap_insert(&map, &things[3]) != 0); /* others go on */
-    CHECK_EQ(finalised, 0);
-    slotmap_unpin(&map, h);
-    epoch_synchronize();
-    CHECK_EQ(finalised, 1);
-}
-
-Test(slotmap, S5_insert_and_erase_while_holding_a_pin_do_not_wait)
-{
-    uint64_t h = slotmap_insert(&map, &things[0]);
-    void *p;
-    CHECK_EQ(slotmap_pin(&map, h, &p), LOAM_OK);
-    for (int i = 0; i < 3000; i++) { /* grows while the pin is held */
-        CHECK(slotmap_insert(&map, &things[1]) != 0);
-    }
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK); /* of one's own pinned element */
-    slotmap_unpin(&map, h);
-}
-
-Test(slotmap, S7_hot_slot_is_retired_never_aliased)
-{
-    /* Two million pairs with nothing live: no slot dies and the map does not grow. */
-    for (int i = 0; i < 2000000; i++) {
-        CHECK_EQ(slotmap_erase(&map, slotmap_insert(&map, &things[0])), LOAM_OK);
-    }
-    CHECK_EQ(slotmap_retired(&map), 0);
-    CHECK(slotmap_capacity(&map) <= 3072);
-}
-
-Test(slotmap, D6_last_generation_retires_the_slot)
-{
-    enum { N = 4000 };
-    static uint64_t seen[N];
-    slotmap_set_first_generation(&map, UINT32_MAX - 1);
-    for (int i = 0; i < N; i++) {
-        uint64_t h = slotmap_insert(&map, &things[0]);
-        for (int k = 0; k < i; k += 37) {
-            CHECK(seen[k] != h);
-        }
-        seen[i] = h;
-        CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    }
-    CHECK(slotmap_retired(&map) > 1000);
-    for (int i = 0; i < N; i++) {
-        CHECK(get(seen[i]) == NULL && !slotmap_contains(&map, seen[i]));
-        CHECK_EQ(slotmap_erase(&map, seen[i]), LOAM_E_CLOSED);
-    }
-    uint64_t h = slotmap_reserve(&map); /* abort uses generations up as well */
-    CHECK_EQ(slotmap_abort(&map, h), LOAM_OK);
 }
 
 Test(slotmap, S8_first_slot_leads_to_more)
@@ -446,142 +185,11 @@ Test(slotmap, foreach_retain_and_clear)
     CHECK_EQ(slotmap_foreach(&map, stop_at_once, NULL), 0);
 }
 
-Test(slotmap, D1_clear_ends_every_generation)
-{
-    uint64_t old[200];
-    for (int i = 0; i < 200; i++) {
-        old[i] = slotmap_insert(&map, &things[0]);
-    }
-    uint64_t reserved = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_clear(&map), 200);
-    for (int i = 0; i < 5000; i++) {
-        slotmap_insert(&map, &things[1]);
-    }
-    for (int i = 0; i < 200; i++) {
-        CHECK(get(old[i]) == NULL);
-    }
-    CHECK_EQ(slotmap_commit(&map, reserved, &things[2]), LOAM_OK); /* reservations stay */
-}
-
-Test(slotmap, D2_commit_checks_in_every_build)
-{
-    uint64_t h = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_commit(&map, h, &things[0]), LOAM_OK);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_commit(&map, h, &things[1]), LOAM_E_CLOSED);
-    CHECK_EQ(
-        slotmap_commit(&map, (uint64_t)KIND << 60 | (uint64_t)0x0ffffff0 << 32 | 1, &things[1]),
-        LOAM_E_INVAL);
-    CHECK(get(h) == NULL);
-}
-
-Test(slotmap, D3_commit_to_another_map_changes_nothing)
-{
-    struct slotmap other;
-    CHECK_EQ(slotmap_init(&other, &memory, KIND + 1), LOAM_OK);
-    uint64_t live = slotmap_insert(&other, &things[0]);
-    uint64_t h = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_commit(&other, h, &things[9]), LOAM_E_INVAL);
-    epoch_enter();
-    CHECK(slotmap_get(&other, live) == &things[0]);
-    epoch_exit();
-    CHECK_EQ(slotmap_len(&other), 1);
-    slotmap_destroy(&other);
-}
-
-Test(slotmap, D4_forgotten_reservation_is_reported_at_destroy)
-{
-    struct slotmap m;
-    void *p;
-    CHECK_EQ(slotmap_init(&m, &memory, 1), LOAM_OK);
-    slotmap_set_finaliser(&m, count_finalised, &finalised);
-    for (int i = 0; i < 3; i++) {
-        slotmap_reserve(&m);
-    }
-    uint64_t h = slotmap_insert(&m, &things[0]);
-    slotmap_insert(&m, &things[1]);
-    CHECK_EQ(slotmap_pin(&m, h, &p), LOAM_OK);
-    slotmap_destroy(&m);
-    CHECK_EQ(slotmap_leaks(&m).reserved, 3);
-    CHECK_EQ(slotmap_leaks(&m).pinned, 1);
-    CHECK_EQ(finalised, 2); /* the live ones, pinned or not */
-}
-
-Test(slotmap, D4_scope_aborts_an_uncommitted_reservation)
-{
-    uint64_t forgotten, kept;
-    {
-        SLOTMAP_RESERVE_AUTO(a, &map);
-        SLOTMAP_RESERVE_AUTO(b, &map);
-        forgotten = a.handle;
-        kept = b.handle;
-        CHECK_EQ(get_or_stale(forgotten), LOAM_E_BUSY);
-        CHECK_EQ(slotmap_commit_auto(&b, &things[1]), LOAM_OK);
-    }
-    CHECK_EQ(get_or_stale(forgotten), LOAM_E_CLOSED);
-    CHECK(get(kept) == &things[1]);
-}
-
-static void *reserve_and_exit(void *arg)
-{
-    uint64_t *h = arg;
-    h[0] = slotmap_reserve_auto(&map);
-    h[1] = slotmap_reserve(&map);
-    h[2] = slotmap_reserve_auto(&map);
-    CHECK_EQ(slotmap_commit(&map, h[2], &things[2]), LOAM_OK);
-    return NULL;
-}
-
-Test(slotmap, D4_thread_exit_aborts_its_automatic_reservations)
-{
-    uint64_t h[3];
-    uint64_t mine = slotmap_reserve_auto(&map);
-    pthread_t t;
-    CHECK_EQ(pthread_create(&t, NULL, reserve_and_exit, h), 0);
-    pthread_join(t, NULL);
-    CHECK_EQ(get_or_stale(h[0]), LOAM_E_CLOSED);
-    CHECK_EQ(get_or_stale(h[1]), LOAM_E_BUSY);
-    CHECK(get(h[2]) == &things[2]);
-    CHECK_EQ(get_or_stale(mine), LOAM_E_BUSY);
-    CHECK_EQ(slotmap_abort(&map, mine), LOAM_OK);
-}
-
 Test(slotmap, D8_generation_zero_is_refused)
 {
     slotmap_insert(&map, &things[0]);
     CHECK(get((uint64_t)KIND << 60) == NULL);
     CHECK_EQ(get_or_stale((uint64_t)KIND << 60), LOAM_E_INVAL);
-}
-
-Test(slotmap, a_scope_holds_a_pin_and_take_waits_for_its_end)
-{
-    uint64_t h = slotmap_insert(&map, &things[1]);
-    void *payload = NULL;
-    {
-        SLOTMAP_PIN_AUTO(p, &map, h);
-        CHECK(p.payload == &things[1]);
-        SLOTMAP_PIN_AUTO(none, &map, h + 1);
-        CHECK(none.payload == NULL);
-        struct slotmap_census c;
-        slotmap_census(&map, &c);
-        CHECK_EQ(c.pinned, 1);
-    }
-    CHECK_EQ(slotmap_take(&map, h, 0, &payload), LOAM_OK);
-    CHECK(payload == &things[1]);
-    CHECK_EQ(slotmap_take(&map, h, 0, &payload), LOAM_E_CLOSED);
-}
-
-Test(slotmap, wait_ready_times_out_or_reports_the_end)
-{
-    uint64_t h = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_wait_ready(&map, h, 1000), LOAM_STOPPED);
-    CHECK_EQ(slotmap_commit(&map, h, &things[0]), LOAM_OK);
-    CHECK_EQ(slotmap_wait_ready(&map, h, 0), LOAM_OK);
-    CHECK_EQ(slotmap_erase(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_wait_ready(&map, h, UINT64_MAX), LOAM_E_CLOSED);
-    h = slotmap_reserve(&map);
-    CHECK_EQ(slotmap_abort(&map, h), LOAM_OK);
-    CHECK_EQ(slotmap_wait_ready(&map, h, UINT64_MAX), LOAM_E_CLOSED);
 }
 
 Test(slotmap, padded_map_works_alike)

@@ -34,10 +34,7 @@ TestSuite(clock);
 Test(clock, deadlines_waits_and_background_work_ask_the_monotonic_one)
 {
     loam_vfs *disk = memory_disk();
-    loam_options o = small_options(disk);
-    o.sync_interval_ms = 1;
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
+    loam_db *db = open_syncing(disk, "/db");
     loam_write_opts w = {.struct_size = sizeof w, .deadline_us = 10000000};
     for (unsigned i = 0; i < 4000; i++) {
         char key[16], value[400] = {0};

@@ -193,19 +193,32 @@ Test(compaction_picker, merges_level_0_late_and_rewrites_little)
     sim_stop(&s);
 }
 
+/* Tables that stand in a level from the start. */
+struct standing {
+    uint8_t level;
+    uint64_t lo, hi, kib;
+};
+
+static void sim_start_with(struct sim *s, const struct standing *t, size_t n)
+{
+    struct version_edit e;
+    sim_start(s, 256 * KIB);
+    version_edit_init(&e, alloc_global());
+    for (size_t i = 0; i < n; i++) {
+        sim_add(s, &e, t[i].level, t[i].lo, t[i].hi, t[i].kib * KIB, t[i].kib * 10, 0);
+    }
+    sim_apply(s, &e);
+}
+
 /* The newest tables are merged among themselves; older ones of level 0 still hold what their deletes hide,
  * though nothing deeper does. */
 Test(compaction_picker, keeps_deletes_in_level_0_over_older_tables_there)
 {
     struct sim s;
-    struct version_edit e;
     struct compaction *c;
-    sim_start(&s, 256 * KIB);
-    version_edit_init(&e, alloc_global());
-    sim_add(&s, &e, 4, 0, 1000, 6000 * KIB, 60000, 0);
-    sim_add(&s, &e, 5, 0, 1000, 60000 * KIB, 600000, 0);
-    sim_add(&s, &e, 6, 0, 1000, 640000 * KIB, 6400000, 0);
-    sim_apply(&s, &e);
+    static const struct standing deep[] = {
+        {4, 0, 1000, 6000}, {5, 0, 1000, 60000}, {6, 0, 1000, 640000}};
+    sim_start_with(&s, deep, 3);
     for (int i = 0; i < 12; i++) {
         bool old = i < 8;
         flush(&s, old ? 0 : 2000, 2100, (old ? 50 : 5) * KIB, old ? 0 : 10);
@@ -233,13 +246,9 @@ static int read_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compac
 Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)
 {
     struct sim s;
-    struct version_edit e;
     struct compaction *c;
-    sim_start(&s, 256 * KIB);
-    version_edit_init(&e, alloc_global());
-    sim_add(&s, &e, 6, 0, 1000, 2000 * KIB, 20000, 0);
-    sim_add(&s, &e, 6, 2000, 3000, 2000 * KIB, 20000, 0);
-    sim_apply(&s, &e);
+    static const struct standing deep[] = {{6, 0, 1000, 2000}, {6, 2000, 3000, 2000}};
+    sim_start_with(&s, deep, 2);
     for (int i = 0; i < 2; i++) {
         flush(&s, 0, 1000, 100 * KIB, 0);
     }

@@ -40,6 +40,16 @@ static inline loam_db *open_small(const loam_vfs *vfs, const char *dir)
     return db;
 }
 
+/* One whose log is synced a millisecond after a write, without being asked. */
+static inline loam_db *open_syncing(const loam_vfs *vfs, const char *dir)
+{
+    loam_options o = small_options(vfs);
+    loam_db *db;
+    o.sync_interval_ms = 1;
+    GOES(loam_open(dir, &o, &db));
+    return db;
+}
+
 static inline loam_slice text(const char *s)
 {
     return loam_bytes(s, strlen(s));

@@ -76,11 +76,8 @@ Test(log_syncer, the_keeper_does_not_wait_for_the_disk)
 Test(log_syncer, syncs_what_was_written)
 {
     loam_vfs *disk = memory_disk();
-    loam_options o = small_options(disk);
-    o.sync_interval_ms = 1;
-    loam_db *db;
+    loam_db *db = open_syncing(disk, "/db");
     uint64_t last = 0, durable = 0;
-    GOES(loam_open("/db", &o, &db));
     for (int i = 0; i < 20; i++) {
         put_text(db, NULL, "k", "v");
         GOES(loam_property(db, NULL, "last_seq", &last));

@@ -394,6 +394,22 @@ Test(skiplist, nodes_and_values_may_share_an_arena)
     arena_destroy(&one);
 }
 
+/* What is set aside is for the entries: with room for them alone a thread that has no record yet, which is
+ * made out of the same memory, is told so before anything is promised. */
+Test(skiplist, a_thread_without_a_record_is_promised_nothing_when_memory_is_out)
+{
+    struct arena full;
+    struct skiplist s;
+    const uint64_t limit = 256 << 10;
+    CHECK_EQ(arena_init(&full, &pool, arena_new_ids(1), 16 << 10, limit), LOAM_OK);
+    skiplist_init(&s, &full, &full, NULL, NULL);
+    while (arena_alloc(&full, 64, 8) != NULL) {
+    }
+    CHECK(skiplist_ensure(&s, 0, 0) < 0);
+    CHECK_EQ(loam_last_error()->code, LOAM_E_BUDGET);
+    arena_destroy(&full);
+}
+
 static int compare_of_eight(void *ctx, loam_slice a, loam_slice b)
 {
     (void)ctx;

@@ -219,6 +219,15 @@ if [ "$with_bench" = yes ]; then
     prints '^Percentiles: ' "$bench" --db=bench --num=300 --benchmarks=fillrandom --histogram
     prints '^readrandom ' "$bench" --db=bench --num=300 --use_existing_db --benchmarks=readrandom \
         --duration=1
+    mkdir parent
+    ok=yes
+    if "$bench" --db=parent --num=300 --use_existing_db --benchmarks=readrandom >out 2>err ||
+        [ ! -s err ] || [ -n "$(ls parent)" ]; then
+        ok=no
+    fi
+    verdict $ok "loam-bench --use_existing_db makes no database"
+    prints '^fillrandom ' "$bench" --db=bench --num=300 --benchmarks=fillrandom \
+        --disk_reserve=1048576
 fi
 
 echo "$passed passed, $failed failed"
