@@ -116,9 +116,9 @@ void dead_scout_survey(struct db *db)
 {
     struct version *v = version_set_ref_current(&db->versions);
     if (next_dense(v, 0) != NULL) {
-        /* relaxed: looked at now and then; one that is seen without the other comes to nothing. */
-        atom_store(&db->scout.again, true, relaxed);
-        atom_store(&db->scout.waiting, true, relaxed);
+        atom_store(&db->scout.again, true, relaxed); /* relaxed: the release below publishes it */
+        /* release: pairs with the acquire in dead_scout_run_locked(). */
+        atom_store(&db->scout.waiting, true, release);
     }
     version_unref(v);
 }
@@ -232,7 +232,8 @@ void dead_scout_run_locked(struct db *db)
         buf_init(&s->hint[i].key, &db->alloc, MEM_ITER);
     }
     s->hints = 0;
-    atom_store(&s->waiting, false, relaxed); /* relaxed: set again by who leaves something */
+    /* acquire: pairs with the release in dead_scout_survey(): the round sees what it is to do. */
+    (void)atom_swap(&s->waiting, false, acquire);
     mutex_unlock(&s->mu);
     run(db, hint, count);
     for (uint32_t i = 0; i < count; i++) {
