@@ -122,9 +122,11 @@ typedef struct loam_options {
                                   Default: an eighth of the data, at least 16 MiB, at most some log
                                   segments and memtables, and at most a sixth of what is free. A size
                                   that is given is kept as it is: where the disk has not so much free,
-                                  writes but deletes get LOAM_E_NOSPACE until it has. Cost: the space,
-                                  also while the database is closed; a small reserve lets fewer
-                                  deletes in */
+                                  writes but deletes get LOAM_E_NOSPACE until it has. The default, and
+                                  any size from two thirds of memory_budget on, lets in deletes of
+                                  keys of half as many bytes, 32 for each key included, however the
+                                  disk became full; they may wait for a flush. A smaller one may let
+                                  none in. Cost: the space, also while the database is closed */
     uint64_t reserved_[6];     /* zero */
 } loam_options;
 
@@ -197,8 +199,8 @@ LOAM_API LOAM_MUST int loam_ks_list(loam_db *db, loam_name_fn fn, void *ctx);
 
 /* A write is visible to every read that begins after it returns, and survives what the durability
  * says. Errors: E_TOOBIG, E_BUSY (NOWAIT or deadline), E_NOSPACE (RETRY), E_READONLY (STICKY),
- * E_IO. On a full disk deletes go on from space set aside at open, and what they free brings the
- * other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing was written, now or after any crash.
+ * E_IO. On a full disk deletes go on from space set aside at open (disk_reserve says how many), and
+ * what they free brings the other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing was written, now or after any crash.
  * Cost in steady state: no system call, no lock held while bytes are copied or the memtable is
  * searched, no malloc. Any thread. */
 LOAM_API LOAM_MUST int loam_put(loam_db *db, loam_ks *ks, loam_slice key, loam_slice value,

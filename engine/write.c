@@ -94,37 +94,67 @@ static int admit(struct call *c, const struct write_request *q, uint64_t bytes,
     return LOAM_OK;
 }
 
-/* Waits for a flush to make room for another memtable. */
-static int wait_for_room(struct call *c, uint64_t deadline, const loam_write_opts *opts)
+/* How long a write waits for room, and for what. */
+struct patience {
+    bool begun;
+    bool deletes;     /* it frees space: on a full disk it waits for flushes, too */
+    uint64_t deadline;
+    uint64_t failed;  /* flushes that had failed when it began */
+};
+
+static void begin_patience(struct db *db, struct patience *p, const struct write_request *q,
+                           const loam_write_opts *opts)
+{
+    if (!p->begun) {
+        mutex_lock(&db->mu);
+        uint64_t failed = db->failed_flushes;
+        mutex_unlock(&db->mu);
+        *p = (struct patience){true, only_deletes(q), deadline_of(opts), failed};
+    }
+}
+
+/* Whether a flush will make room: while nothing is wrong, and on a full disk for deletes until a flush
+ * fails with all there was to spend. */
+static bool room_to_come_locked(const struct db *db, const struct patience *p)
+{
+    mutex_assert_held(&db->mu);
+    return db->error.code == LOAM_OK ||
+           (p->deletes && db->error.code == LOAM_E_NOSPACE && db->failed_flushes == p->failed);
+}
+
+/* Waits for a flush while so many memtables are sealed or more, and one can be hoped for. */
+static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sealed,
+                          const loam_write_opts *opts)
 {
     struct db *db = c->db;
     if (opts != NULL && (opts->flags & LOAM_W_NOWAIT) != 0) {
         return busy(db);
     }
     uint64_t start = clock_micros();
-    if (start >= deadline) {
+    if (start >= p->deadline) {
         return busy(db);
     }
     if (!call_wait_begin(c)) {
         return LOAM_E_CLOSED;
     }
     mutex_lock(&db->mu);
-    if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max &&
-        db->error.code == LOAM_OK && !atom_load(&db->stopping, relaxed)) {
-        uint64_t limit = deadline - start;
+    if (memtable_list_count(&db->memtables) > sealed && room_to_come_locked(db, p) &&
+        !atom_load(&db->stopping, relaxed)) {
+        uint64_t limit = p->deadline - start;
         background_wake_locked(db);
         cond_wait_for(&db->idle_cv, &db->mu, limit < ROOM_POLL_US ? limit : ROOM_POLL_US);
     }
+    bool again = p->deletes && room_to_come_locked(db, p);
     mutex_unlock(&db->mu);
     stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
     stats_add(&db->stats, STAT_THROTTLED_US, clock_micros() - start);
     call_wait_end(c);
-    return refused(db);
+    return again ? LOAM_OK : refused(db);
 }
 
 /* Switches away from `generation`, waiting for room as the caller allows. */
-static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint, uint64_t deadline,
-                         const loam_write_opts *opts)
+static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint,
+                         const struct patience *p, const loam_write_opts *opts)
 {
     for (;;) {
         if (!call_wait_begin(c)) {
@@ -135,11 +165,25 @@ static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint, uin
         if (rc != LOAM_STOPPED) {
             return rc;
         }
-        rc = wait_for_room(c, deadline, opts);
+        rc = wait_for_flush(c, p, c->db->options.limits.memtables_max - 1, opts);
         if (rc < 0) {
             return rc;
         }
     }
+}
+
+/* The disk had no space for another log segment: what a delete may hope for are the reserve, and the
+ * segments that flushes of sealed memtables set free. */
+static bool space_to_come(struct call *c, const struct patience *p, const loam_write_opts *opts)
+{
+    struct db *db = c->db;
+    if (db_spend_reserve(db, LOAM_E_NOSPACE)) {
+        return true;
+    }
+    mutex_lock(&db->mu);
+    bool flushes = memtable_list_count(&db->memtables) > 1 && room_to_come_locked(db, p);
+    mutex_unlock(&db->mu);
+    return flushes && wait_for_flush(c, p, 1, opts) == LOAM_OK;
 }
 
 /* A place in the log of a generation whose memtable is below its limit. */
@@ -147,7 +191,7 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
                    const loam_write_opts *opts, struct wal_slot *s)
 {
     struct db *db = c->db;
-    uint64_t deadline = UINT64_MAX;
+    struct patience patience = {0};
     for (;;) {
         uint32_t generation = wal_generation(&db->wal);
         struct memtable *m = memtable_list_find(&db->memtables, generation);
@@ -159,11 +203,9 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
                 return rc;
             }
         }
-        if (deadline == UINT64_MAX) {
-            deadline = deadline_of(opts);
-        }
-        rc = seal_and_wait(c, generation, size, deadline, opts);
-        if (rc == LOAM_E_NOSPACE && only_deletes(q) && db_spend_reserve(db, rc)) {
+        begin_patience(db, &patience, q, opts);
+        rc = seal_and_wait(c, generation, size, &patience, opts);
+        if (rc == LOAM_E_NOSPACE && patience.deletes && space_to_come(c, &patience, opts)) {
             continue;
         }
         if (rc < 0) {
