@@ -112,6 +112,7 @@ static int init_parts(struct db *db)
         .cache = &db->tables,
         .obsolete = &db->obsolete,
         .read_only = db->readonly,
+        .manifest_bytes = l->manifest_bytes,
     };
     rc = version_set_create(&db->versions, &vs);
     if (rc < 0) {

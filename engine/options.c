@@ -149,6 +149,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
+    l->manifest_bytes = clamp(budget / 128, 8 * 1024, MIB);
     l->window_bytes =
         (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
     l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);

@@ -28,6 +28,7 @@ struct crash_run {
 struct source {
     loam_recording *rec;
     const struct model *model;
+    const struct crash_workload *work; /* NULL: a recovery */
     unsigned depth;
     uint64_t shown, put; /* depth > 1: when it was open, when one more put was acknowledged */
     struct model_promise before_killed, before_cut, after;
@@ -212,6 +213,18 @@ static void crash_recovery(struct crash_run *r, const struct source *outer, cons
     loam_vfs_free(disk);
 }
 
+/* Whether the disk is one of a crash while a manifest that had grown long was replaced. */
+static bool is_rolling(const struct source *s, uint64_t at, const loam_vfs *state)
+{
+    char newest[32];
+    for (unsigned i = 0; s->work != NULL && i < s->work->roll_count; i++) {
+        if (at > s->work->rolls[i].from && at <= s->work->rolls[i].to) {
+            return crash_manifests(state, newest) > 1;
+        }
+    }
+    return false;
+}
+
 static void try_state(struct crash_run *r, const struct source *s, const loam_crash *c)
 {
     struct crash_totals *t = r->totals;
@@ -233,6 +246,7 @@ static void try_state(struct crash_run *r, const struct source *s, const loam_cr
     atomic_store(&r->position->variant, c->variant);
     atomic_store(&r->position->names, c->names);
     atomic_store(&r->position->depth, s->depth);
+    atomic_fetch_add(&t->rolling, is_rolling(s, c->at, state));
     bool fine = crash_check(s->model, &p, state, h, why);
     loam_vfs_free(state);
     uint64_t distinct = atomic_fetch_add(&t->distinct, 1) + 1;
@@ -338,8 +352,9 @@ void crash_run_round(struct crash_run *r, uint64_t round)
         exit(4);
     }
     if (record(r, &w, disk)) {
-        struct source s = {.rec = w.rec, .model = &model, .depth = 1, .path = ""};
+        struct source s = {.rec = w.rec, .model = &model, .work = &w, .depth = 1, .path = ""};
         atomic_fetch_add(&r->totals->changes, loam_recording_length(w.rec));
+        atomic_fetch_add(&r->totals->rolls, w.roll_count);
         visit(r, &s);
         atomic_fetch_add(&r->totals->finished, !r->totals->stop);
     } else {

@@ -37,6 +37,7 @@ struct crash_totals {
     _Atomic uint64_t finished; /* rounds with every crash tried */
     _Atomic uint64_t changes;  /* of the disk, in all workloads */
     _Atomic uint64_t tried, distinct, nested;
+    _Atomic uint64_t rolls, rolling; /* of a manifest grown long; states with both manifests */
     _Atomic uint64_t exhaustive, sampled; /* moments of which every subset was tried, or not */
     _Atomic uint64_t lost, wrong, unopenable, other; /* failures */
     _Atomic bool stop;

@@ -237,6 +237,54 @@ static bool synced_by(struct crash_workload *w, int rc, const char *what)
     return true;
 }
 
+/* ---- manifests --------------------------------------------------------------------------------- */
+
+struct manifests {
+    char newest[32];
+    unsigned count;
+};
+
+/* Their numbers have the same width: the names are in order. */
+static int note_manifest(void *ctx, loam_slice name)
+{
+    struct manifests *m = ctx;
+    char text[sizeof m->newest] = "";
+    if (name.size >= sizeof text || name.size < 9 || memcmp(name.data, "MANIFEST-", 9) != 0) {
+        return 0;
+    }
+    memcpy(text, name.data, name.size);
+    m->count++;
+    if (strcmp(text, m->newest) > 0) {
+        memcpy(m->newest, text, sizeof text);
+    }
+    return 0;
+}
+
+unsigned crash_manifests(const loam_vfs *vfs, char newest[32])
+{
+    struct manifests m = {.count = 0};
+    (void)!vfs->list(vfs->ctx, CRASH_DIR, note_manifest, &m); /* no directory yet: none */
+    memcpy(newest, m.newest, sizeof m.newest);
+    return m.count;
+}
+
+/* The first edit of a session begins a manifest; another one that follows was rolled. */
+static void note_roll(struct crash_workload *w, uint64_t from)
+{
+    char newest[sizeof w->manifest];
+    crash_manifests(w->vfs, newest);
+    if (strcmp(newest, w->manifest) == 0) {
+        return;
+    }
+    if (w->own_manifest && w->roll_count < CRASH_ROLLS_MAX) {
+        w->rolls[w->roll_count++] = (struct crash_roll){from, loam_recording_mark(w->rec)};
+    }
+    w->own_manifest = true;
+    memcpy(w->manifest, newest, sizeof newest);
+}
+
+/* ---- sessions ---------------------------------------------------------------------------------- */
+
 static bool step(struct crash_workload *w)
 {
     switch (below(w, 16)) {
@@ -274,9 +322,13 @@ bool crash_workload_run(struct crash_workload *w)
     bool ok = true;
     for (unsigned i = 0; i < sessions && ok; i++) {
         unsigned steps = i == 0 || below(w, 4) != 0 ? 8 + below(w, 24) : below(w, 3);
+        w->own_manifest = false;
         ok = session_open(w);
+        note_roll(w, 0);
         for (unsigned k = 0; k < steps && ok; k++) {
+            uint64_t from = loam_recording_mark(w->rec);
             ok = step(w);
+            note_roll(w, from);
         }
         ok = ok && session_close(w);
     }

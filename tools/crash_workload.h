@@ -8,6 +8,13 @@
 
 #define CRASH_DIR "/db"
 
+#define CRASH_ROLLS_MAX 64u
+
+/* The changes of the disk between which a session replaced its manifest because of its size. */
+struct crash_roll {
+    uint64_t from, to;
+};
+
 struct crash_workload {
     struct model *model;
     loam_recording *rec;
@@ -16,11 +23,18 @@ struct crash_workload {
     uint32_t durable_one_in; /* writes of this session */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
+    char manifest[32]; /* name of the newest */
+    bool own_manifest; /* it is of this session */
+    struct crash_roll rolls[CRASH_ROLLS_MAX];
+    unsigned roll_count;
     char why[MODEL_WHY]; /* of the call that failed */
 };
 
 /* Options of every open: the smallest budget, one worker, no syncs but those asked for. */
 loam_options crash_options(const loam_vfs *vfs);
+
+/* How many manifests the disk holds; the name of the newest, "" if none. */
+unsigned crash_manifests(const loam_vfs *vfs, char newest[32]);
 
 /* Several sessions from the first open on: writes alone and in batches, over keyspaces that come, go
  * and change names, flushes, merges, and closes that flush nothing. False when a call failed. */

@@ -149,19 +149,22 @@ static void print_totals(const struct settings *s, struct shared *sh, double ela
     if (s->json) {
         printf("{\"distinct\":%" PRIu64 ",\"tried\":%" PRIu64 ",\"nested\":%" PRIu64
                ",\"exhaustive_moments\":%" PRIu64 ",\"sampled_moments\":%" PRIu64
-               ",\"changes\":%" PRIu64 ",\"rounds\":%" PRIu64 ",\"lost\":%" PRIu64
+               ",\"rolls\":%" PRIu64 ",\"rolling\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"rounds\":%" PRIu64 ",\"lost\":%" PRIu64
                ",\"wrong\":%" PRIu64 ",\"unopenable\":%" PRIu64 ",\"other\":%" PRIu64
                ",\"seconds\":%.1f,\"jobs\":%u,\"seed\":%" PRIu64 "}\n",
                distinct, atomic_load(&t->tried), atomic_load(&t->nested),
-               atomic_load(&t->exhaustive), atomic_load(&t->sampled), atomic_load(&t->changes),
+               atomic_load(&t->exhaustive), atomic_load(&t->sampled), atomic_load(&t->rolls),
+               atomic_load(&t->rolling), atomic_load(&t->changes),
                rounds, lost, wrong, unopenable, other, elapsed, s->jobs, s->plan.seed);
         return;
     }
     printf("%" PRIu64 " distinct crash states (%" PRIu64 " tried, %" PRIu64
-           " in recoveries, every subset at %" PRIu64 " of %" PRIu64 " moments, %" PRIu64
+           " in recoveries, %" PRIu64 " within %" PRIu64
+           " manifest rolls, every subset at %" PRIu64 " of %" PRIu64 " moments, %" PRIu64
            " whole rounds) in %.1f s: %" PRIu64 " lost, %" PRIu64 " wrong, %" PRIu64
            " unopenable, %" PRIu64 " other failures (seed %" PRIu64 ")\n",
-           distinct, atomic_load(&t->tried), atomic_load(&t->nested), atomic_load(&t->exhaustive),
+           distinct, atomic_load(&t->tried), atomic_load(&t->nested), atomic_load(&t->rolling),
+           atomic_load(&t->rolls), atomic_load(&t->exhaustive),
            atomic_load(&t->exhaustive) + atomic_load(&t->sampled), rounds, elapsed, lost, wrong,
            unopenable, other, s->plan.seed);
 }

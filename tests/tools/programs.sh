@@ -4,7 +4,7 @@
 #
 # programs.sh BUILD [--no-bench]; prints "N passed, M failed", and before that what failed.
 set -u
-loam=$1/loam bench=$1/loam-bench stress=$1/loam-stress with_bench=${2:-yes}
+loam=$1/loam bench=$1/loam-bench stress=$1/loam-stress crash=$1/loam-crash with_bench=${2:-yes}
 work=$(mktemp -d "${TMPDIR:-/tmp}/loam-programs-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 1
@@ -186,6 +186,23 @@ if [ $rc -eq 3 ] && grep -q "$(basename "$table")" out err; then ok=yes; fi
 verdict $ok "verify names the damaged table and gives 3, not $rc"
 says 3 '' "$loam" hurt get a
 says 0 4 "$loam" hurt get d
+
+# ---- loam-crash: a case that failed fails again, and one that did not does not ---------------------
+
+prints '^[1-9][0-9]* distinct crash states .* 0 lost, 0 wrong, 0 unopenable, 0 other' \
+    "$crash" --seed=1 --hours=0.0003 --jobs=1 --save=none
+"$crash" --seed=1 --lie=sync --states=20000 --failures=1 --jobs=1 --save=cases >out 2>err
+rc=$?
+found=$(find cases -mindepth 1 -maxdepth 1 | head -n 1)
+ok=no
+if [ -n "$found" ]; then ok=yes; fi
+verdict $ok "a disk that lies leaves no case behind (exit $rc)"
+"$crash" --replay="$found" >out 2>err
+rc=$?
+ok=no
+if [ $rc -eq 3 ] && grep -q "^$found: " out && ! grep -q ': right$' out; then ok=yes; fi
+verdict $ok "a case that failed gives $rc when it is replayed, not 3"
+says 4 '' "$crash" --replay=no-such-case
 
 # ---- loam-stress, loam-bench ----------------------------------------------------------------------
 
