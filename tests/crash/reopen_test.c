@@ -125,6 +125,66 @@ Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
     loam_vfs_free(disk);
 }
 
+/* Nobody asked for a sync: the background makes what was acknowledged durable by itself. What comes
+ * after may be lost with the power, and only that. */
+static void lose_power_after_a_background_sync(bool mapped)
+{
+    loam_vfs *disk, *fault, *after;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    const loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped};
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    loam_options options = crash_options(fault);
+    options.sync_interval_ms = 1;
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "first", "1");
+    uint64_t seq;
+    const loam_write_opts opts = {.struct_size = sizeof opts, .seq = &seq};
+    CHECK_EQ(loam_put(db, NULL, LOAM_LIT("second"), LOAM_LIT("2"), &opts), LOAM_OK);
+    CHECK_EQ(loam_wait_durable(db, seq, UINT64_MAX), LOAM_OK); /* forces no sync */
+    for (uint64_t variant = 0; variant < 20; variant++) {
+        loam_db *again;
+        CHECK_EQ(loam_vfs_power_cut(fault, variant, &after), LOAM_OK);
+        loam_options o = crash_options(after);
+        CHECK_EQ(loam_open(DIR, &o, &again), LOAM_OK);
+        CHECK(has(again, "first") && has(again, "second"));
+        CHECK_EQ(loam_close(again), LOAM_OK);
+        loam_vfs_free(after);
+    }
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
+Test(reopen, without_power_finds_all_up_to_the_last_background_sync)
+{
+    lose_power_after_a_background_sync(true);
+    lose_power_after_a_background_sync(false);
+}
+
+/* Without a log a close writes tables; then no loss of power matters. */
+Test(reopen, of_a_cleanly_closed_database_without_a_log_finds_everything)
+{
+    loam_vfs *disk, *fault, *after;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
+    loam_options options = crash_options(fault);
+    options.durability = LOAM_DUR_MEMORY;
+    loam_db *db;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "first", "1");
+    put(db, "second", "2");
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    CHECK_EQ(loam_vfs_power_cut(fault, 1, &after), LOAM_OK);
+    options.vfs = after;
+    CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    CHECK(has(db, "first") && has(db, "second"));
+    CHECK_EQ(loam_close(db), LOAM_OK);
+    loam_vfs_free(after);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
 /* The page cache still has what a failed sync could not write, and the next sync succeeds. */
 static void reopen_after_a_failed_sync(bool mapped)
 {
