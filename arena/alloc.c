@@ -146,6 +146,38 @@ static size_t whole_pages(size_t size)
     return (size + 4095) & ~(size_t)4095;
 }
 
+static char *map_pages(size_t size)
+{
+    char *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p != MAP_FAILED ? p : NULL;
+}
+
+/* A mapping of `size` bytes at a multiple of `align`, a power of two; NULL without memory. */
+static char *map_aligned(size_t size, size_t align)
+{
+    const uintptr_t rest = align - 1;
+    char *p = map_pages(size); /* below another one of its kind it is aligned as that is */
+    if (p == NULL || ((uintptr_t)p & rest) == 0) {
+        return p;
+    }
+    munmap(p, size);
+    p = map_pages(size + align);
+    if (p == NULL) {
+        return NULL;
+    }
+    /* What lies outside the aligned part goes. */
+    char *start = (char *)(((uintptr_t)p + rest) & ~rest);
+    size_t before = (size_t)(start - p), after = align - before;
+    if (before != 0) {
+        munmap(p, before);
+    }
+    if (after != 0) {
+        munmap(start + size, after);
+    }
+    return start;
+}
+
 void *alloc_map(struct alloc *a, enum mem_owner o, size_t size, size_t align, bool huge,
                 bool reserve_only)
 {
@@ -156,25 +188,12 @@ void *alloc_map(struct alloc *a, enum mem_owner o, size_t size, size_t align, bo
     if (!reserve_only && !charge(a, o, size)) {
         return NULL;
     }
-    size_t slack = align > 4096 ? align : 0;
-    char *p = mmap(NULL, size + slack, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (p == MAP_FAILED) {
+    char *p = align > 4096 ? map_aligned(size, align) : map_pages(size);
+    if (p == NULL) {
         if (!reserve_only) {
             uncharge(a, o, size);
         }
         return NULL;
-    }
-    if (slack != 0) { /* cut what lies outside the aligned part */
-        char *start = (char *)(((uintptr_t)p + align - 1) & ~(uintptr_t)(align - 1));
-        if (start != p) {
-            munmap(p, (size_t)(start - p));
-        }
-        size_t tail = (size_t)(p + size + slack - (start + size));
-        if (tail != 0) {
-            munmap(start + size, tail);
-        }
-        p = start;
     }
     if (huge && size >= HUGE_PAGE) {
         madvise(p, size, MADV_HUGEPAGE); /* a wish: without it the memory is only slower */
