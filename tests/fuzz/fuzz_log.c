@@ -8,6 +8,8 @@
 #include "tests/fuzz/fuzz_support.h"
 #include "wal/wal_reader.h"
 
+#define LOG_ZEROS_MAX (256u << 10)
+
 static void read_ops(loam_slice payload)
 {
     struct reader r = reader_of(payload.data, payload.size);
@@ -49,7 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     fuzz_begin();
     loam_vfs *disk = fuzz_disk();
     fuzz_put_log(disk, "000000000007.log", in.left != 0 ? in.p : (const uint8_t *)"", in.left,
-                 (flags & 1) != 0);
+                 (flags & 1) != 0, LOG_ZEROS_MAX);
     struct wal_reader r;
     if (wal_reader_open(&r, disk, FUZZ_DIR, fuzz_alloc(), 7, FUZZ_ID) == LOAM_OK) {
         read_segment(&r, flags);

@@ -7,10 +7,9 @@
 
 #include "wal/wal_format.h"
 
-#define INPUT_SMALL   ((size_t)1 << 10)
-#define LOG_ZEROS_MAX ((uint64_t)256 << 10)
-#define BYTES_MAX     ((uint64_t)64 << 20)
-#define SECONDS_MAX   1.0 /* of processor time, with or without sanitizers */
+#define INPUT_SMALL ((size_t)1 << 10)
+#define BYTES_MAX   ((uint64_t)64 << 20)
+#define SECONDS_MAX 1.0 /* of processor time, with or without sanitizers */
 
 /* ---- input ----------------------------------------------------------------------------------- */
 
@@ -156,7 +155,7 @@ static void extend(const loam_vfs *disk, const char *name, uint64_t size)
 }
 
 void fuzz_put_log(const loam_vfs *disk, const char *name, const uint8_t *packed, size_t size,
-                  bool seal)
+                  bool seal, uint64_t zeros_max)
 {
     size_t head = size < FUZZ_LOG_HEAD - 8 ? size : FUZZ_LOG_HEAD - 8;
     size_t records = size > FUZZ_LOG_HEAD ? size - FUZZ_LOG_HEAD : 0;
@@ -173,7 +172,7 @@ void fuzz_put_log(const loam_vfs *disk, const char *name, const uint8_t *packed,
     }
     fuzz_put(disk, name, p, WAL_HEADER_PAGE + records);
     uint64_t capacity = get_fixed64(p + 40);
-    if ((p[12] & WAL_FLAG_FULL_SIZE) != 0 && capacity > records && capacity <= LOG_ZEROS_MAX) {
+    if ((p[12] & WAL_FLAG_FULL_SIZE) != 0 && capacity > records && capacity <= zeros_max) {
         extend(disk, name, WAL_HEADER_PAGE + capacity);
     }
     free(p);

@@ -48,10 +48,10 @@ const loam_allocator *fuzz_allocator(void); /* its hooks, for options */
 loam_vfs *fuzz_disk(void); /* a memory disk with FUZZ_DIR */
 void fuzz_put(const loam_vfs *disk, const char *name, const void *data, size_t size);
 /* A log segment without the zeros of its header page and behind its records: 48 bytes, checksum,
- * records. */
+ * records. A header that tells of up to zeros_max bytes gets a file of that size. */
 #define FUZZ_LOG_HEAD 56u
 void fuzz_put_log(const loam_vfs *disk, const char *name, const uint8_t *packed, size_t size,
-                  bool seal);
+                  bool seal, uint64_t zeros_max);
 
 /* Each makes the checksums right, as far as the bytes let themselves be parsed. */
 void fuzz_seal_current(uint8_t *p, size_t size);

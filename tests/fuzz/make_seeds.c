@@ -191,6 +191,15 @@ struct packing {
     uint8_t seal;
 };
 
+/* A log segment whose header tells of no more room than its records take. */
+static void shorten_log(struct buf *b)
+{
+    CHECK(b->size >= WAL_HEADER_PAGE);
+    uint64_t records = b->size - WAL_HEADER_PAGE, page = WAL_HEADER_PAGE;
+    put_fixed64(b->data + 40, (records / page + 1) * page); /* the capacity */
+    put_fixed64(b->data + page - 8, checksum64(b->data, page - 8, 0));
+}
+
 static int pack_file(void *ctx, loam_slice name)
 {
     struct packing *p = ctx;
@@ -208,6 +217,7 @@ static int pack_file(void *ctx, loam_slice name)
         while (b.size > WAL_HEADER_PAGE && b.data[b.size - 1] == 0) {
             b.size--;
         }
+        shorten_log(&b);
         memmove(b.data + FUZZ_LOG_HEAD - 8, b.data + WAL_HEADER_PAGE - 8,
                 b.size - (WAL_HEADER_PAGE - 8));
         b.size -= WAL_HEADER_PAGE - FUZZ_LOG_HEAD;
