@@ -80,6 +80,42 @@ static void get_one(struct world *w, unsigned thread, uint32_t key)
     history_read(&w->history, thread, key, id, seq, inv, history_now());
 }
 
+/* ---- batches ----------------------------------------------------------------------------------- */
+
+/* One id for some of the keys, or for all; now and then a batch of deletes. */
+static void write_batch(struct world *w, unsigned thread, struct random *r, loam_batch *b,
+                        uint32_t flags)
+{
+    uint8_t bytes[LOAD_VALUE_MAX];
+    bool put = random_below(r, 8) != 0;
+    uint64_t id = put ? fresh_id(w, thread) : 0;
+    size_t n = put ? load_value_make(id, bytes) : 0;
+    uint32_t keys[KEYS_MAX];
+    uint32_t count = 0;
+    bool all = random_below(r, 2) != 0;
+    loam_batch_clear(b);
+    for (uint32_t k = 0; k < w->keys; k++) {
+        if (!all && random_below(r, 2) == 0) {
+            continue;
+        }
+        struct load_key key = load_key_of(k);
+        if (put) {
+            GOES(loam_batch_put(b, space_of(w, k), load_key_slice(&key), loam_bytes(bytes, n)));
+        } else {
+            GOES(loam_batch_delete(b, space_of(w, k), load_key_slice(&key)));
+        }
+        keys[count++] = k;
+    }
+    uint64_t seq = 0;
+    loam_write_opts o = {.struct_size = sizeof o, .seq = &seq, .flags = flags};
+    uint64_t inv = history_now();
+    GOES(loam_write(w->db, b, &o));
+    uint64_t res = history_now();
+    for (uint32_t i = 0; i < count; i++) {
+        history_write(&w->history, thread, keys[i], id, seq + i, seq, inv, res);
+    }
+}
+
 /* ---- cuts --------------------------------------------------------------------------------------
  */
 
@@ -206,23 +242,26 @@ static void cut_snapshot(struct world *w, unsigned thread, struct random *r)
     loam_snap_release(snap);
 }
 
-/* ---- gets and puts -----------------------------------------------------------------------------
- */
+/* ---- everything at once ------------------------------------------------------------------------ */
 
 static void mixed_member(struct crew_member *m)
 {
     struct world *w = m->shared;
     struct random r;
     random_init(&r, m->seed);
+    loam_batch *b = loam_batch_new(0);
+    CHECK(b != NULL);
     for (uint64_t i = 0; i < w->steps; i++) {
         uint32_t key = (uint32_t)random_below(&r, w->keys);
         uint64_t dice = random_below(&r, 100);
-        if (dice < 40) {
+        if (dice < 36) {
             write_one(w, m->index, key, true, 0);
-        } else if (dice < 50) {
+        } else if (dice < 46) {
             write_one(w, m->index, key, false, 0);
-        } else if (dice < 53) {
+        } else if (dice < 49) {
             write_one(w, m->index, key, true, LOAM_W_NOWAIT);
+        } else if (dice < 53) {
+            write_batch(w, m->index, &r, b, 0);
         } else if (dice < 97) {
             get_one(w, m->index, key);
         } else if (dice < 99) {
@@ -232,6 +271,7 @@ static void mixed_member(struct crew_member *m)
         }
         watchdog_beat(&w->dog, m->index);
     }
+    loam_batch_free(b);
     watchdog_rest(&w->dog, m->index);
 }
 
@@ -293,7 +333,7 @@ static void run_rounds(const char *what, crew_fn *fn, struct world *w, unsigned 
     load_disk_free(&disk);
 }
 
-STRESS(engine, gets_and_puts_are_linearizable)
+STRESS(engine, reads_and_writes_are_linearizable)
 {
     for (unsigned threads = 2; threads <= 8; threads += threads < 4 ? 1 : 2) {
         struct world w = {.keys = 3, .steps = 4800 / threads * stress_scale};
@@ -301,48 +341,13 @@ STRESS(engine, gets_and_puts_are_linearizable)
     }
 }
 
-STRESS(engine, gets_and_puts_are_linearizable_on_a_real_disk)
+STRESS(engine, reads_and_writes_are_linearizable_on_a_real_disk)
 {
     struct world w = {.keys = 4, .steps = 1000 * stress_scale};
     run_rounds("history on disk", mixed_member, &w, 6, 2, false, splitmix64(&seed));
 }
 
-/* ---- batches -----------------------------------------------------------------------------------
- */
-
-/* One id for some of the keys, or for all; now and then a batch of deletes. */
-static void write_batch(struct world *w, unsigned thread, struct random *r, loam_batch *b,
-                        uint32_t flags)
-{
-    uint8_t bytes[LOAD_VALUE_MAX];
-    bool put = random_below(r, 8) != 0;
-    uint64_t id = put ? fresh_id(w, thread) : 0;
-    size_t n = put ? load_value_make(id, bytes) : 0;
-    uint32_t keys[KEYS_MAX];
-    uint32_t count = 0;
-    bool all = random_below(r, 2) != 0;
-    loam_batch_clear(b);
-    for (uint32_t k = 0; k < w->keys; k++) {
-        if (!all && random_below(r, 2) == 0) {
-            continue;
-        }
-        struct load_key key = load_key_of(k);
-        if (put) {
-            GOES(loam_batch_put(b, space_of(w, k), load_key_slice(&key), loam_bytes(bytes, n)));
-        } else {
-            GOES(loam_batch_delete(b, space_of(w, k), load_key_slice(&key)));
-        }
-        keys[count++] = k;
-    }
-    uint64_t seq = 0;
-    loam_write_opts o = {.struct_size = sizeof o, .seq = &seq, .flags = flags};
-    uint64_t inv = history_now();
-    GOES(loam_write(w->db, b, &o));
-    uint64_t res = history_now();
-    for (uint32_t i = 0; i < count; i++) {
-        history_write(&w->history, thread, keys[i], id, seq + i, seq, inv, res);
-    }
-}
+/* ---- batches and cuts -------------------------------------------------------------------------- */
 
 static void batch_member(struct crew_member *m)
 {
