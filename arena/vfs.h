@@ -89,8 +89,8 @@ LOAM_API LOAM_MUST int loam_vfs_memory(loam_vfs **vfs);
 
 /* ---- faults ----------------------------------------------------------------------------------
  *
- * A fault vfs stands before a memory disk, counts every call that can fail (all but now_us, unmap
- * and advise) and fails those of a plan. Every failure of a program's storage can be tried in turn:
+ * A fault vfs stands before a memory disk, counts every call that can fail (all but now_us and
+ * unmap) and fails those of a plan. Every failure of a program's storage can be tried in turn:
  *
  *     for (uint64_t n = 1; ; n++) {
  *         loam_vfs *disk, *faulty;
@@ -127,19 +127,21 @@ LOAM_API LOAM_MUST int loam_vfs_memory(loam_vfs **vfs);
 #define LOAM_CALL_LOCK 0x8000u
 #define LOAM_CALL_SPACE 0x10000u
 #define LOAM_CALL_RANDOM 0x20000u
-#define LOAM_CALL_ALL 0x3ffffu
+#define LOAM_CALL_WRITE_DURABLE 0x40000u /* neither a WRITE nor a SYNC */
+#define LOAM_CALL_ADVISE 0x80000u
+#define LOAM_CALL_ALL 0xfffffu
 
-/* What of a failing write of n bytes is stored. */
+/* What of a failing write of n bytes, durable or not, is stored. */
 enum { LOAM_LANDS_NOTHING = 0, LOAM_LANDS_RANDOM = 1 /* 0 to n - 1 */, LOAM_LANDS_ONE = 2,
        LOAM_LANDS_HALF = 3, LOAM_LANDS_ALL_BUT_ONE = 4, LOAM_LANDS_ALL = 5 };
 
 /* What a planned fault does. */
 enum {
     LOAM_FAULT_ERROR = 0, /* the call fails and does nothing, but for a write's landed bytes */
-    LOAM_FAULT_SHORT = 1, /* a write stores what lands, at least a byte, and says so: no error. Other
-                             calls pass */
-    LOAM_FAULT_LIE = 2    /* write, sync and sync_dir do nothing (a write: what lands) and report
-                             success. Other calls pass */
+    LOAM_FAULT_SHORT = 1, /* a write, durable or not, does its work on what lands, at least a byte, and
+                             says so: no error. Other calls pass */
+    LOAM_FAULT_LIE = 2    /* write, write_durable, sync and sync_dir do nothing (a write: what lands is
+                             stored, and is not durable) and report success. Other calls pass */
 };
 
 /* Which names a sync of a file makes durable. */
@@ -160,8 +162,9 @@ typedef struct loam_fault_plan {
     uint64_t space;        /* bytes all files may hold before ENOSPC; 0 = unlimited */
     uint32_t fail_calls;   /* LOAM_CALL_* that fail_at and fail_repeat count; 0 = all */
     uint32_t fail_how;     /* LOAM_FAULT_* */
-    uint32_t drop_dirty;   /* 1 = after a failed sync reads still see what was written, but it never
-                              becomes durable unless it is written again, as Linux has it */
+    uint32_t drop_dirty;   /* 1 = after a failed sync, durable write or WRITEBACK reads still see what was
+                              written to the file, but it never becomes durable unless it is written
+                              again, as Linux has it */
     uint32_t names;        /* LOAM_NAMES_* */
 } loam_fault_plan;
 

@@ -4,7 +4,8 @@
  * A call that the plan fails does not reach the disk, but for two: of a failing write a part may
  * land, and a failing close still gives its file back, as Linux does. A failed sync leaves pending
  * what was pending, so that a later sync may still make it durable, unless the plan says drop_dirty:
- * then it is lost, as on a Linux disk. An engine must be right on both.
+ * then it is lost, as on a Linux disk. An engine must be right on both. What a durable write or an advice
+ * of WRITEBACK fails to bring to the disk is treated alike.
  *
  * Files and maps are the disk's own; only calls pass through here.
  */
@@ -20,7 +21,8 @@
 
 #include "arena/poison.h"
 
-#define CALL_KINDS 18u /* bits of LOAM_CALL_ALL */
+#define CALL_KINDS 20u /* bits of LOAM_CALL_ALL */
+#define WRITES     (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)
 _Static_assert(LOAM_CALL_ALL == (1u << CALL_KINDS) - 1, "a counter for each kind of call");
 
 struct fault_vfs {
@@ -79,9 +81,9 @@ static bool can_fault(uint32_t how, uint32_t kind)
 {
     switch (how) {
     case LOAM_FAULT_SHORT:
-        return kind == LOAM_CALL_WRITE;
+        return (kind & WRITES) != 0;
     case LOAM_FAULT_LIE:
-        return (kind & (LOAM_CALL_WRITE | LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR)) != 0;
+        return (kind & (WRITES | LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR)) != 0;
     default:
         return true;
     }
@@ -92,7 +94,7 @@ static void plan_fault(struct fault_vfs *v, uint32_t kind, size_t n, struct verd
     const loam_fault_plan *p = &v->plan;
     out->faulty = true;
     v->faults++;
-    out->part = kind == LOAM_CALL_WRITE ? landing(v, n) : 0;
+    out->part = (kind & WRITES) != 0 ? landing(v, n) : 0;
     if (p->fail_how == LOAM_FAULT_ERROR) {
         out->error = p->fail_errno != 0 ? -p->fail_errno : -EIO;
     } else if (p->fail_how == LOAM_FAULT_SHORT && out->part == 0) {
@@ -135,7 +137,7 @@ static int enter(void *ctx, uint32_t kind)
 /* Through to the disk unless the plan fails the call. */
 #define PASS(ctx, kind_, call_, ...)                                                               \
     do {                                                                                           \
-        int rc_ = enter(ctx, kind_);                                                                      \
+        int rc_ = enter(ctx, kind_);                                                               \
         return rc_ != 0 ? rc_ : INNER(ctx)->call_(INNER(ctx)->ctx, __VA_ARGS__);                   \
     } while (0)
 
@@ -171,19 +173,19 @@ static int64_t fault_write(void *ctx, loam_file *f, const void *buf, size_t n, u
     return v.lie ? (int64_t)n : landed;
 }
 
-/* What becomes of a sync that fails or lies. */
-static int sync_faulty(struct fault_vfs *v, loam_file *f, struct verdict verdict)
+/* A call that should have made a file's bytes durable has failed. 0, or the disk's own error. */
+static int drop_dirty(struct fault_vfs *v, loam_file *f)
 {
     mutex_lock(&v->mutex);
-    bool drop = v->plan.drop_dirty != 0 && verdict.error != 0;
+    bool drops = v->plan.drop_dirty != 0;
     mutex_unlock(&v->mutex);
-    if (drop) {
-        mutex_lock(&v->disk->mutex);
-        int rc = disk_drop_dirty_locked(v->disk, disk_node_of_file(f));
-        mutex_unlock(&v->disk->mutex);
-        return rc != 0 ? rc : verdict.error;
+    if (!drops) {
+        return 0;
     }
-    return verdict.error;
+    mutex_lock(&v->disk->mutex);
+    int rc = disk_drop_dirty_locked(v->disk, disk_node_of_file(f));
+    mutex_unlock(&v->disk->mutex);
+    return rc;
 }
 
 static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
@@ -193,26 +195,25 @@ static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
     if (!verdict.faulty) {
         return verdict.error != 0 ? verdict.error : v->inner->sync(v->inner->ctx, f, data_only);
     }
-    return sync_faulty(v, f, verdict);
+    int rc = verdict.error != 0 ? drop_dirty(v, f) : 0;
+    return rc != 0 ? rc : verdict.error;
 }
 
-/* A write and a sync, to the plan. */
 static int64_t fault_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
 {
-    struct fault_vfs *v = ctx;
-    int64_t put = fault_write(ctx, f, buf, n, off);
-    if (put <= 0) {
-        return put;
+    struct verdict v = judge(ctx, LOAM_CALL_WRITE_DURABLE, n);
+    const loam_vfs *inner = INNER(ctx);
+    if (!v.faulty) {
+        return v.error != 0 ? v.error : inner->write_durable(inner->ctx, f, buf, n, off);
     }
-    struct verdict verdict = judge(ctx, LOAM_CALL_SYNC, 0);
-    if (verdict.faulty || verdict.error != 0) {
-        int rc = verdict.faulty ? sync_faulty(v, f, verdict) : verdict.error;
-        return rc != 0 ? rc : put;
+    if (v.error == 0 && !v.lie) {
+        return inner->write_durable(inner->ctx, f, buf, v.part, off);
     }
-    mutex_lock(&v->disk->mutex);
-    int rc = disk_sync_range_locked(v->disk, disk_node_of_file(f), off, (uint64_t)put);
-    mutex_unlock(&v->disk->mutex);
-    return rc != 0 ? rc : put;
+    if (v.part > 0) {
+        (void)inner->write(inner->ctx, f, buf, v.part, off); /* the verdict stands, room or not */
+    }
+    int rc = v.error != 0 ? drop_dirty(ctx, f) : 0;
+    return rc != 0 ? rc : v.error != 0 ? v.error : (int64_t)n;
 }
 
 static int fault_truncate(void *ctx, loam_file *f, uint64_t size)
@@ -250,7 +251,14 @@ static int fault_unmap(void *ctx, void *p, size_t len)
 
 static int fault_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice)
 {
-    return INNER(ctx)->advise(INNER(ctx)->ctx, f, off, len, advice);
+    int rc = enter(ctx, LOAM_CALL_ADVISE);
+    if (rc == 0) {
+        return INNER(ctx)->advise(INNER(ctx)->ctx, f, off, len, advice);
+    }
+    bool lost = advice == LOAM_ADVISE_WRITEBACK && rc != -EINTR && rc != -EINVAL &&
+                rc != -ENOSYS && rc != -EOPNOTSUPP;
+    int dropped = lost ? drop_dirty(ctx, f) : 0;
+    return dropped != 0 ? dropped : rc;
 }
 
 static int fault_sync_dir(void *ctx, const char *dir)

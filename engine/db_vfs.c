@@ -417,7 +417,7 @@ static int db_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32
     struct loam_file *inner;
     int rc = lend(OF(ctx), f, &inner);
     if (rc == 0) {
-        rc = OF(ctx)->inner->advise(OF(ctx)->inner->ctx, inner, off, len, advice);
+        CALL(OF(ctx), rc, advise, inner, off, len, advice);
         give_back(f);
     }
     return rc;

@@ -327,6 +327,9 @@ static bool record(struct crash_run *r, struct crash_workload *w, loam_vfs *disk
         .fail_calls = r->plan->lie,
         .fail_repeat = UINT32_MAX,
         .fail_how = LOAM_FAULT_LIE,
+        /* What is only said to be durable is stored; of what is only said to be written, nothing. */
+        .short_writes =
+            (r->plan->lie & LOAM_CALL_WRITE) != 0 ? LOAM_LANDS_NOTHING : LOAM_LANDS_ALL,
     };
     if (loam_vfs_record(disk, &w->rec) < 0 || loam_vfs_fault(disk, &plan, &fault) < 0) {
         return false;

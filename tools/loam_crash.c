@@ -263,7 +263,8 @@ static bool parse_lie(const char *text, uint32_t *calls)
     static const struct {
         const char *name;
         uint32_t call;
-    } kinds[] = {{"sync", LOAM_CALL_SYNC}, {"sync_dir", LOAM_CALL_SYNC_DIR},
+    } kinds[] = {{"sync", LOAM_CALL_SYNC | LOAM_CALL_WRITE_DURABLE},
+                 {"sync_dir", LOAM_CALL_SYNC_DIR},
                  {"write", LOAM_CALL_WRITE}};
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
         if (strcmp(text, kinds[i].name) == 0) {

@@ -20,6 +20,12 @@ static bool interrupted(int64_t rc)
     return rc == -EINTR || rc == -EAGAIN;
 }
 
+/* Of a call that makes something durable any other error may stand for data that is lost: it is final. */
+static bool only_interrupted(int64_t rc)
+{
+    return rc == -EINTR;
+}
+
 typedef int64_t write_fn(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
 
 static int write_all(const loam_vfs *vfs, write_fn *write_some, loam_file *f, const void *data,
@@ -28,7 +34,8 @@ static int write_all(const loam_vfs *vfs, write_fn *write_some, loam_file *f, co
     const uint8_t *p = data;
     for (unsigned idle = 0; n != 0;) {
         int64_t rc = write_some(vfs->ctx, f, p, n, off);
-        if (rc < 0 && !interrupted(rc)) {
+        bool again = write_some == vfs->write ? interrupted(rc) : only_interrupted(rc);
+        if (rc < 0 && !again) {
             return (int)rc;
         }
         if (rc <= 0) {
@@ -77,7 +84,7 @@ int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, u
 int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only)
 {
     int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
+    for (unsigned i = 0; i < RETRY_MAX && only_interrupted(rc); i++) {
         rc = vfs->sync(vfs->ctx, f, data_only ? 1u : 0u);
     }
     return rc;
@@ -170,7 +177,7 @@ int wal_place_rename(const struct wal_place *place, const char *from, const char
 int wal_place_sync(const struct wal_place *place)
 {
     int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
+    for (unsigned i = 0; i < RETRY_MAX && only_interrupted(rc); i++) {
         rc = place->vfs->sync_dir(place->vfs->ctx, place->dir);
     }
     return rc;

@@ -69,7 +69,7 @@ Test(vfs_fault, counts_calls_that_can_fail)
     CHECK_EQ(VFS(vfs, advise, f, 0, 0, LOAM_ADVISE_RANDOM), 0);
     vfs->now_us(vfs->ctx);
     CHECK_EQ(VFS(vfs, close, f), 0);
-    CHECK_EQ(loam_vfs_calls(vfs) - n, 3);
+    CHECK_EQ(loam_vfs_calls(vfs) - n, 4);
 }
 
 Test(vfs_fault, fails_the_nth_call_and_no_other)
@@ -413,9 +413,10 @@ Test(vfs_fault, a_durable_write_says_nothing_of_other_pages)
     CHECK_EQ(VFS(vfs, write_durable, f, "c", 1, 0), 1);
     expect_pages('c', 'b');
     loam_fault_plan p = plan_of_seed(1);
-    p.fail_calls = LOAM_CALL_SYNC;
-    p.fail_at = 3; /* of the syncs: two were above */
+    p.fail_calls = LOAM_CALL_WRITE_DURABLE;
+    p.fail_at = 2; /* one was above */
     p.fail_errno = EIO;
+    p.short_writes = LOAM_LANDS_ALL;
     set_plan(p);
     CHECK_EQ(VFS(vfs, write_durable, f, "e", 1, 0), -EIO);
     expect_pages('c', 'b');

@@ -12,6 +12,7 @@
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
 
+#define WRITES (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)
 #define PAIRS (CRASH_SANITIZED ? 60u : 400u)
 
 /* ---- pairs ------------------------------------------------------------------------------------- */
@@ -19,8 +20,8 @@
 static loam_fault_plan random_plan(struct random *r, uint64_t seed, uint64_t most)
 {
     static const int errors[] = {EIO, ENOSPC, EIO, EDQUOT, EMFILE, ENOMEM};
-    uint32_t kind = random_below(r, 3) == 0 ? 0 : 1u << random_below(r, 18);
-    kind = random_below(r, 4) == 0 ? LOAM_CALL_WRITE | LOAM_CALL_SYNC : kind;
+    uint32_t kind = random_below(r, 3) == 0 ? 0 : 1u << random_below(r, 20);
+    kind = random_below(r, 4) == 0 ? WRITES | LOAM_CALL_SYNC : kind;
     return (loam_fault_plan){
         .struct_size = sizeof(loam_fault_plan),
         .seed = seed,
@@ -130,11 +131,11 @@ Test(io_error, that_is_a_short_write_goes_unnoticed)
     oom_warm_up();
     go_unnoticed("short writes",
                  (loam_fault_plan){.seed = seed,
-                                   .fail_calls = LOAM_CALL_WRITE,
+                                   .fail_calls = WRITES,
                                    .fail_how = LOAM_FAULT_SHORT,
                                    .short_writes = 2});
     go_unnoticed("short writes from then on", (loam_fault_plan){.seed = seed,
-                                                                .fail_calls = LOAM_CALL_WRITE,
+                                                                .fail_calls = WRITES,
                                                                 .fail_how = LOAM_FAULT_SHORT,
                                                                 .short_writes = LOAM_LANDS_HALF,
                                                                 .fail_repeat = UINT32_MAX});

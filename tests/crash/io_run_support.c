@@ -37,7 +37,7 @@ static loam_options options_of(const loam_vfs *vfs)
     return o;
 }
 
-static bool open_or_retry(struct oracle_writer *w, const loam_vfs *vfs)
+bool io_open(struct oracle_writer *w, const loam_vfs *vfs)
 {
     loam_options options = options_of(vfs);
     for (int i = 0; i < 2; i++) {
@@ -50,7 +50,7 @@ static bool open_or_retry(struct oracle_writer *w, const loam_vfs *vfs)
 
 void io_workload(struct oracle_writer *w, const loam_vfs *vfs)
 {
-    if (!open_or_retry(w, vfs)) {
+    if (!io_open(w, vfs)) {
         return;
     }
     oracle_write(w, 3, false);
@@ -61,7 +61,7 @@ void io_workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_write(w, 4, false);
     oracle_sync(w);
     oracle_close(w);
-    if (!open_or_retry(w, vfs)) {
+    if (!io_open(w, vfs)) {
         return;
     }
     oracle_write(w, 4, true);
@@ -71,8 +71,11 @@ void io_workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_write(w, 4, false);
     io_read_live(w);
     oracle_ks_drop(w, "one");
-    oracle_write(w, 3, true);
-    oracle_flush(w);
+    for (unsigned i = 0; i < 3; i++) { /* the log comes to segments that were used before */
+        oracle_write(w, 2, i == 0);
+        oracle_flush(w);
+        oracle_put(w, i, true);
+    }
     oracle_write(w, 3, false);
 }
 

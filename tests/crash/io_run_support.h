@@ -43,6 +43,8 @@ struct io_totals {
 };
 extern struct io_totals io_totals;
 
+/* Opens the database, in a second try when the first fails. */
+bool io_open(struct oracle_writer *w, const loam_vfs *vfs);
 /* Twice opened; writes of all kinds, flushes, merges, keyspaces. Leaves the database open when it
  * can be opened. */
 void io_workload(struct oracle_writer *w, const loam_vfs *vfs);

@@ -19,6 +19,8 @@
 
 #define RUN_SECONDS 60 /* longer: it hangs */
 
+#define SYNCS       (LOAM_CALL_SYNC | LOAM_CALL_WRITE_DURABLE)
+
 enum answer { WHOLE, SHORT, REFUSED, ANSWERS };
 
 struct lie {
@@ -39,7 +41,8 @@ static bool says_corrupt(int rc)
 static enum answer judge(const struct lie *l, const struct oracle *o, loam_vfs *disk,
                          const struct oracle_promise *promised, uint64_t variant)
 {
-    bool keeps = l->kind == 0 || (variant == LOAM_CUT_ALL && l->kind != LOAM_CALL_WRITE);
+    bool stores = (l->kind & LOAM_CALL_WRITE) == 0;
+    bool keeps = l->kind == 0 || (variant == LOAM_CUT_ALL && stores);
     struct oracle_promise p = *promised;
     if (!keeps) {
         p.low = p.control_low = 0;
@@ -67,13 +70,15 @@ static enum answer judge(const struct lie *l, const struct oracle *o, loam_vfs *
 static bool run(struct lie *l, uint64_t n, bool for_ever)
 {
     static struct oracle o;
+    bool stores = (l->kind & LOAM_CALL_WRITE) == 0;
+    uint32_t lands = stores ? LOAM_LANDS_ALL : (uint32_t)(n % (LOAM_LANDS_ALL_BUT_ONE + 1));
     const loam_fault_plan plan = {.struct_size = sizeof plan,
                                   .seed = l->seed,
                                   .no_map = !l->mapped,
                                   .fail_calls = l->kind,
                                   .fail_at = l->kind != 0 ? n : 0,
                                   .fail_how = LOAM_FAULT_LIE,
-                                  .short_writes = (uint32_t)(n % (LOAM_LANDS_ALL_BUT_ONE + 1)),
+                                  .short_writes = lands,
                                   .fail_repeat = for_ever ? UINT32_MAX : 1};
     loam_vfs *disk, *vfs;
     crash_alarm(RUN_SECONDS);
@@ -125,12 +130,12 @@ static void lie_everywhere(const char *name, uint32_t kind, bool mapped)
 
 Test(lying_disk, that_syncs_no_file_leaves_a_prefix_or_an_error_with_a_mapped_log)
 {
-    lie_everywhere("file syncs lie, mapped log", LOAM_CALL_SYNC, true);
+    lie_everywhere("file syncs lie, mapped log", SYNCS, true);
 }
 
 Test(lying_disk, that_syncs_no_file_leaves_a_prefix_or_an_error_with_a_buffered_log)
 {
-    lie_everywhere("file syncs lie, buffered log", LOAM_CALL_SYNC, false);
+    lie_everywhere("file syncs lie, buffered log", SYNCS, false);
 }
 
 Test(lying_disk, that_syncs_no_directory_leaves_a_prefix_or_an_error)
@@ -140,5 +145,5 @@ Test(lying_disk, that_syncs_no_directory_leaves_a_prefix_or_an_error)
 
 Test(lying_disk, that_stores_a_part_of_a_write_leaves_a_prefix_or_an_error)
 {
-    lie_everywhere("writes lie, buffered log", LOAM_CALL_WRITE, false);
+    lie_everywhere("writes lie, buffered log", LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE, false);
 }

@@ -10,6 +10,8 @@
 #include <time.h>
 
 #define VALUE_MAX 20480u
+#define HUGE_MIN  100000u
+#define HUGE_MAX  200000u
 #define BATCH_OPS 12u
 #define KEY_LONG  700u
 
@@ -69,24 +71,48 @@ loam_slice oracle_key(unsigned i)
     return loam_bytes(keys[i], size[i]);
 }
 
+/* How long a value is, told by the number modulo 64 that identifies it. */
+enum length { HUGE = 62, BIG = 63, PLAIN = 64 };
+
+static enum length length_of(uint32_t value)
+{
+    return value % 64 >= HUGE ? (enum length)(value % 64) : PLAIN;
+}
+
 static uint32_t value_size(uint32_t value)
 {
     uint64_t s = value;
     uint64_t r = splitmix64(&s);
-    if (value % 64 == 63) { /* see oracle_write: the mark of big ones */
+    switch (length_of(value)) {
+    case HUGE:
+        return (uint32_t)(HUGE_MIN + r % (HUGE_MAX - HUGE_MIN));
+    case BIG:
         return (uint32_t)(4 + r % (VALUE_MAX - 4));
+    default:
+        return (uint32_t)(4 + r % (r % 5 == 0 ? 3000 : 100));
     }
-    return (uint32_t)(4 + r % (r % 5 == 0 ? 3000 : 100));
+}
+
+/* Not in the thread's own storage, which comes out of its stack. */
+static uint8_t *huge_bytes(void)
+{
+    static _Thread_local uint8_t *bytes;
+    if (bytes == NULL && (bytes = malloc(HUGE_MAX + 8)) == NULL) {
+        oracle_fail("no memory for a value");
+    }
+    return bytes;
 }
 
 loam_slice oracle_value(uint32_t value)
 {
-    static _Thread_local uint8_t bytes[VALUE_MAX + 8];
+    static _Thread_local uint8_t usual[VALUE_MAX + 8];
+    bool huge = length_of(value) == HUGE;
+    uint8_t *bytes = huge ? huge_bytes() : usual;
     uint32_t n = value_size(value);
     uint64_t s = value;
     for (uint32_t at = 0; at < n; at += 8) {
         /* Half of it compresses. */
-        uint64_t r = at % 16 == 0 ? splitmix64(&s) : value;
+        uint64_t r = huge || at % 16 == 0 ? splitmix64(&s) : value;
         memcpy(bytes + at, &r, 8);
     }
     memcpy(bytes, &value, 4);
@@ -194,18 +220,22 @@ static struct oracle_commit *begin(struct oracle_writer *w)
     return &o->commits[n];
 }
 
+/* The next number of a value of that length. */
+static uint32_t new_value(struct oracle *o, enum length length)
+{
+    uint32_t value = o->next_value;
+    while (length_of(value) != length) {
+        value++;
+    }
+    o->next_value = value + 1;
+    return value;
+}
+
 static loam_slice add_op(struct oracle_writer *w, struct oracle_commit *c, unsigned space,
-                         unsigned key, bool remove, bool big)
+                         unsigned key, bool remove, enum length length)
 {
     struct oracle *o = w->o;
-    uint32_t value = 0;
-    if (!remove) {
-        value = o->next_value++;
-        if (big != (value % 64 == 63)) {
-            value = o->next_value = big ? value / 64 * 64 + 63 : value + 1;
-            o->next_value++;
-        }
-    }
+    uint32_t value = remove ? 0 : new_value(o, length);
     o->ops[o->op_count++] = (struct oracle_op){(uint8_t)space, (uint8_t)key, value};
     c->count++;
     return remove ? loam_bytes(NULL, 0) : oracle_value(value);
@@ -255,7 +285,7 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
     for (unsigned i = 0; i < n; i++) {
         unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
         bool remove = random_below(&w->random, 4) == 0;
-        loam_slice v = add_op(w, c, s, key, remove, big && i == 0);
+        loam_slice v = add_op(w, c, s, key, remove, big && i == 0 ? BIG : PLAIN);
         if (remove) {
             loam_batch_delete(b, w->space[s], oracle_key(key));
         } else {
@@ -269,12 +299,12 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
 }
 
 static int write_one(struct oracle_writer *w, unsigned s, unsigned key, bool remove, bool durable,
-                     bool big)
+                     enum length length)
 {
     const loam_write_opts opts = {.struct_size = sizeof opts,
                                   .flags = durable ? LOAM_W_DURABLE : 0};
     struct oracle_commit *c = begin(w);
-    loam_slice v = add_op(w, c, s, key, remove, big);
+    loam_slice v = add_op(w, c, s, key, remove, length);
     publish(w->o);
     int rc = remove ? loam_delete(w->db, w->space[s], oracle_key(key), &opts)
                     : loam_put(w->db, w->space[s], oracle_key(key), v, &opts);
@@ -292,19 +322,24 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
             write_batch(w, &opts, durable, large);
         } else {
             unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
-            write_one(w, s, key, kind >= 55, durable, large);
+            write_one(w, s, key, kind >= 55, durable, large ? BIG : PLAIN);
         }
     }
 }
 
 int oracle_put(struct oracle_writer *w, unsigned key, bool durable)
 {
-    return write_one(w, 0, key, false, durable, false);
+    return write_one(w, 0, key, false, durable, PLAIN);
 }
 
 int oracle_put_long(struct oracle_writer *w, unsigned key)
 {
-    return write_one(w, 0, key, false, false, true);
+    return write_one(w, 0, key, false, false, BIG);
+}
+
+int oracle_put_huge(struct oracle_writer *w, unsigned key)
+{
+    return write_one(w, 0, key, false, false, HUGE);
 }
 
 int oracle_sync(struct oracle_writer *w)

@@ -99,6 +99,8 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big);
 int oracle_put(struct oracle_writer *w, unsigned key, bool durable);
 /* One put with a value of up to 20 KB, not durable. */
 int oracle_put_long(struct oracle_writer *w, unsigned key);
+/* One put with a value of 100 to 200 KB that does not compress, not durable. */
+int oracle_put_huge(struct oracle_writer *w, unsigned key);
 int oracle_ks_create(struct oracle_writer *w, const char *name);
 int oracle_ks_drop(struct oracle_writer *w, const char *name);
 int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to);

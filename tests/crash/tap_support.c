@@ -97,24 +97,44 @@ static int64_t tap_write(void *ctx, loam_file *f, const void *buf, size_t n, uin
     PASS(ctx, write, f, buf, n, off);
 }
 
-static int tap_sync(void *ctx, loam_file *f, uint32_t data_only)
+/* Before a call that makes bytes of the file durable. */
+static void before_sync(struct tap *t, loam_file *f)
 {
-    struct tap *t = ctx;
-    tap_cut(ctx);
     mutex_lock(&t->mu);
     bool again = failed_place(t, f) != NULL;
     mutex_unlock(&t->mu);
     if (again) {
         oracle_fail("a file whose sync failed is synced again");
     }
-    int rc = FAULT(ctx)->sync(FAULT(ctx)->ctx, f, data_only);
-    if (rc < 0 && rc != -EINTR && rc != -EAGAIN) {
+}
+
+/* rc: of such a call. */
+static void after_sync(struct tap *t, loam_file *f, int64_t rc)
+{
+    if (rc < 0 && rc != -EINTR) {
         mutex_lock(&t->mu);
         loam_file **place = failed_place(t, NULL);
         CHECK(place != NULL);
         *place = f;
         mutex_unlock(&t->mu);
     }
+}
+
+static int tap_sync(void *ctx, loam_file *f, uint32_t data_only)
+{
+    tap_cut(ctx);
+    before_sync(ctx, f);
+    int rc = FAULT(ctx)->sync(FAULT(ctx)->ctx, f, data_only);
+    after_sync(ctx, f, rc);
+    return rc;
+}
+
+static int64_t tap_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
+{
+    tap_cut(ctx);
+    before_sync(ctx, f);
+    int64_t rc = FAULT(ctx)->write_durable(FAULT(ctx)->ctx, f, buf, n, off);
+    after_sync(ctx, f, rc);
     return rc;
 }
 
@@ -189,9 +209,19 @@ static int tap_unmap(void *ctx, void *p, size_t len)
     return FAULT(ctx)->unmap(FAULT(ctx)->ctx, p, len);
 }
 
+/* An error of WRITEBACK says what one of a sync does, but for those that refuse the advice. */
 static int tap_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice)
 {
-    return FAULT(ctx)->advise(FAULT(ctx)->ctx, f, off, len, advice);
+    pass(ctx);
+    if (advice != LOAM_ADVISE_WRITEBACK) {
+        return FAULT(ctx)->advise(FAULT(ctx)->ctx, f, off, len, advice);
+    }
+    before_sync(ctx, f);
+    int rc = FAULT(ctx)->advise(FAULT(ctx)->ctx, f, off, len, advice);
+    if (rc != -EINVAL && rc != -ENOSYS && rc != -EOPNOTSUPP) {
+        after_sync(ctx, f, rc);
+    }
+    return rc;
 }
 
 static int tap_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
@@ -246,6 +276,7 @@ void tap_create(struct tap *t, loam_vfs *disk, const loam_fault_plan *plan, cons
         .space = tap_space,
         .now_us = tap_now_us,
         .random = tap_random,
+        .write_durable = tap_write_durable,
     };
     mutex_init(&t->mu, RANK_VFS - 1);
 }

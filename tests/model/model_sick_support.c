@@ -23,8 +23,8 @@ bool run_may_fail(struct run *r, int rc)
 
 static void fall_sick(struct run *r)
 {
-    static const uint32_t kinds[] = {LOAM_CALL_SYNC, LOAM_CALL_SYNC, LOAM_CALL_SYNC_DIR,
-                                     LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR};
+    const uint32_t files = LOAM_CALL_SYNC | LOAM_CALL_WRITE_DURABLE;
+    const uint32_t kinds[] = {files, files, LOAM_CALL_SYNC_DIR, files | LOAM_CALL_SYNC_DIR};
     static const uint32_t repeats[] = {1, 1, 2, 5, UINT32_MAX, UINT32_MAX};
     loam_fault_plan plan = {.struct_size = sizeof plan,
                             .seed = r->disk_seed,
