@@ -46,7 +46,8 @@ struct check {
 int check_table(struct check *c, const struct table_meta *m);
 /* A table of which only the number is known: what it says of itself. */
 int check_lone_table(struct check *c, uint64_t number);
-/* Fills in `record`. moved(arg, &o): the manifest's word of a later moment; false: it cannot be had.
+/* Fills in `record`. moved(arg, &o): the manifest's word of a later moment; false: it cannot be had, for the
+ * reason in loam_last_error().
  * LOAM_OK, or an error that is no finding; LOAM_E_BUSY: a writer is faster than this. */
 int check_logs(struct check *c, const struct log_chain_options *o,
                bool (*moved)(void *arg, struct log_chain_options *o));

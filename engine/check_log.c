@@ -112,7 +112,7 @@ int check_logs(struct check *c, const struct log_chain_options *options,
             thread_sleep_micros(REST_US);
         }
         if (!moved(c->arg, &o)) {
-            break;
+            return loam_last_error()->code;
         }
     }
     return FAIL(LOAM_E_BUSY, "the log changes faster than it can be read");

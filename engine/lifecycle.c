@@ -153,25 +153,101 @@ int lifecycle_resume(struct db *db)
 
 /* ---- destroy ----------------------------------------------------------------------------------- */
 
-struct destroy_walk {
+/* Files go in an order in which every state is either a database that is whole or none at all, and none
+ * that this would not recognise and remove:
+ *   what a database can do without, CURRENT, [directory synced], what it names, LOCK, [synced]. */
+struct destroy {
     const loam_vfs *vfs;
     const char *dir;
-    struct obsolete_files files;
-    bool is_database;
+    struct obsolete_files spare, files;
+    bool found;     /* a database, or what is left of one */
+    bool forgotten; /* there was no memory to note a name */
 };
 
 static int note_file(void *ctx, loam_slice name)
 {
-    struct destroy_walk *w = ctx;
+    struct destroy *d = ctx;
     enum file_kind kind;
     uint64_t number;
-    if (filename_parse(name, &kind, &number) && kind != FILE_LOCK) {
-        w->is_database = w->is_database || kind == FILE_CURRENT;
-        if (kind != FILE_CURRENT) {
-            obsolete_files_add(&w->files, kind, number);
-        }
+    if (!filename_parse(name, &kind, &number) || kind == FILE_LOCK) {
+        return 0;
+    }
+    bool spare = kind == FILE_RESERVE || kind == FILE_TEMP;
+    d->found = d->found || !spare;
+    if (kind != FILE_CURRENT) {
+        struct obsolete_files *o = spare ? &d->spare : &d->files;
+        uint32_t noted = obsolete_files_pending(o);
+        obsolete_files_add(o, kind, number);
+        d->forgotten = d->forgotten || obsolete_files_pending(o) == noted;
     }
     return 0;
+}
+
+static int remove_noted(struct obsolete_files *o)
+{
+    obsolete_files_purge(o);
+    uint32_t left = obsolete_files_pending(o);
+    return left == 0 ? LOAM_OK : FAIL(LOAM_E_IO, "%u files could not be removed", left);
+}
+
+static int remove_kind(const struct destroy *d, enum file_kind kind)
+{
+    char path[FILENAME_CAP];
+    int rc = filename_make(d->dir, kind, 0, path);
+    if (rc < 0) {
+        return rc;
+    }
+    int neg = d->vfs->remove(d->vfs->ctx, path);
+    return neg >= 0 || neg == -ENOENT ? LOAM_OK : FAIL_IO(neg, 0, 0, "cannot remove %s", path);
+}
+
+static int sync_names(const struct destroy *d)
+{
+    int neg = d->vfs->sync_dir(d->vfs->ctx, d->dir);
+    return neg >= 0 ? LOAM_OK
+                    : status_add_flags(FAIL_IO(neg, 0, 0, "cannot sync the directory of what is removed"),
+                                       LOAM_ERR_UNKNOWN);
+}
+
+/* REQUIRES: LOCK is held. */
+static int remove_all(struct destroy *d)
+{
+    int rc = remove_noted(&d->spare);
+    if (rc == LOAM_OK) {
+        rc = remove_kind(d, FILE_CURRENT);
+    }
+    if (rc == LOAM_OK) {
+        rc = sync_names(d);
+    }
+    if (rc == LOAM_OK) {
+        rc = remove_noted(&d->files);
+    }
+    if (rc == LOAM_OK) {
+        rc = remove_kind(d, FILE_LOCK);
+    }
+    return rc;
+}
+
+static int destroy_found(struct destroy *d)
+{
+    char path[FILENAME_CAP];
+    loam_file *lock;
+    int rc = filename_make(d->dir, FILE_LOCK, 0, path);
+    if (rc == LOAM_OK) {
+        rc = lifecycle_lock(d->vfs, path, &lock);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    rc = remove_all(d);
+    d->vfs->close(d->vfs->ctx, lock);
+    if (rc == LOAM_OK) {
+        rc = sync_names(d);
+    }
+    if (rc == LOAM_OK) {
+        d->vfs->remove(d->vfs->ctx, d->dir); /* fails when other files are there: they are not ours */
+    }
+    return rc;
 }
 
 int lifecycle_destroy(const char *dir, const loam_vfs *vfs)
@@ -181,34 +257,20 @@ int lifecycle_destroy(const char *dir, const loam_vfs *vfs)
     if (rc < 0) {
         return rc;
     }
-    struct destroy_walk w = {.vfs = vfs, .dir = dir};
-    obsolete_files_init(&w.files, vfs, dir, alloc_global());
-    int neg = vfs->list(vfs->ctx, dir, note_file, &w);
-    if (neg < 0 || !w.is_database) {
-        obsolete_files_destroy(&w.files);
-        return neg < 0 && status_from_errno(neg) != LOAM_E_NOENT
-                   ? FAIL_IO(neg, 0, 0, "cannot list the directory")
-                   : FAIL(LOAM_E_NOENT, "there is no database in the directory");
+    struct destroy d = {.vfs = vfs, .dir = dir};
+    obsolete_files_init(&d.spare, vfs, dir, alloc_global());
+    obsolete_files_init(&d.files, vfs, dir, alloc_global());
+    int neg = vfs->list(vfs->ctx, dir, note_file, &d);
+    if (neg < 0 && status_from_errno(neg) != LOAM_E_NOENT) {
+        rc = FAIL_IO(neg, 0, 0, "cannot list the directory");
+    } else if (neg < 0 || !d.found) {
+        rc = FAIL(LOAM_E_NOENT, "there is no database in the directory");
+    } else if (d.forgotten) {
+        rc = FAIL(LOAM_E_NOMEM, "no memory for the names of the files");
+    } else {
+        rc = destroy_found(&d);
     }
-    loam_file *lock;
-    filename_make(dir, FILE_LOCK, 0, path);
-    rc = lifecycle_lock(vfs, path, &lock);
-    if (rc == LOAM_OK) {
-        /* CURRENT first: without it the rest is no database, whatever interrupts this. */
-        filename_make(dir, FILE_CURRENT, 0, path);
-        vfs->remove(vfs->ctx, path);
-        vfs->sync_dir(vfs->ctx, dir);
-        filename_make(dir, FILE_LOCK, 0, path);
-        obsolete_files_purge(&w.files);
-        if (obsolete_files_pending(&w.files) != 0) {
-            rc = FAIL(LOAM_E_IO, "%u files could not be removed", obsolete_files_pending(&w.files));
-        } else {
-            vfs->remove(vfs->ctx, path);
-        }
-        vfs->close(vfs->ctx, lock);
-        vfs->sync_dir(vfs->ctx, dir);
-        vfs->remove(vfs->ctx, dir); /* fails when other files are there: they are not ours */
-    }
-    obsolete_files_destroy(&w.files);
+    obsolete_files_destroy(&d.spare);
+    obsolete_files_destroy(&d.files);
     return rc;
 }

@@ -32,6 +32,7 @@ struct verifier {
     uint64_t last_tag;
     bool any;   /* there is a last entry */
     bool first; /* no block came before this one */
+    bool oom;   /* a key could not be kept: nothing more can be said */
     uint64_t entries, deletes, raw_bytes, min_seq, max_seq;
     uint64_t before;     /* entries of the blocks before this one */
     uint64_t data_bytes; /* of all blocks, as stored */
@@ -62,6 +63,10 @@ static void report_all(struct verifier *v, uint64_t offset, uint64_t bytes, int 
  * held before it is no part of what it can hold. */
 static void report_piece(struct verifier *v, const struct sst_piece *at, int rc)
 {
+    if (v->oom) {
+        v->stopped = true;
+        return;
+    }
     const struct sst_props *p = &v->r->props;
     report(v, &(struct sst_damage){.rc = rc,
                                    .offset = at->offset,
@@ -120,6 +125,7 @@ static void next_separator(struct verifier *v, loam_slice key, loam_slice rest)
     v->own = before;
     buf_set(&v->own, key.data, key.size);
     buf_append(&v->own, rest.data, rest.size);
+    v->oom = v->oom || v->own.oom;
 }
 
 /* The first entry of a block follows the last one of the block before, and lies beyond the
@@ -170,6 +176,7 @@ static const char *check_entries(struct verifier *v, uint32_t block, const uint8
         v->max_seq = seq > v->max_seq ? seq : v->max_seq;
         if (c.index + 1 == c.block.count) {
             buf_set(&v->last_key, e->key.data, e->key.size);
+            v->oom = v->oom || v->last_key.oom;
             v->last_tag = e->tag;
             v->any = true;
         }
@@ -319,7 +326,7 @@ int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_
     if (v.rc == LOAM_OK && !v.stopped) {
         verify_totals(&v);
     }
-    if (v.last_key.oom || v.separator.oom || v.own.oom) {
+    if (v.oom) {
         v.rc = FAIL(LOAM_E_NOMEM, "no memory to verify table %llu",
                     (unsigned long long)r->props.file_number);
     }
