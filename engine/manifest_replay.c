@@ -330,6 +330,7 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
         rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest knows no keyspace \"default\"");
     }
     r->torn = in.torn;
+    r->end = in.offset;
     manifest_reader_close(&in);
     return rc == LOAM_OK ? settle_tables(r) : rc;
 }

@@ -25,6 +25,7 @@ struct manifest_replay {
     bool sealed;
     uint64_t sealed_number, sealed_position;
     bool torn; /* an append that was cut short was ignored */
+    uint64_t end; /* of what was read, in bytes */
 };
 
 void manifest_replay_init(struct manifest_replay *r, struct alloc *a);

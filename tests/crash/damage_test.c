@@ -14,215 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/filename.h"
-#include "tests/crash/crash_support.h"
-#include "tests/crash/tap_support.h"
-#include "tests/support/check.h"
+#include "tests/crash/damage_support.h"
 
-#define DIR        "/db"
-#define FILES_MAX  24u
 #define SMALL      2048u /* files up to here have every byte flipped */
 #define SECTOR     512u
-#define HANG_AFTER 60 /* seconds */
-
-struct file {
-    char name[40];
-    enum file_kind kind;
-    uint8_t *bytes;    /* Owns */
-    size_t size, used; /* used: up to the last byte that is not zero */
-};
-
-struct files {
-    struct file f[FILES_MAX];
-    unsigned count;
-};
-
-static struct {
-    uint64_t cases, right, errors, at_open, found;
-} totals;
-
-static struct oracle oracle;
-static uint64_t seed_now;
-
-/* ---- files in and out of disks ----------------------------------------------------------------- */
-
-struct taking {
-    const loam_vfs *vfs;
-    struct files *to;
-};
-
-static int take_file(void *ctx, loam_slice name)
-{
-    struct taking *t = ctx;
-    uint64_t number, size = 0;
-    CHECK(t->to->count < FILES_MAX && name.size < sizeof t->to->f[0].name);
-    struct file *f = &t->to->f[t->to->count];
-    memset(f, 0, sizeof *f);
-    memcpy(f->name, name.data, name.size);
-    if (!filename_parse(name, &f->kind, &number) || f->kind == FILE_LOCK) {
-        return 0;
-    }
-    char path[64];
-    snprintf(path, sizeof path, DIR "/%s", f->name);
-    loam_file *file;
-    CHECK_EQ(t->vfs->open(t->vfs->ctx, path, LOAM_VFS_READ, &file), 0);
-    CHECK_EQ(t->vfs->size(t->vfs->ctx, file, &size), 0);
-    f->bytes = malloc(size + 1);
-    CHECK(f->bytes != NULL);
-    CHECK_EQ(t->vfs->read(t->vfs->ctx, file, f->bytes, size, 0), size);
-    t->vfs->close(t->vfs->ctx, file);
-    f->size = f->used = size;
-    while (f->used != 0 && f->bytes[f->used - 1] == 0) {
-        f->used--;
-    }
-    t->to->count++;
-    return 0;
-}
-
-static void take_files(const loam_vfs *vfs, struct files *to)
-{
-    struct taking t = {vfs, to};
-    to->count = 0;
-    CHECK(vfs->list(vfs->ctx, DIR, take_file, &t) >= 0);
-}
-
-static void free_files(struct files *fs)
-{
-    for (unsigned i = 0; i < fs->count; i++) {
-        free(fs->f[i].bytes);
-    }
-    fs->count = 0;
-}
-
-static void put_file(const loam_vfs *vfs, const char *name, const uint8_t *bytes, size_t used,
-                     size_t size)
-{
-    char path[64];
-    snprintf(path, sizeof path, DIR "/%s", name);
-    loam_file *f;
-    CHECK_EQ(vfs->open(vfs->ctx, path, LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f), 0);
-    used = used < size ? used : size;
-    CHECK_EQ(vfs->write(vfs->ctx, f, bytes, used, 0), used);
-    CHECK_EQ(vfs->truncate(vfs->ctx, f, size), 0);
-    vfs->close(vfs->ctx, f);
-}
-
-/* ---- one case ---------------------------------------------------------------------------------- */
-
-static void check_error(const char *when, int rc)
-{
-    const loam_error *e = loam_last_error();
-    if (rc != LOAM_E_CORRUPT && rc != LOAM_E_FORMAT && rc != LOAM_E_NOENT && rc != LOAM_E_IO) {
-        oracle_fail("%s gives %d: %s", when, rc, e->message);
-    }
-    if (e->file_id == 0 && strstr(e->message, "CURRENT") == NULL) {
-        oracle_fail("%s names no file: %s", when, e->message);
-    }
-    totals.errors++;
-}
-
-/* One file of a case as it shall be instead; bytes NULL: gone. */
-struct change {
-    const char *name;
-    const uint8_t *bytes;
-    size_t used, size;
-};
-
-struct tried {
-    const char *what;
-    uint64_t at;
-    const struct change *changes;
-    unsigned count;
-};
-
-static int count_finding(void *ctx, const loam_damage *d)
-{
-    const loam_error *e = loam_last_error();
-    ++*(uint64_t *)ctx;
-    if (d->struct_size != sizeof *d || d->file == NULL || e->message[0] == '\0' ||
-        (d->code != LOAM_E_NOENT && d->code != e->code) ||
-        (d->first_key.data != NULL && d->last_key.data == NULL)) {
-        oracle_fail("a finding without sense: %d, %s", d->code, e->message);
-    }
-    return 0;
-}
-
-/* What loam_check says of the directory: true, there is damage. */
-static bool check_finds(const loam_options *options)
-{
-    uint64_t findings = 0;
-    int rc = loam_check(DIR, options, count_finding, &findings);
-    if (rc != LOAM_OK && rc != LOAM_E_CORRUPT && rc != LOAM_E_FORMAT && rc != LOAM_E_IO) {
-        oracle_fail("the check gives %d: %s", rc, loam_last_error()->message);
-    }
-    if ((rc != LOAM_OK) != (findings != 0)) {
-        oracle_fail("the check gives %d with %llu findings", rc, (unsigned long long)findings);
-    }
-    totals.found += rc != LOAM_OK;
-    return rc != LOAM_OK;
-}
-
-static loam_vfs *disk_of(const struct files *fs, const struct tried *t)
-{
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
-    for (unsigned i = 0; i < fs->count; i++) {
-        const struct file *f = &fs->f[i];
-        bool changed = false;
-        for (unsigned k = 0; k < t->count; k++) {
-            changed = changed || strcmp(t->changes[k].name, f->name) == 0;
-        }
-        if (!changed) {
-            put_file(disk, f->name, f->bytes, f->used, f->size);
-        }
-    }
-    for (unsigned k = 0; k < t->count; k++) {
-        const struct change *c = &t->changes[k];
-        if (c->bytes != NULL) {
-            put_file(disk, c->name, c->bytes, c->used, c->size);
-        }
-    }
-    return disk;
-}
-
-/* The database that `fs` make, with some files changed. What the check calls sound must be right and
- * whole; what cannot be read, the check must have found. */
-static void try_case(const struct files *fs, const struct oracle_promise *p, const struct tried *t)
-{
-    loam_vfs *disk = disk_of(fs, t);
-    oracle_context("seed %llu, %s: %s at %llu of %zu", (unsigned long long)seed_now,
-                   t->count != 0 ? t->changes[0].name : "-", t->what, (unsigned long long)t->at,
-                   t->count != 0 ? t->changes[0].size : 0);
-    tap_dump_on_failure(disk);
-    crash_alarm(HANG_AFTER);
-    loam_options options = crash_options(disk);
-    bool found = check_finds(&options);
-    /* Few read-only: those try again for a while, in case a writer is moving files. */
-    options.flags = LOAM_OPEN_MUST_EXIST | (totals.cases % 16 == 1 ? LOAM_OPEN_READONLY : 0);
-    loam_db *db;
-    int rc = loam_open(DIR, &options, &db);
-    if (rc < 0) {
-        check_error("open", rc);
-        totals.at_open++;
-    } else {
-        struct oracle_seen seen;
-        rc = oracle_read(&oracle, p, db, &seen);
-        if (rc < 0) {
-            check_error("reading", rc);
-        } else {
-            oracle_judge(&oracle, p, &seen);
-            totals.right++;
-        }
-        (void)loam_close(db); /* a merge may have met the damage */
-    }
-    if (rc < 0 && !found) {
-        oracle_fail("the check finds nothing, but: %s", loam_last_error()->message);
-    }
-    totals.cases++;
-    tap_dump_on_failure(NULL);
-    loam_vfs_free(disk);
-}
 
 /* Sanitizers make a case ten times as slow: then one in five is tried, another one each time. */
 #if defined(__has_feature)
@@ -239,14 +34,15 @@ static void try_case(const struct files *fs, const struct oracle_promise *p, con
 
 /* With one file changed. */
 static void try_file(const struct files *fs, const struct oracle_promise *p, unsigned i,
-                     const uint8_t *bytes, size_t used, size_t size, const char *what, uint64_t at)
+                     const uint8_t *bytes, size_t used, size_t size, const char *what, uint64_t at,
+                     enum harm harm)
 {
     const struct change c = {fs->f[i].name, bytes, used, size};
     static uint64_t asked;
-    if ((asked++ + seed_now) % ONE_IN != 0 && getenv("LOAM_SCALE") == NULL) {
+    if ((asked++ + damage_seed) % ONE_IN != 0 && getenv("LOAM_SCALE") == NULL) {
         return;
     }
-    try_case(fs, p, &(struct tried){what, at, &c, 1});
+    damage_try(fs, p, &(struct tried){what, at, &c, 1, harm});
 }
 
 /* ---- kinds of damage --------------------------------------------------------------------------- */
@@ -268,7 +64,7 @@ static void flip_bytes(const struct files *fs, const struct oracle_promise *p, u
         static const uint8_t kinds[] = {0x01, 0x80, 0xff, 0x10};
         f->bytes[at] ^= kinds[random_below(r, sizeof kinds)];
         try_file(fs, p, i, f->bytes, f->used > at ? f->used : at + 1, f->size, "a flipped byte",
-                 at);
+                 at, HARM_BYTE);
         f->bytes[at] = old;
     }
 }
@@ -279,10 +75,10 @@ static void cut_short(const struct files *fs, const struct oracle_promise *p, un
     const struct file *f = &fs->f[i];
     size_t step = f->used / 60 + 1;
     for (size_t n = 0; n < f->size; n += 1 + random_below(r, 2 * step)) {
-        try_file(fs, p, i, f->bytes, f->used, n, "cut short", n);
+        try_file(fs, p, i, f->bytes, f->used, n, "cut short", n, HARM_CONTENT);
         step = n > f->used ? f->size / 8 + 1 : step;
     }
-    try_file(fs, p, i, f->bytes, f->used, f->size - 1, "cut short", f->size - 1);
+    try_file(fs, p, i, f->bytes, f->used, f->size - 1, "cut short", f->size - 1, HARM_CONTENT);
 }
 
 static void spoil_sectors(const struct files *fs, const struct oracle_promise *p, unsigned i,
@@ -295,15 +91,15 @@ static void spoil_sectors(const struct files *fs, const struct oracle_promise *p
         size_t n = f->size - at < SECTOR ? f->size - at : SECTOR;
         memcpy(copy, f->bytes, f->size);
         memset(copy + at, 0, n);
-        try_file(fs, p, i, copy, f->used, f->size, "a zeroed sector", at);
+        try_file(fs, p, i, copy, f->used, f->size, "a zeroed sector", at, HARM_CONTENT);
         memset(copy + at, 0xff, n);
-        try_file(fs, p, i, copy, f->used, f->size, "a sector of ones", at);
+        try_file(fs, p, i, copy, f->used, f->size, "a sector of ones", at, HARM_CONTENT);
         /* A write that went to the wrong place. */
         size_t from = random_below(r, f->used / SECTOR + 1) * SECTOR;
         memcpy(copy + at, f->bytes + at, n);
         memcpy(copy + at, f->bytes + from, from + n <= f->size ? n : f->size - from);
         if (memcmp(copy, f->bytes, f->size) != 0) {
-            try_file(fs, p, i, copy, f->used, f->size, "a sector of another place", at);
+            try_file(fs, p, i, copy, f->used, f->size, "a sector of another place", at, HARM_CONTENT);
         }
     }
     free(copy);
@@ -321,15 +117,15 @@ static void extend(const struct files *fs, const struct oracle_promise *p, unsig
     for (unsigned k = 0; k < sizeof more / sizeof more[0]; k++) {
         size_t size = f->size + more[k];
         memset(copy + f->size, 0, more[k]);
-        try_file(fs, p, i, copy, f->used, size, "zeros behind it", more[k]);
+        try_file(fs, p, i, copy, f->used, size, "zeros behind it", more[k], HARM_CONTENT);
         for (size_t n = 0; n < more[k]; n++) {
             copy[f->size + n] = (uint8_t)random_next(r);
         }
-        try_file(fs, p, i, copy, size, size, "garbage behind it", more[k]);
+        try_file(fs, p, i, copy, size, size, "garbage behind it", more[k], HARM_CONTENT);
         for (size_t n = 0; n < more[k]; n++) {
             copy[f->size + n] = f->bytes[n % (f->used + 1)];
         }
-        try_file(fs, p, i, copy, size, size, "its own bytes behind it", more[k]);
+        try_file(fs, p, i, copy, size, size, "its own bytes behind it", more[k], HARM_CONTENT);
     }
     free(copy);
 }
@@ -338,24 +134,24 @@ static void replace_and_delete(const struct files *fs, const struct oracle_promi
                                const struct files *other)
 {
     const struct file *f = &fs->f[i];
-    try_file(fs, p, i, NULL, 0, 0, "deleted", 0);
-    try_file(fs, p, i, f->bytes, 0, 0, "emptied", 0);
+    try_file(fs, p, i, NULL, 0, 0, "deleted", 0, HARM_CONTENT);
+    try_file(fs, p, i, f->bytes, 0, 0, "emptied", 0, HARM_CONTENT);
     for (unsigned k = 0; k < fs->count; k++) {
         const struct file *g = &fs->f[k];
         if (k == i) {
             continue;
         }
-        try_file(fs, p, i, g->bytes, g->used, g->size, "the bytes of another file", k);
+        try_file(fs, p, i, g->bytes, g->used, g->size, "the bytes of another file", k, HARM_FOREIGN);
         if (k > i && g->kind == f->kind) {
             const struct change both[] = {{f->name, g->bytes, g->used, g->size},
                                           {g->name, f->bytes, f->used, f->size}};
-            try_case(fs, p, &(struct tried){"swapped with another", k, both, 2});
+            damage_try(fs, p, &(struct tried){"swapped with another", k, both, 2, HARM_FOREIGN});
         }
     }
     for (unsigned k = 0; k < other->count; k++) {
         const struct file *g = &other->f[k];
         if (g->kind == f->kind) {
-            try_file(fs, p, i, g->bytes, g->used, g->size, "another database's file", k);
+            try_file(fs, p, i, g->bytes, g->used, g->size, "another database's file", k, HARM_FOREIGN);
         }
     }
 }
@@ -379,10 +175,10 @@ static void add_files(const struct files *fs, const struct oracle_promise *p)
     for (unsigned k = 0; k < sizeof names / sizeof names[0]; k++) {
         for (size_t size = 0; size <= sizeof junk; size += sizeof junk / 2) {
             const struct change c = {names[k], junk, size, size};
-            uint64_t found = totals.found, right = totals.right;
-            try_case(fs, p, &(struct tried){"junk", size, &c, 1});
-            CHECK_EQ(totals.found, found);
-            CHECK_EQ(totals.right, right + 1);
+            uint64_t found = damage_totals.found, right = damage_totals.right;
+            damage_try(fs, p, &(struct tried){"junk", size, &c, 1, HARM_FOREIGN});
+            CHECK_EQ(damage_totals.found, found);
+            CHECK_EQ(damage_totals.right, right + 1);
         }
     }
     for (unsigned k = 0; k < fs->count; k++) { /* a second copy under a number of its own */
@@ -391,9 +187,9 @@ static void add_files(const struct files *fs, const struct oracle_promise *p)
             char name[FILENAME_BASE_CAP];
             filename_base(f->kind, 77, name);
             const struct change c = {name, f->bytes, f->used, f->size};
-            uint64_t right = totals.right;
-            try_case(fs, p, &(struct tried){"a copy beside", k, &c, 1});
-            CHECK_EQ(totals.right, right + 1);
+            uint64_t right = damage_totals.right;
+            damage_try(fs, p, &(struct tried){"a copy beside", k, &c, 1, HARM_FOREIGN});
+            CHECK_EQ(damage_totals.right, right + 1);
         }
     }
 }
@@ -407,7 +203,7 @@ static void older_copy(const struct files *fs, const struct oracle_promise *p, u
         const struct file *g = &old->f[k];
         if (strcmp(g->name, f->name) == 0 && (closed || f->kind != FILE_LOG) &&
             (g->size != f->size || memcmp(g->bytes, f->bytes, f->size) != 0)) {
-            try_file(fs, p, i, g->bytes, g->used, g->size, "an older copy", k);
+            try_file(fs, p, i, g->bytes, g->used, g->size, "an older copy", k, HARM_FOREIGN);
         }
     }
 }
@@ -425,7 +221,7 @@ static void take_now(loam_vfs *fault, struct files *to)
 {
     loam_vfs *after;
     CHECK_EQ(loam_vfs_power_cut(fault, 0, &after), LOAM_OK);
-    take_files(after, to);
+    damage_take_files(after, to);
     loam_vfs_free(after);
 }
 
@@ -434,11 +230,11 @@ static void build(struct reference *ref, bool closed)
 {
     loam_vfs *disk, *fault;
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed_now};
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = damage_seed};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
-    oracle_init(&oracle);
-    struct oracle_writer w = {.o = &oracle, .strict = true};
-    random_init(&w.random, seed_now);
+    oracle_init(&damage_oracle);
+    struct oracle_writer w = {.o = &damage_oracle, .strict = true};
+    random_init(&w.random, damage_seed);
     loam_options options = crash_options(fault);
     oracle_open(&w, DIR, &options);
     oracle_ks_create(&w, "one");
@@ -455,18 +251,22 @@ static void build(struct reference *ref, bool closed)
     take_now(fault, &ref->old[2]);
     oracle_write(&w, 8, false);
     oracle_put(&w, 1, true);
-    ref->promise = oracle_promise_low(&oracle, false);
     for (unsigned i = 0; i < 4; i++) {
-        oracle_put_long(&w, 4 + i); /* so that no sector holds records before and behind these */
+        oracle_put_long(&w, 4 + i);
     }
     oracle_put(&w, 2, true);
-    oracle_put_long(&w, 8);
+    /* The records behind it say that it is durable. Only these may be taken for a torn end, and no sector
+     * holds it and all of them. */
+    ref->promise = oracle_promise_low(&damage_oracle, false);
+    do {
+        oracle_put_long(&w, 8);
+    } while (oracle_value(damage_oracle.next_value - 1).size < 4 * SECTOR);
     oracle_put(&w, 3, false);
     if (closed) {
         oracle_close(&w);
-        ref->promise = oracle_promise_low(&oracle, true);
+        ref->promise = oracle_promise_low(&damage_oracle, true);
     }
-    oracle_promise_high(&oracle, &ref->promise);
+    oracle_promise_high(&damage_oracle, &ref->promise);
     take_now(fault, &ref->now);
     if (!closed) {
         oracle_close(&w);
@@ -478,18 +278,18 @@ static void build(struct reference *ref, bool closed)
 static void damage_everything(bool closed)
 {
     static struct reference ref, other;
-    seed_now = oracle_seed();
+    damage_seed = oracle_seed();
     struct random r;
-    random_init(&r, seed_now);
+    random_init(&r, damage_seed);
     const char *s = getenv("LOAM_SCALE");
     unsigned stride = s != NULL ? 1 : 17;
-    seed_now++;
+    damage_seed++;
     build(&other, closed);
-    seed_now--;
+    damage_seed--;
     build(&ref, closed); /* last: the oracle is of this one */
-    try_case(&ref.now, &ref.promise, &(struct tried){.what = "no damage"});
-    CHECK_EQ(totals.right, 1);
-    CHECK_EQ(totals.found, 0);
+    damage_try(&ref.now, &ref.promise, &(struct tried){.what = "no damage"});
+    CHECK_EQ(damage_totals.right, 1);
+    CHECK_EQ(damage_totals.found, 0);
     for (unsigned i = 0; i < ref.now.count; i++) {
         flip_bytes(&ref.now, &ref.promise, i, stride, &r);
         cut_short(&ref.now, &ref.promise, i, &r);
@@ -501,16 +301,12 @@ static void damage_everything(bool closed)
         }
     }
     add_files(&ref.now, &ref.promise);
-    fprintf(stderr,
-            "damage, %s: %llu cases: %llu right, %llu errors (%llu at open); %llu found by check\n",
-            closed ? "closed" : "killed", (unsigned long long)totals.cases,
-            (unsigned long long)totals.right, (unsigned long long)totals.errors,
-            (unsigned long long)totals.at_open, (unsigned long long)totals.found);
-    free_files(&ref.now);
-    free_files(&other.now);
+    damage_print_totals(closed ? "closed" : "killed");
+    damage_free_files(&ref.now);
+    damage_free_files(&other.now);
     for (unsigned k = 0; k < OLD_COPIES; k++) {
-        free_files(&ref.old[k]);
-        free_files(&other.old[k]);
+        damage_free_files(&ref.old[k]);
+        damage_free_files(&other.old[k]);
     }
     crash_alarm(0);
 }
