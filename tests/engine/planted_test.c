@@ -3,7 +3,7 @@
  *
  * On the real file system. Each case plants one thing under one name of a closed database - names that
  * are in use and names that the next open will use - then checks, opens, reads, writes, flushes and
- * closes. Oracle: nothing waits; what is read is right; the file outside, which the links lead to, is as
+ * closes. The directory's own path is the caller's: it may be a link. Oracle: nothing waits; what is read is right; the file outside, which the links lead to, is as
  * it was, and nothing appears beside it.
  */
 #include <criterion/criterion.h>
@@ -259,6 +259,72 @@ Test(planted, in_place_of_the_directory_is_an_error)
     CHECK(f != NULL && fclose(f) == 0);
     CHECK(loam_open(dir, &o, &db) < 0);
     check_outside();
+    remove_all(home);
+}
+
+static void expect_keys(const char *path, unsigned count)
+{
+    loam_options o = small();
+    loam_db *db;
+    o.flags = LOAM_OPEN_MUST_EXIST;
+    GOES(loam_check(path, &o, NULL, NULL));
+    GOES(loam_open(path, &o, &db));
+    for (unsigned i = 0; i < count; i++) {
+        char value[16];
+        size_t n;
+        GOES(loam_get(db, NULL, loam_bytes(&i, sizeof i), value, sizeof value, &n, NULL));
+        CHECK_BYTES(value, n, "value", 5);
+    }
+    GOES(loam_close(db));
+}
+
+Test(planted, but_the_directory_itself_may_be_reached_through_a_link)
+{
+    char way[160];
+    loam_options o = small();
+    loam_db *db;
+    begin();
+    make_database();
+    snprintf(way, sizeof way, "%s/way", home);
+    CHECK(symlink("db", way) == 0);
+    GOES(loam_open(way, &o, &db));
+    unsigned i = KEYS;
+    GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), LOAM_LIT("value"), NULL));
+    GOES(loam_flush(db, NULL));
+    loam_db *other;
+    FAILS(loam_open(dir, &o, &other), LOAM_E_LOCKED); /* it is the same one */
+    GOES(loam_close(db));
+    expect_keys(way, KEYS + 1);
+    expect_keys(dir, KEYS + 1);
+    remove_all(home);
+}
+
+/* Under load: what was acknowledged is there under the new name, and what cannot go on says so. */
+Test(planted, a_directory_that_is_renamed_loses_nothing_acknowledged)
+{
+    char moved[160];
+    loam_options o = small();
+    loam_db *db;
+    unsigned acked = KEYS;
+    begin();
+    make_database();
+    snprintf(moved, sizeof moved, "%s/moved", home);
+    alarm(60);
+    GOES(loam_open(dir, &o, &db));
+    for (int rc = LOAM_OK; rc == LOAM_OK && acked < 200000; acked += rc == LOAM_OK) {
+        if (acked == 3 * KEYS) {
+            CHECK(rename(dir, moved) == 0);
+        }
+        rc = loam_put(db, NULL, loam_bytes(&acked, sizeof acked), LOAM_LIT("value"), NULL);
+        CHECK(rc == LOAM_OK || loam_last_error()->message[0] != '\0');
+    }
+    CHECK(acked > 3 * KEYS && acked < 200000); /* tables and logs have nowhere to go */
+    CHECK(loam_flush(db, NULL) < 0);
+    CHECK(loam_health(db, NULL) == LOAM_REFUSING_WRITES);
+    (void)loam_close(db);
+    CHECK(access(dir, F_OK) != 0);
+    expect_keys(moved, acked);
+    alarm(0);
     remove_all(home);
 }
 
