@@ -477,6 +477,7 @@ static void *keeper_main(void *arg)
             /* The writer that needs the resource gets the error; here it is only retried. */
             more = false;
         }
+        log_preparer_poll(&db->preparer);
         prepare_spare(db);
         more = prepare_chunk(db) || more;
         log_syncer_poll(db);
@@ -504,7 +505,8 @@ static void *keeper_main(void *arg)
 
 int background_start(struct db *db)
 {
-    log_syncer_init(&db->syncer);
+    log_syncer_init(&db->syncer, db);
+    log_preparer_init(&db->preparer, db);
     workers_add(&db->workers, &flusher, 1);
     workers_add(&db->workers, &merger, db->options.user.threads);
     int neg = thread_start(&db->keeper, keeper_main, db);
@@ -547,7 +549,8 @@ void background_stop(struct db *db)
         atom_store(&db->keeper_stop, true, release); /* pairs with the load in keeper_main() */
         wal_wake_keeper(&db->wal);
         thread_join(db->keeper);
-        log_syncer_stop(&db->syncer);
+        errand_finish(&db->syncer.errand);
+        errand_finish(&db->preparer);
         db->keeper_running = false;
     }
 }

@@ -21,6 +21,7 @@
 #include "engine/dead_scout.h"
 #include "engine/disk_reserve.h"
 #include "engine/iter_pool.h"
+#include "engine/log_preparer.h"
 #include "engine/log_syncer.h"
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
@@ -83,6 +84,7 @@ struct db {
     struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
     struct dead_scout scout;
     struct log_syncer syncer;
+    struct errand preparer;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */

@@ -225,9 +225,7 @@ static void retire(struct flush *f, struct view *fresh)
     for (uint32_t i = 0; i < n; i++) {
         memtable_list_release(&db->memtables, &gone[i]);
     }
-    if (wal_release(&db->wal, f->end) < 0) {
-        db_log(db, LOAM_LOG_WARN, "cannot recycle a log segment: %s", loam_last_error()->message);
-    }
+    wal_release(&db->wal, f->end);
     if (db->logging) {
         recycle_replayed(db);
     }

@@ -151,7 +151,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
     l->manifest_bytes = clamp(budget / 128, 8 * 1024, MIB);
     l->window_bytes =
-        (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 4 * MIB));
+        (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 256 * 1024));
     l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);
     l->batch_max = clamp(budget / 2, 1, LOAM_MAX_VALUE + 16 * MIB);
     l->target_file_bytes = clamp(l->memtable_bytes, 256 * 1024, 64 * MIB);

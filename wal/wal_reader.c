@@ -51,8 +51,31 @@ static uint64_t left_at(const struct wal_reader *r, uint64_t off)
     return off < r->size ? r->size - off : 0;
 }
 
+/* Makes the buffer, whose bytes are lost, larger when `want` needs that or the file is read on behind it. */
+static int grow_buffer(struct wal_reader *r, uint64_t off, size_t want)
+{
+    bool read_on = r->buffer_size == r->buffer_cap && off >= r->buffer_offset;
+    if (r->buffer_cap == r->buffer_most || (want <= r->buffer_cap && !read_on)) {
+        return LOAM_OK;
+    }
+    size_t cap = r->buffer_cap;
+    while (cap < want || cap == r->buffer_cap) {
+        cap *= 4;
+    }
+    cap = cap < r->buffer_most ? cap : r->buffer_most;
+    uint8_t *larger = alloc_get_aligned(r->alloc, MEM_LOG, cap, WAL_HEADER_PAGE);
+    if (larger == NULL) {
+        return keep_error(r, FAIL(LOAM_E_NOMEM, "no memory to read the log"));
+    }
+    alloc_put_aligned(r->alloc, MEM_LOG, r->buffer, r->buffer_cap, WAL_HEADER_PAGE);
+    r->buffer = larger;
+    r->buffer_cap = cap;
+    r->buffer_size = 0;
+    return LOAM_OK;
+}
+
 /* Bytes of the file from off on, at least `want` unless the file ends: *have of them at the result.
- * NULL with the error kept when reading fails. want fits the buffer. */
+ * NULL with the error kept when reading fails. want is at most buffer_most. */
 static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, size_t *have)
 {
     assert(off % 8 == 0);
@@ -62,6 +85,9 @@ static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, 
     }
     uint64_t end = r->buffer_offset + r->buffer_size;
     if (off < r->buffer_offset || off > end || end - off < want) {
+        if (grow_buffer(r, off, want) < 0) {
+            return NULL;
+        }
         size_t n = left < r->buffer_cap ? (size_t)left : r->buffer_cap;
         int64_t got = wal_file_read(r->vfs, r->file, r->buffer, n, off);
         if (got < 0) {
@@ -88,7 +114,7 @@ static int check_in_pieces(struct wal_reader *r, uint64_t off, uint64_t covered,
     *right = false;
     for (off += 8; covered != 0;) {
         size_t have;
-        const uint8_t *p = bytes_at(r, off, r->buffer_cap & ~(size_t)7, &have);
+        const uint8_t *p = bytes_at(r, off, r->buffer_most & ~(size_t)7, &have);
         if (p == NULL) {
             return r->failed;
         }
@@ -173,7 +199,7 @@ static int probe(struct wal_reader *r, uint64_t off, struct wal_record_header *h
     }
     uint64_t covered = wal_record_covered(h->type, h->length);
     *spent = covered;
-    if (covered + 8 <= r->buffer_cap) {
+    if (covered + 8 <= r->buffer_most) {
         p = bytes_at(r, off, (size_t)covered + 8, &have);
         if (p == NULL) {
             return r->failed;
@@ -202,7 +228,7 @@ static int lend_payload(struct wal_reader *r, uint64_t off, const struct wal_rec
                         loam_slice *payload)
 {
     uint64_t size = wal_record_size(h->length);
-    if (size <= r->buffer_cap) {
+    if (size <= r->buffer_most) {
         size_t have;
         const uint8_t *p = bytes_at(r, off, (size_t)size, &have);
         if (p == NULL) {

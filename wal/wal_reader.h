@@ -1,7 +1,8 @@
 /* wal_reader.h - Reads the records of one segment file in order and judges how it ends.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Reads through a buffer, never maps. A record longer than the buffer is checked piece by piece
+ * Reads through a buffer, never maps; the buffer is small until more than the begin of the file is wanted,
+ * for a log that holds nothing is opened often. A record longer than the buffer is checked piece by piece
  * before memory is taken for it, so a file can only cost memory for bytes it proves to hold.
  *
  * How recovery goes through the segments, numbers rising:
@@ -45,6 +46,7 @@ struct wal_reader {
 
     uint8_t *buffer; /* a window of the file */
     size_t buffer_cap;
+    size_t buffer_most; /* what it grows to while the file is read on */
     uint64_t buffer_offset;
     size_t buffer_size;
     uint8_t *big; /* the last long record */

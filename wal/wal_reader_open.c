@@ -9,7 +9,8 @@
 
 #include "arena/poison.h"
 
-#define BUFFER_MAX (256u << 10) /* bytes; longer records are checked in pieces of this size */
+#define BUFFER_FIRST (8u << 10)   /* bytes: the header, and room to see whether records follow */
+#define BUFFER_MAX   (256u << 10) /* longer records are checked in pieces of this size */
 
 static int open_file(struct wal_reader *r, const char *dir)
 {
@@ -37,10 +38,11 @@ static int open_file(struct wal_reader *r, const char *dir)
 
 static int take_buffer(struct wal_reader *r)
 {
-    r->buffer_cap = r->size < BUFFER_MAX ? (size_t)r->size : BUFFER_MAX;
-    if (r->buffer_cap < WAL_HEADER_PAGE) {
-        r->buffer_cap = WAL_HEADER_PAGE;
+    r->buffer_most = r->size < BUFFER_MAX ? (size_t)r->size : BUFFER_MAX;
+    if (r->buffer_most < WAL_HEADER_PAGE) {
+        r->buffer_most = WAL_HEADER_PAGE;
     }
+    r->buffer_cap = r->buffer_most < BUFFER_FIRST ? r->buffer_most : BUFFER_FIRST;
     r->buffer = alloc_get_aligned(r->alloc, MEM_LOG, r->buffer_cap, WAL_HEADER_PAGE);
     return r->buffer != NULL ? LOAM_OK : FAIL(LOAM_E_NOMEM, "no memory to read the log");
 }

@@ -288,24 +288,9 @@ static int obtain_file(const struct wal_place *place, const struct wal_segment_p
                                full);
 }
 
-static void fill_slot(struct wal_segment *seg, const struct wal_segment_plan *plan)
+int wal_segment_make(struct wal_segment_file *made, const struct wal_place *place,
+                     const struct wal_segment_plan *plan)
 {
-    seg->number = plan->number;
-    seg->capacity = plan->capacity;
-    seg->sync_failed = false;
-    /* release: as in wal_segment_take_file(). */
-    atom_store(&seg->limit, 0, release);
-    /* relaxed, the others: the tail that leads writers here is published later, with release. */
-    atom_store(&seg->write_failed, false, relaxed);
-    atom_store(&seg->base, 0, relaxed);
-    atom_store(&seg->shift, plan->shift, relaxed);
-    atom_store(&seg->generation, plan->generation, relaxed);
-}
-
-int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
-                        const struct wal_segment_plan *plan)
-{
-    assert(plan->capacity >> plan->shift <= WAL_WINDOWS);
     char name[WAL_FILE_NAME_MAX], final_name[WAL_FILE_NAME_MAX];
     wal_file_name(final_name, plan->number);
     loam_file *f = NULL;
@@ -335,19 +320,34 @@ int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
         return FAIL_IO(rc, plan->number, 0, "cannot prepare log segment %llu",
                        (unsigned long long)plan->number);
     }
-    fill_slot(seg, plan);
-    seg->file = f;
-    seg->full_size = full;
-    seg->salt = h.salt;
+    if (plan->reuse != NULL) {
+        (void)place->vfs->advise(place->vfs->ctx, f, WAL_HEADER_PAGE, WAL_PREFETCH_BYTES,
+                                 LOAM_ADVISE_WILLNEED);
+    }
+    *made = (struct wal_segment_file){
+        .file = f, .salt = h.salt, .full_size = full, .reused = plan->reuse != NULL};
     return LOAM_OK;
 }
 
-void wal_segment_prepare_memory(struct wal_segment *seg, const struct wal_segment_plan *plan)
+void wal_segment_install(struct wal_segment *seg, const struct wal_segment_plan *plan,
+                         const struct wal_segment_file *made)
 {
-    fill_slot(seg, plan);
-    seg->file = NULL;
-    seg->full_size = false;
-    seg->salt = 0;
+    assert(plan->capacity >> plan->shift <= WAL_WINDOWS);
+    seg->file = made->file;
+    seg->full_size = made->full_size;
+    seg->reused = made->reused;
+    seg->salt = made->salt;
+    seg->number = plan->number;
+    seg->capacity = plan->capacity;
+    seg->sync_failed = false;
+    seg->behind = 0;
+    /* release: as in wal_segment_take_file(). */
+    atom_store(&seg->limit, 0, release);
+    /* relaxed, the others: the tail that leads writers here is published later, with release. */
+    atom_store(&seg->write_failed, false, relaxed);
+    atom_store(&seg->base, 0, relaxed);
+    atom_store(&seg->shift, plan->shift, relaxed);
+    atom_store(&seg->generation, plan->generation, relaxed);
 }
 
 void wal_segment_start(struct wal_segment *seg, uint64_t base)
@@ -387,53 +387,44 @@ bool wal_map_unsupported(int rc)
     return rc == -EOPNOTSUPP || rc == -ENODEV || rc == -ENOSYS;
 }
 
-int wal_segment_map(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
+int wal_window_map(const struct wal_segment *seg, const struct wal_place *place, uint32_t k,
+                   uint8_t **p)
 {
-    /* relaxed: both change under the caller's mutex only. */
+    /* relaxed: constant while the segment is READY. */
     uint32_t shift = atom_load(&seg->shift, relaxed);
-    if ((uint64_t)k << shift >= seg->capacity || atom_load(&seg->window[k], relaxed) != NULL) {
+    *p = NULL;
+    if ((uint64_t)k << shift >= seg->capacity) {
         return 0;
     }
     size_t bytes = (size_t)1 << shift;
-    void *p = NULL;
+    void *memory = NULL;
     int rc = -EINTR;
     for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
         rc = place->vfs->map(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + ((uint64_t)k << shift),
-                             bytes, &p);
+                             bytes, &memory);
     }
     if (rc < 0) {
         return rc;
     }
     alloc_charge(place->alloc, MEM_LOG, bytes);
-    /* release: pairs with the acquire in wal_begin; who sees the address may store there. */
-    atom_store(&seg->window[k], p, release);
+    *p = memory;
     return 0;
 }
 
-void wal_segment_prefetch(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
+void wal_window_unmap(const struct wal_place *place, uint8_t *p, size_t bytes)
 {
-    /* relaxed: constant while the segment is alive. */
+    /* What cannot be unmapped stays in memory and is charged for it; nobody writes there any more. */
+    if (place->vfs->unmap(place->vfs->ctx, p, bytes) >= 0) {
+        alloc_uncharge(place->alloc, MEM_LOG, bytes);
+    }
+}
+
+void wal_window_prefetch(const struct wal_segment *seg, const struct wal_place *place, uint64_t k)
+{
+    /* relaxed: constant while the segment is READY. */
     uint64_t bytes = (uint64_t)1 << atom_load(&seg->shift, relaxed);
     if (k * bytes < seg->capacity) {
         (void)place->vfs->advise(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + k * bytes, bytes,
                                  LOAM_ADVISE_WILLNEED);
     }
-}
-
-void wal_segment_unmap(struct wal_segment *seg, const struct wal_place *place, uint32_t k)
-{
-    /* relaxed: changes under the caller's mutex only. */
-    uint8_t *p = atom_load(&seg->window[k], relaxed);
-    if (p == NULL) {
-        return;
-    }
-    size_t bytes = (size_t)1 << atom_load(&seg->shift, relaxed);
-    /* relaxed: every position of the window is applied, so no writer can still reserve in it. */
-    atom_store(&seg->window[k], NULL, relaxed);
-    if (place->vfs->unmap(place->vfs->ctx, p, bytes) < 0) {
-        /* It is still there; the next round tries again. */
-        atom_store(&seg->window[k], p, relaxed);
-        return;
-    }
-    alloc_uncharge(place->alloc, MEM_LOG, bytes);
 }

@@ -1,7 +1,8 @@
 /* wal_segment.h - One segment file of the log: prepared, mapped by windows, recycled.
  * SPDX-License-Identifier: Apache-2.0
  *
- *   EMPTY -> READY   [wal_segment_prepare]   file complete, synced, its name durable
+ *   EMPTY -> READY   [wal_segment_make, then wal_segment_install]   file complete, synced, its name
+ *                                            durable
  *   READY -> READY   [wal_segment_start]     base known; the tail may enter it
  *   READY -> EMPTY   [wal_segment_take_file, wal_segment_discard]
  *
@@ -18,7 +19,8 @@
 #include "arena/vfs.h"
 #include "wal/wal_format.h"
 
-#define WAL_WINDOWS 64 /* of one segment */
+#define WAL_WINDOWS        320         /* of one segment */
+#define WAL_PREFETCH_BYTES (4u << 20) /* of a recycled file, at its begin and ahead of the windows */
 
 /* Where segments live and whose they are. */
 struct wal_place {
@@ -45,8 +47,24 @@ struct wal_segment {
     _Atomic uint32_t generation; /* 0: EMPTY */
 
     bool full_size; /* the file has all its space; else it grows and is not recycled */
+    bool reused;    /* the file was one before, and its pages may have left the page cache */
     bool sync_failed; /* never synced or recycled again; owned by the sync leader */
     _Atomic bool write_failed; /* no more records, no reuse; its good part is synced */
+
+    /* guarded by the log's tail_mu */
+    bool mappable;    /* windows may be shown: from install until the segment is dropped */
+    uint32_t mappers; /* calls of the vfs that are mapping a window of the file just now */
+
+    /* guarded by the log's mu */
+    uint32_t behind; /* windows below are unmapped for good */
+};
+
+/* A file that is ready to be a segment. */
+struct wal_segment_file {
+    loam_file *file; /* NULL: without files */
+    uint64_t salt;
+    bool full_size;
+    bool reused;
 };
 
 /* What to prepare. */
@@ -63,11 +81,13 @@ struct wal_segment_plan {
 
 void wal_segment_init(struct wal_segment *seg); /* EMPTY */
 
-/* On an error the segment is EMPTY and nothing of it is left behind, as far as the disk allows. */
-int wal_segment_prepare(struct wal_segment *seg, const struct wal_place *place,
-                        const struct wal_segment_plan *plan);
-/* Without files: positions only. */
-void wal_segment_prepare_memory(struct wal_segment *seg, const struct wal_segment_plan *plan);
+/* Makes the file; touches no segment, so it needs no lock. On an error nothing of it is left behind,
+ * as far as the disk allows. */
+int wal_segment_make(struct wal_segment_file *made, const struct wal_place *place,
+                     const struct wal_segment_plan *plan);
+/* Owns: the file passes to the segment. REQUIRES: EMPTY. */
+void wal_segment_install(struct wal_segment *seg, const struct wal_segment_plan *plan,
+                         const struct wal_segment_file *made);
 /* Fixes where the segment begins; before the tail enters it, perhaps more than once. */
 void wal_segment_start(struct wal_segment *seg, uint64_t base);
 /* EMPTY, and the file is the caller's. REQUIRES: no window is mapped. */
@@ -75,13 +95,14 @@ loam_file *wal_segment_take_file(struct wal_segment *seg);
 /* EMPTY; closes the file and, when `remove` is set, takes its name away. */
 void wal_segment_discard(struct wal_segment *seg, const struct wal_place *place, bool remove);
 
-/* Maps window k unless it is mapped or beyond the end. Threads: these two under the log's tail_mu.
- * */
-int wal_segment_map(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
-void wal_segment_unmap(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
-/* Has the pages of window k read in the background: a recycled file may have left the page cache,
- * and mapping then would read it page by page. */
-void wal_segment_prefetch(struct wal_segment *seg, const struct wal_place *place, uint32_t k);
+/* Maps window k, which the caller then shows or gives back. *p is NULL where there is no such window.
+ * 0 or -errno. REQUIRES: the segment stays READY during the call. */
+int wal_window_map(const struct wal_segment *seg, const struct wal_place *place, uint32_t k,
+                   uint8_t **p);
+void wal_window_unmap(const struct wal_place *place, uint8_t *p, size_t bytes);
+/* Has the pages of window k read in the background, WAL_PREFETCH_BYTES before they are mapped: a
+ * recycled file may have left the page cache, and mapping then would read it page by page. */
+void wal_window_prefetch(const struct wal_segment *seg, const struct wal_place *place, uint64_t k);
 /* -errno of a map call that says there will never be one. */
 bool wal_map_unsupported(int rc);
 

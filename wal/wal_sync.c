@@ -5,7 +5,8 @@
  * all [somebody leads] -> sleep, look again
  *
  * Leadership (`leading`) is also what keeps files open while they are synced: releasing segments
- * takes it. The leader holds no mutex while the disk works.
+ * takes it, or leaves it to wal_keep() while a sync runs. The leader holds no mutex while the disk
+ * works.
  */
 #include <assert.h>
 
@@ -24,6 +25,15 @@ void wal_sync_lock(struct wal *w)
     mutex_unlock(&w->sync_mu);
 }
 
+bool wal_sync_try_lock(struct wal *w)
+{
+    mutex_lock(&w->sync_mu);
+    bool free = !w->leading;
+    w->leading = true;
+    mutex_unlock(&w->sync_mu);
+    return free;
+}
+
 void wal_sync_unlock(struct wal *w)
 {
     mutex_lock(&w->sync_mu);
@@ -33,18 +43,21 @@ void wal_sync_unlock(struct wal *w)
     mutex_unlock(&w->sync_mu);
 }
 
-static void raise_durable(struct wal *w, uint64_t position)
+void wal_raise_durable(struct wal *w, uint64_t position)
 {
-    /* relaxed: only the leader writes it. */
-    if (atom_load(&w->durable, relaxed) < position) {
-        /* release: pairs with wal_durable(); the sync came before. */
-        atom_store(&w->durable, position, release);
+    /* relaxed: the loop looks again. */
+    uint64_t durable = atom_load(&w->durable, relaxed);
+    while (durable < position) {
+        /* release: pairs with wal_durable(); the sync came before. Bounded: it only grows. */
+        if (atom_cas(&w->durable, &durable, position, release, relaxed)) {
+            break;
+        }
     }
 }
 
 void wal_sync_pass(struct wal *w, uint64_t position, uint32_t generation)
 {
-    raise_durable(w, position);
+    wal_raise_durable(w, position);
     if (w->sync_from < generation) {
         w->sync_from = generation;
     }
@@ -84,14 +97,14 @@ static int sync_up_to(struct wal *w, uint64_t goal)
         if (atom_load(&seg->base, relaxed) >= goal) {
             break;
         }
-        /* relaxed: only the leader writes it. */
+        /* relaxed: a release that raises it meanwhile makes one sync superfluous. */
         if (end > atom_load(&w->durable, relaxed)) {
             int rc = wal_sync_segment(w, seg);
             if (rc < 0) {
                 return rc;
             }
         }
-        raise_durable(w, end < goal ? end : goal);
+        wal_raise_durable(w, end < goal ? end : goal);
         if (sealed && end <= goal) {
             w->sync_from = g + 1;
         }
@@ -106,6 +119,7 @@ int wal_sync(struct wal *w, uint64_t upto)
     }
     mutex_lock(&w->sync_mu);
     int rc = LOAM_OK;
+    bool led = false;
     while (wal_durable(w) < upto) {
         if (w->sync_goal < upto) {
             w->sync_goal = upto;
@@ -118,7 +132,7 @@ int wal_sync(struct wal *w, uint64_t upto)
             rc = status_raise(&w->poison);
             break;
         }
-        w->leading = true;
+        w->leading = led = true;
         uint64_t goal = w->sync_goal;
         mutex_unlock(&w->sync_mu);
         rc = sync_up_to(w, goal);
@@ -130,6 +144,9 @@ int wal_sync(struct wal *w, uint64_t upto)
         }
     }
     mutex_unlock(&w->sync_mu);
+    if (led && wal_release_due(w)) {
+        wal_wake_keeper(w); /* the release found the sync running */
+    }
     return rc;
 }
 

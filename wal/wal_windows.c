@@ -1,9 +1,13 @@
 /* wal_windows.c - Maps the log around its tail and places the records that windows cut.
  * SPDX-License-Identifier: Apache-2.0
  *
- * All tables of windows change under tail_mu. A segment found through a tail word that was loaded
- * under tail_mu cannot be dropped before the mutex is free: wal_windows_drop() takes it, and comes
- * after the tail has left the segment.
+ * Windows are shown under tail_mu, and only while their segment is mappable. A segment found through a
+ * tail word that was loaded under tail_mu cannot be dropped before the mutex is free:
+ * wal_windows_drop() takes it, and comes after the tail has left the segment. A writer that lacks a
+ * window maps it under the mutex; what is mapped ahead is mapped without it (`mappers` keeps the file
+ * open), so that no writer waits for a window that it does not need. Both may map the same window:
+ * the second to come finds it shown and gives its own back, and both are the same bytes.
+ * Windows go, under mu, when no record will come to them any more.
  */
 #include <assert.h>
 #include <string.h>
@@ -13,23 +17,75 @@
 
 #include "arena/poison.h"
 
-static int map_error(const struct wal_segment *seg, int rc, uint32_t k)
+static int map_error(uint64_t number, uint64_t k, size_t bytes, int rc)
 {
-    /* relaxed: constant while the segment is alive. */
-    return FAIL_IO(rc, seg->number, (uint64_t)k << atom_load(&seg->shift, relaxed),
-                   "cannot map window %u of log segment %llu", k, (unsigned long long)seg->number);
+    return FAIL_IO(rc, number, k * bytes, "cannot map window %llu of log segment %llu",
+                   (unsigned long long)k, (unsigned long long)number);
+}
+
+static size_t window_bytes(const struct wal_segment *seg)
+{
+    /* relaxed: constant while the segment is READY. */
+    return (size_t)1 << atom_load(&seg->shift, relaxed);
+}
+
+static bool missing_locked(const struct wal *w, const struct wal_segment *seg, uint64_t k)
+{
+    mutex_assert_held(&w->tail_mu);
+    /* relaxed: windows are shown under tail_mu. */
+    return seg->mappable && k < WAL_WINDOWS &&
+           k * window_bytes(seg) < seg->capacity &&
+           atom_load(&seg->window[k], relaxed) == NULL;
+}
+
+static void show_locked(struct wal *w, struct wal_segment *seg, uint64_t k, uint8_t *p)
+{
+    mutex_assert_held(&w->tail_mu);
+    /* release: pairs with the acquire in wal_begin; who sees the address may store there. */
+    atom_store(&seg->window[k], p, release);
 }
 
 static int map_range_locked(struct wal *w, struct wal_segment *seg, uint64_t first, uint64_t last)
 {
-    mutex_assert_held(&w->tail_mu);
-    for (uint64_t k = first; k <= last && k < WAL_WINDOWS; k++) {
-        int rc = wal_segment_map(seg, &w->place, (uint32_t)k);
-        if (rc < 0) {
-            return map_error(seg, rc, (uint32_t)k);
+    for (uint64_t k = first; k <= last; k++) {
+        if (!missing_locked(w, seg, k)) {
+            continue;
         }
+        uint8_t *p;
+        int rc = wal_window_map(seg, &w->place, (uint32_t)k, &p);
+        if (rc < 0) {
+            return map_error(seg->number, k, window_bytes(seg), rc);
+        }
+        show_locked(w, seg, k, p);
     }
     return LOAM_OK;
+}
+
+/* Maps a missing window; 0 or -errno. REQUIRES: tail_mu, which is free on return. */
+static int map_aside(struct wal *w, struct wal_segment *seg, uint32_t k)
+{
+    uint8_t *p = NULL;
+    size_t bytes = window_bytes(seg);
+    assert(missing_locked(w, seg, k));
+    seg->mappers++;
+    mutex_unlock(&w->tail_mu);
+    int rc = wal_window_map(seg, &w->place, k, &p);
+    if (seg->reused) {
+        wal_window_prefetch(seg, &w->place, k + WAL_PREFETCH_BYTES / bytes);
+    }
+    mutex_lock(&w->tail_mu);
+    if (p != NULL && missing_locked(w, seg, k)) {
+        show_locked(w, seg, k, p);
+        p = NULL;
+    }
+    if (--seg->mappers == 0) {
+        cond_broadcast(&w->mapped_cv);
+    }
+    mutex_unlock(&w->tail_mu);
+    if (p != NULL) {
+        wal_window_unmap(&w->place, p, bytes);
+    }
+    return rc;
 }
 
 uint8_t *wal_stage_take(struct wal *w, uint64_t size)
@@ -69,6 +125,7 @@ struct spot {
     struct wal_segment *seg;
     uint64_t position;
     uint64_t first, last; /* windows */
+    uint64_t offset;      /* from the segment's base */
     uint64_t in_first;    /* offset in the first window */
     bool fits;            /* in the segment */
 };
@@ -85,6 +142,7 @@ static struct spot look_locked(struct wal *w, uint64_t size)
     uint64_t limit = atom_load(&at.seg->limit, relaxed);
     uint64_t d = at.position - atom_load(&at.seg->base, relaxed);
     uint32_t shift = atom_load(&at.seg->shift, relaxed);
+    at.offset = d;
     at.first = d >> shift;
     at.last = (d + size - 1) >> shift;
     at.in_first = d & (((uint64_t)1 << shift) - 1);
@@ -138,16 +196,26 @@ static int reserve_locked(struct wal *w, uint64_t size, uint8_t **stage, struct 
     }
 }
 
+/* Whether the windows that are mapped ahead of a record just reserved run short. */
+static bool short_locked(const struct wal *w, const struct wal_slot *s)
+{
+    const struct wal_segment *seg = &w->slots[s->generation % WAL_SLOTS];
+    /* relaxed: the record is not applied, so the segment stays; the mark is a wish. */
+    uint64_t offset = s->end - atom_load(&seg->base, relaxed);
+    return missing_locked(w, seg, (offset + atom_load(&w->low_mark, relaxed)) / window_bytes(seg) + 1);
+}
+
 int wal_windows_reserve(struct wal *w, uint64_t size, struct wal_slot *s)
 {
     uint8_t *stage = NULL;
     mutex_lock(&w->tail_mu);
     int rc = reserve_locked(w, size, &stage, s);
+    bool wake = rc == LOAM_OK && short_locked(w, s);
     mutex_unlock(&w->tail_mu);
     if (stage != NULL && (rc != LOAM_OK || !s->staged)) {
         wal_stage_give(w, stage, size);
     }
-    if (rc == LOAM_OK) {
+    if (wake) {
         wal_wake_keeper(w);
     }
     return rc;
@@ -164,7 +232,7 @@ void wal_windows_store(struct wal *w, uint64_t position, uint32_t generation, co
     while (n != 0) {
         uint64_t in = d & (window - 1);
         uint64_t part = window - in < n ? window - in : n;
-        /* acquire: pairs with the release in wal_segment_map. */
+        /* acquire: pairs with the release in show_locked(). */
         uint8_t *p = atom_load(&seg->window[d >> shift], acquire);
         assert(p != NULL);
         memcpy(p + in, data, (size_t)part);
@@ -174,31 +242,71 @@ void wal_windows_store(struct wal *w, uint64_t position, uint32_t generation, co
     }
 }
 
-int wal_windows_ahead(struct wal *w, uint32_t ahead)
+void wal_windows_allow(struct wal *w, struct wal_segment *seg)
 {
-    int rc = LOAM_OK;
-    for (uint32_t i = 0; i <= ahead && rc == LOAM_OK; i++) {
-        /* One window at a time, so that a writer waits for one map call at most. */
+    mutex_lock(&w->tail_mu);
+    seg->mappable = true;
+    mutex_unlock(&w->tail_mu);
+}
+
+int wal_windows_first(struct wal *w, uint32_t generation)
+{
+    struct wal_segment *seg = wal_slot_of(w, generation);
+    mutex_lock(&w->tail_mu);
+    /* relaxed: while the segment is mappable, of its generation. */
+    if (!missing_locked(w, seg, 0) || atom_load(&seg->generation, relaxed) != generation) {
+        mutex_unlock(&w->tail_mu);
+        return 0;
+    }
+    return map_aside(w, seg, 0);
+}
+
+int wal_windows_ahead(struct wal *w, uint64_t bytes)
+{
+    for (uint64_t i = 0; i < WAL_WINDOWS; i++) {
         mutex_lock(&w->tail_mu);
         struct spot at = look_locked(w, 1);
         uint64_t k = at.first + i;
-        bool missing = k < WAL_WINDOWS && atom_load(&at.seg->window[k], relaxed) == NULL;
-        if (missing) {
-            wal_segment_prefetch(at.seg, &w->place, (uint32_t)k + 1);
+        bool last = k >= (at.offset + bytes) / window_bytes(at.seg);
+        if (!missing_locked(w, at.seg, k)) {
+            mutex_unlock(&w->tail_mu);
+        } else {
+            uint64_t number = at.seg->number;
+            size_t window = window_bytes(at.seg);
+            int rc = map_aside(w, at.seg, (uint32_t)k);
+            if (rc < 0) {
+                return map_error(number, k, window, rc);
+            }
         }
-        rc = map_range_locked(w, at.seg, k, k);
-        mutex_unlock(&w->tail_mu);
+        if (last) {
+            break;
+        }
     }
-    return rc;
+    return LOAM_OK;
+}
+
+/* REQUIRES: mu, or no other call is running; nobody will want the window again. */
+static void unmap_at(struct wal *w, struct wal_segment *seg, uint32_t k)
+{
+    /* relaxed: it is shown when it is NULL, and taken away here, where only one thread is. */
+    uint8_t *p = atom_load(&seg->window[k], relaxed);
+    if (p != NULL) {
+        atom_store(&seg->window[k], NULL, relaxed); /* no writer can still reserve in it */
+        wal_window_unmap(&w->place, p, window_bytes(seg));
+    }
 }
 
 void wal_windows_drop(struct wal *w, struct wal_segment *seg)
 {
     mutex_lock(&w->tail_mu);
-    for (uint32_t k = 0; k < WAL_WINDOWS; k++) {
-        wal_segment_unmap(seg, &w->place, k);
+    seg->mappable = false;
+    while (seg->mappers != 0) {
+        cond_wait(&w->mapped_cv, &w->tail_mu);
     }
     mutex_unlock(&w->tail_mu);
+    for (uint32_t k = 0; k < WAL_WINDOWS; k++) {
+        unmap_at(w, seg, k);
+    }
 }
 
 /* The first position behind the records of generation g; none known for the current one. */
@@ -225,10 +333,8 @@ void wal_windows_behind(struct wal *w, uint64_t applied)
         /* Behind its end the last window of an old segment has nothing more to come. */
         bool all = applied >= end_of_locked(w, g);
         uint64_t bound = all ? WAL_WINDOWS : (applied - base) >> shift;
-        mutex_lock(&w->tail_mu);
-        for (uint32_t k = 0; k < WAL_WINDOWS && k < bound; k++) {
-            wal_segment_unmap(seg, &w->place, k);
+        for (; seg->behind < WAL_WINDOWS && seg->behind < bound; seg->behind++) {
+            unmap_at(w, seg, seg->behind);
         }
-        mutex_unlock(&w->tail_mu);
     }
 }

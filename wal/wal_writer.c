@@ -82,11 +82,14 @@ static void init_fields(struct wal *w, const struct wal_options *o, uint64_t sta
     /* relaxed, all: no other thread knows the log yet. */
     atom_store(&w->tail, start << 8 | (first & 0xff), relaxed);
     atom_store(&w->durable, start, relaxed);
-    atom_store(&w->applied, start, relaxed);
     atom_store(&w->oldest, first, relaxed);
     atom_store(&w->current, first - 1, relaxed);
+    w->lap_at = clock_micros();
+    w->lap_position = start;
     mutex_init(&w->mu, RANK_WAL);
+    cond_init(&w->prepared_cv);
     mutex_init(&w->tail_mu, RANK_WAL_KEEPER);
+    cond_init(&w->mapped_cv);
     mutex_init(&w->sync_mu, RANK_WAL_KEEPER);
     cond_init(&w->sync_cv);
 }
@@ -95,7 +98,7 @@ static void init_fields(struct wal *w, const struct wal_options *o, uint64_t sta
 static int open_first(struct wal *w, uint64_t start)
 {
     mutex_lock(&w->mu);
-    int rc = wal_prepare_next(w, w->segment_bytes);
+    int rc = wal_prepare_locked(w, w->segment_bytes);
     mutex_unlock(&w->mu);
     if (rc < 0) {
         return rc;
@@ -103,9 +106,7 @@ static int open_first(struct wal *w, uint64_t start)
     uint32_t first = atom_load(&w->current, relaxed) + 1; /* relaxed: see init_fields */
     struct wal_segment *seg = wal_slot_of(w, first);
     if (w->mode == WAL_MAPPED) {
-        mutex_lock(&w->tail_mu);
-        int err = wal_segment_map(seg, &w->place, 0);
-        mutex_unlock(&w->tail_mu);
+        int err = wal_windows_first(w, first);
         if (wal_map_unsupported(err)) {
             w->mode = WAL_BUFFERED;
         } else if (err < 0) {
@@ -142,19 +143,23 @@ static void tear_down(struct wal *w, bool remove_spares)
     alloc_put(w->place.alloc, MEM_LOG, w->place.dir, w->place.dir_size + 1);
     cond_destroy(&w->sync_cv);
     mutex_destroy(&w->sync_mu);
+    cond_destroy(&w->mapped_cv);
     mutex_destroy(&w->tail_mu);
+    cond_destroy(&w->prepared_cv);
     mutex_destroy(&w->mu);
 }
 
 int wal_open(struct wal *w, const struct wal_options *o)
 {
+    if (o->start_position > WAL_POSITION_MAX / 2) {
+        return FAIL(LOAM_E_TOOBIG, "the log has used up its positions: it stands at %llu",
+                    (unsigned long long)o->start_position);
+    }
     uint64_t start = (o->start_position + 7) & ~7ull;
     if (o->window_bytes < WINDOW_MIN || (o->window_bytes & (o->window_bytes - 1)) != 0 ||
-        o->segment_bytes == 0 || o->segment_bytes > WAL_CAPACITY_MAX / 2 ||
-        start > WAL_POSITION_MAX / 2) {
-        return FAIL(LOAM_E_INVAL, "log options: segment %llu, window %u, start %llu",
-                    (unsigned long long)o->segment_bytes, o->window_bytes,
-                    (unsigned long long)o->start_position);
+        o->segment_bytes == 0 || o->segment_bytes > WAL_CAPACITY_MAX / 2) {
+        return FAIL(LOAM_E_INVAL, "log options: segment %llu, window %u",
+                    (unsigned long long)o->segment_bytes, o->window_bytes);
     }
     memset(w, 0, sizeof *w);
     int rc = init_place(&w->place, o);
@@ -207,6 +212,7 @@ static void find_end(struct wal *w, uint64_t *number, uint64_t *end)
 int wal_close(struct wal *w, uint64_t *end_number, uint64_t *end_position)
 {
     int rc = wal_sync(w, wal_position(w));
+    wal_release_rest(w);
     if (rc < 0) {
         loam_error why = *loam_last_error();
         tear_down(w, false);
@@ -299,7 +305,7 @@ static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
             answer = WAL_FULL;
         } else if (mapped) {
             if (k < WAL_WINDOWS && in + size <= (uint64_t)1 << shift) {
-                /* acquire: pairs with the release in wal_segment_map. */
+                /* acquire: pairs with the release in show_locked(). */
                 window = atom_load(&seg->window[k], acquire);
             }
             answer = window != NULL ? LOAM_OK : LOAM_STOPPED;
@@ -369,7 +375,10 @@ static int append_failed(struct wal *w, struct wal_segment *seg, const struct wa
     mutex_unlock(&w->tail_mu);
     if (gone) {
         wal_sync_lock(w);
-        gone = !seg->sync_failed && wal_sync_segment(w, seg) == LOAM_OK;
+        /* Others may have switched and flushed meanwhile; what is released is never read again.
+         * relaxed: slots change under leadership. */
+        bool released = atom_load(&seg->generation, relaxed) != s->generation;
+        gone = released || (!seg->sync_failed && wal_sync_segment(w, seg) == LOAM_OK);
         wal_sync_unlock(w);
     }
     rc = FAIL_IO(rc, seg->number, offset, "cannot write to log segment %llu",
@@ -490,16 +499,19 @@ static uint64_t capacity_for(const struct wal *w, uint64_t payload)
     return need <= w->segment_bytes ? w->segment_bytes : need + w->segment_bytes;
 }
 
-/* REQUIRES: mu. Sees that the next slot is prepared and holds `capacity` bytes. */
+/* REQUIRES: mu, which may be released meanwhile. Sees that the next slot is prepared and holds `capacity` bytes. */
 static int need_next_locked(struct wal *w, uint64_t capacity)
 {
     struct wal_segment *next = wal_slot_of(w, atom_load(&w->current, relaxed) + 1);
+    while (w->preparing) {
+        cond_wait(&w->prepared_cv, &w->mu);
+    }
     if (w->next_ready && next->capacity < capacity) {
         w->next_ready = false;
         wal_windows_drop(w, next);
         wal_segment_discard(next, &w->place, true);
     }
-    return w->next_ready ? LOAM_OK : wal_prepare_next(w, capacity);
+    return w->next_ready ? LOAM_OK : wal_prepare_locked(w, capacity);
 }
 
 static int switch_locked(struct wal *w, uint64_t hint, uint64_t *boundary, uint32_t *generation)

@@ -16,6 +16,10 @@
  * place; one that crosses into the next window is filled in a buffer and copied piece by piece by
  * wal_end.
  *
+ *   the next segment:  NONE -> PREPARING [wal_prepare, wal_switch] -> READY [the same]
+ *                      READY -> NONE     [wal_switch: the tail enters it, or it is too small]
+ *                      PREPARING -> NONE [it failed; whoever needs it tries again]
+ *
  * Invariants
  *  1. position only grows, and at one position there are fewer than 256 switches: a tail word never
  *     comes back, so a CAS that succeeds proves that the slot read before it was the tail's.
@@ -23,7 +27,8 @@
  *     and keep their values until the slot is released; every record of it is applied by then.
  *  3. A window is mapped before a record is reserved in it and stays until the record is applied:
  *     a writer whose CAS succeeds may store to the window it saw.
- *  4. A segment's header and name are durable before the tail enters it.
+ *  4. A segment's header and name are durable before the tail enters it. One segment is prepared at
+ *     a time, and the current one stays current meanwhile.
  *  5. durable <= the end of the last record that was complete when a sync began; it never falls.
  *  6. A file is never synced again after a failed sync, and nothing is appended behind a failed
  *     write in the same file.
@@ -80,16 +85,18 @@ struct wal {
     uint32_t window_bytes;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t tail;
-    _Alignas(CACHE_LINE) _Atomic uint64_t durable; /* written by the sync leader only */
+    _Alignas(CACHE_LINE) _Atomic uint64_t durable; /* only ever raised */
     _Alignas(CACHE_LINE) _Atomic uint32_t work;    /* changes when wal_keep has something to do */
-    _Atomic uint64_t applied;                      /* the last that wal_keep was told */
 
-    /* `mu` orders what changes the set of segments: prepare, switch, release. Held over file
-     * operations on purpose: whoever needs a segment has to wait for it to be ready. */
+    /* `mu` orders what changes the set of segments: prepare, switch, release. Files are made, synced,
+     * closed and removed without it. */
     struct mutex mu;
+    struct cond prepared_cv; /* preparing has ended */
+    bool preparing;        /* somebody makes the file of current + 1 */
     bool next_ready;       /* slot of current + 1 is prepared */
     uint32_t still;        /* switches in a row without a record between them */
     uint64_t next_number;
+    _Atomic uint32_t release_below; /* generation; written under mu: older ones go as soon as no sync runs */
     _Atomic uint32_t oldest;  /* generation; written under mu and sync leadership */
     _Atomic uint32_t current; /* generation; written under mu, behind the tail */
     struct wal_idle_file {
@@ -99,9 +106,17 @@ struct wal {
     } idle[WAL_IDLE_MAX];
     unsigned idle_count;
 
-    /* Mapped: guards changes of the window tables; held over map calls. Buffered: held from
-     * wal_begin to wal_end; guards the tail. Taken after mu. */
+    /* Mapped: guards which windows are shown; held over map calls of writers that cannot go on
+     * without. Buffered: held from wal_begin to wal_end; guards the tail. Taken after mu. */
     struct mutex tail_mu;
+    struct cond mapped_cv; /* a segment's mappers have ended */
+
+    /* Bytes; written by wal_keep. A writer wakes the keeper when less than this is mapped ahead of it:
+     * a call of the system for each window would be the slowest thing that most writers ever do. */
+    _Atomic uint64_t low_mark;
+    /* wal_keep's thread only */
+    uint64_t lap_at, lap_position; /* when and where the lap began in which writing is measured */
+    uint64_t lap_bytes;            /* written in the lap before */
 
     /* Room for one record that is not filled in place, taken and given back by swapping it with
      * NULL; records that find it absent or too small use memory of their own. */
@@ -205,21 +220,27 @@ static inline uint32_t wal_generation(const struct wal *w)
     return atom_load(&w->current, acquire);
 }
 
-/* Background work: prepares the next segment, maps windows ahead of the tail, unmaps those whose
- * records are all below `applied`. *more: call again soon. An error is the first one met; the rest
- * was done as far as possible, and the next call tries again.
+/* Background work that takes no longer than moments: maps windows ahead of the tail, the more the
+ * faster it moves; unmaps those whose records are all below `applied`; releases what had to wait for a
+ * sync. *more: call again soon. An error is the first one met; the rest was done as far as possible,
+ * and the next call tries again.
  * Threads:  one at a time with itself; beside everything else but open, close and abandon. */
 int wal_keep(struct wal *w, uint64_t applied, bool *more);
+/* Whether wal_prepare() has something to do: the current segment has a record, and there is no next. */
+bool wal_prepare_due(struct wal *w);
+/* Prepares the next segment if that is due: waits for the disk, and no writer waits for it that has room.
+ * Threads:  any; beside everything else but open, close and abandon. */
+int wal_prepare(struct wal *w);
 /* Ticket first, then wal_keep, then wait: work that comes up in between ends the wait at once. */
 uint32_t wal_work_ticket(const struct wal *w);
 void wal_wait_work(struct wal *w, uint32_t ticket, uint64_t micros);
 void wal_wake_keeper(struct wal *w);
 
-/* Segments of generations below this one are not needed any more: they are recycled or removed, and
- * what they held counts as durable. REQUIRES: below_generation <= the current one, all records
- * below it are applied and durable elsewhere, and the manifest says so: recovery will not read
- * them. */
-int wal_release(struct wal *w, uint32_t below_generation);
+/* Segments of generations below this one are not needed any more. What they held counts as durable at
+ * once; they are recycled or removed at once too, or by wal_keep when the sync that runs has ended.
+ * REQUIRES: below_generation <= the current one, all records below it are applied and durable
+ * elsewhere, and the manifest says so: recovery will not read them. */
+void wal_release(struct wal *w, uint32_t below_generation);
 /* Takes over an old segment file of this directory, found at open and not needed any more, for
  * recycling; removes it when there is no use for it.
  * REQUIRES: recovery will never read that number again: a crash may leave it with another header.
@@ -257,27 +278,41 @@ int wal_windows_reserve(struct wal *w, uint64_t size, struct wal_slot *s);
 /* Copies n bytes to a reserved place, across windows. */
 void wal_windows_store(struct wal *w, uint64_t position, uint32_t generation, const uint8_t *data,
                        uint64_t n);
-/* Maps the windows from the tail's to `ahead` further ones. */
-int wal_windows_ahead(struct wal *w, uint32_t ahead);
+/* Maps the windows from the tail to `bytes` behind it. */
+int wal_windows_ahead(struct wal *w, uint64_t bytes);
 /* Unmaps what lies below `applied`. REQUIRES: mu. */
 void wal_windows_behind(struct wal *w, uint64_t applied);
 /* Unmaps everything of one segment; its records are applied. */
 void wal_windows_drop(struct wal *w, struct wal_segment *seg);
+/* From here on windows of the segment may be mapped. */
+void wal_windows_allow(struct wal *w, struct wal_segment *seg);
+/* Maps the first window of a generation, if it is alive. 0 or -errno. */
+int wal_windows_first(struct wal *w, uint32_t generation);
 /* A buffer for a record of `size` bytes, header included; NULL: no memory, the error is set. */
 uint8_t *wal_stage_take(struct wal *w, uint64_t size);
 void wal_stage_give(struct wal *w, uint8_t *stage, uint64_t size);
 
-/* Prepares the slot of generation current + 1. REQUIRES: mu; it is not ready. */
-int wal_prepare_next(struct wal *w, uint64_t capacity);
-/* Keeps a closed-up file for recycling, or closes and removes it. settled: its size and space are durable.
- * REQUIRES: mu. */
-void wal_retire_file(struct wal *w, loam_file *file, uint64_t number, bool reusable, bool settled);
+/* What a segment of at least `capacity` bytes has, in windows that the slot's table can hold. */
+void wal_shape(const struct wal *w, uint64_t capacity, struct wal_segment_plan *plan);
+/* Prepares the slot of generation current + 1. REQUIRES: mu, which is released meanwhile; it is not
+ * ready, and nobody prepares it. */
+int wal_prepare_locked(struct wal *w, uint64_t capacity);
+/* Does what wal_release left for later, unless a sync runs still. */
+void wal_release_rest(struct wal *w);
+static inline bool wal_release_due(const struct wal *w)
+{
+    /* acquire: pairs with wal_release(); oldest moves later than that, and staleness costs one look. */
+    return atom_load(&w->release_below, acquire) > atom_load(&w->oldest, relaxed);
+}
 
 /* Waits for the running sync to end and keeps others out until wal_sync_unlock. */
 void wal_sync_lock(struct wal *w);
+bool wal_sync_try_lock(struct wal *w); /* false: a sync runs */
 void wal_sync_unlock(struct wal *w);
 /* Everything below `position` is durable elsewhere. REQUIRES: sync leadership. */
 void wal_sync_pass(struct wal *w, uint64_t position, uint32_t generation);
+/* Everything below `position` is durable. Any thread. */
+void wal_raise_durable(struct wal *w, uint64_t position);
 /* Syncs one segment; on a failure, never again. REQUIRES: sync leadership. */
 int wal_sync_segment(struct wal *w, struct wal_segment *seg);
 

@@ -58,11 +58,11 @@ static void next_segment(void)
 {
     uint64_t boundary;
     uint32_t generation;
-    bool more;
     append();
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
-    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
-    (void)wal_keep(&w, wal_position(&w), &more);
+    wal_release(&w, generation);
+    append(); /* the next segment is prepared when this one is in use */
+    (void)log_keep(&w, wal_position(&w));
 }
 
 Test(wal_recycle, a_recycled_segment_costs_no_sync_of_what_it_held)
@@ -105,12 +105,96 @@ Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_a
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     wal_adopt(&w, number);
     CHECK_EQ(w.idle_count, 1);
+    append();
     counted.syncs = counted.durable_writes = 0;
-    bool more;
-    CHECK_EQ(wal_keep(&w, wal_position(&w), &more), LOAM_OK);
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
     CHECK_EQ(w.idle_count, 0);
     CHECK(counted.syncs > 0);
     CHECK_EQ(counted.durable_writes, 0);
     CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
+Test(wal_recycle, a_release_does_not_wait_for_a_sync_that_runs)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    struct wal_options o = log_options(disk, "/");
+    uint64_t boundary, number, end;
+    uint32_t generation;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    append();
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    wal_sync_lock(&w); /* as the thread has it that syncs */
+    wal_release(&w, generation);
+    CHECK_EQ(wal_durable(&w), boundary);
+    append();
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
+    CHECK(wal_segment_number(&w, generation - 1) != 0); /* its file may be the one that is synced */
+    CHECK_EQ(w.idle_count, 0);
+    wal_sync_unlock(&w);
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
+    CHECK_EQ(wal_segment_number(&w, generation - 1), 0);
+    CHECK_EQ(w.idle_count, 1);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    CHECK_EQ(alloc_used_by(alloc_global(), MEM_LOG), 0);
+    loam_vfs_free(disk);
+}
+
+static unsigned windows_shown(uint32_t generation)
+{
+    unsigned n = 0;
+    for (uint32_t k = 0; k < WAL_WINDOWS; k++) {
+        n += atom_load(&wal_slot_of(&w, generation)->window[k], relaxed) != NULL;
+    }
+    return n;
+}
+
+Test(wal_recycle, a_log_without_a_record_holds_one_window_and_one_file)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    struct wal_options o = log_options(disk, "/");
+    uint64_t number, end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
+    }
+    CHECK_EQ(windows_shown(1), 1);
+    CHECK(!w.next_ready);
+    /* What was written says how much is mapped ahead. */
+    for (int i = 0; i < 1500; i++) {
+        append();
+    }
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
+    uint64_t first = (wal_position(&w) - o.start_position) / o.window_bytes;
+    CHECK_EQ(windows_shown(1), 1 + first + 1); /* the tail's, as many as are full, a part more */
+    CHECK(w.next_ready);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
+/* An unmap that fails must not leave the slot with a window of the file that was in it. */
+static int refuse_unmap(void *ctx, void *p, size_t len)
+{
+    (void)ctx, (void)p, (void)len;
+    return -ENOMEM;
+}
+
+Test(wal_recycle, what_cannot_be_unmapped_is_not_written_to_again)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs vfs = *disk;
+    vfs.unmap = refuse_unmap;
+    struct wal_options o = log_options(&vfs, "/");
+    uint64_t boundary;
+    uint32_t generation;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    append();
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    wal_release(&w, generation);
+    CHECK_EQ(windows_shown(1), 0);
+    wal_abandon(&w);
     loam_vfs_free(disk);
 }

@@ -94,8 +94,7 @@ static void random_log(const loam_vfs *vfs, enum wal_mode mode)
         }
         applied = wal_position(&w);
         if (kind % 7 == 0) {
-            bool more;
-            CHECK_EQ(wal_keep(&w, applied, &more), LOAM_OK);
+            CHECK_EQ(log_keep(&w, applied), LOAM_OK);
         }
         if (kind % 101 == 0) {
             CHECK_EQ(wal_sync(&w, applied), LOAM_OK);
@@ -183,7 +182,7 @@ Test(wal_roundtrip, without_files_positions_and_generations_work)
             CHECK_EQ(boundary, last);
             CHECK_EQ(generation, 2 + switches);
             switches++;
-            CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+            wal_release(&w, generation);
             rc = wal_begin(&w, 130, &s);
         }
         CHECK_EQ(rc, LOAM_OK);
@@ -209,9 +208,8 @@ Test(wal_roundtrip, a_record_longer_than_a_segment_gets_a_segment_of_its_size)
         CHECK_EQ(v.mkdir(v.ctx, o.dir), 0);
         CHECK_EQ(wal_open(&w, &o), LOAM_OK);
         noted_count = 0;
-        bool more;
         append(100, 1);
-        CHECK_EQ(wal_keep(&w, wal_position(&w), &more), LOAM_OK); /* a standard one is ready */
+        CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK); /* a standard one is ready */
         append(9000000, 2);
         append(100, 3);
         append(5000000, 4);
@@ -255,13 +253,12 @@ Test(wal_roundtrip, released_files_are_recycled_and_their_old_records_never_retu
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
     struct wal_options o = log_options(vfs, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
-    bool more;
     for (uint64_t i = 0; i < 60000; i++) {
         struct wal_slot s;
         CHECK_EQ(log_append(&w, 120, i, &s), LOAM_OK);
         if (i % 500 == 0) {
-            CHECK_EQ(wal_release(&w, s.generation), LOAM_OK);
-            CHECK_EQ(wal_keep(&w, s.end, &more), LOAM_OK);
+            wal_release(&w, s.generation);
+            CHECK_EQ(log_keep(&w, s.end), LOAM_OK);
         }
     }
     unsigned files = 0;
@@ -270,7 +267,7 @@ Test(wal_roundtrip, released_files_are_recycled_and_their_old_records_never_retu
     uint64_t boundary;
     uint32_t generation;
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
-    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    wal_release(&w, generation);
     noted_count = 0;
     append(50, 1);
     append(60, 2);
@@ -302,8 +299,7 @@ Test(wal_roundtrip, adopted_files_are_recycled)
     wal_adopt(&w, number);
     CHECK_EQ(w.idle_count, 1);
     append(100, 1);
-    bool more;
-    CHECK_EQ(wal_keep(&w, wal_position(&w), &more), LOAM_OK);
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
     CHECK_EQ(w.idle_count, 0);
     uint64_t boundary;
     uint32_t generation;
@@ -331,7 +327,7 @@ Test(wal_roundtrip, slots_run_out_with_busy_and_come_back_with_release)
     append(64, 99);
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_E_BUSY);
     CHECK_EQ(wal_segment_number(&w, generation), generation);
-    CHECK_EQ(wal_release(&w, 3), LOAM_OK);
+    wal_release(&w, 3);
     CHECK_EQ(wal_segment_number(&w, 2), 0);
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
     uint64_t number, end;
@@ -349,7 +345,7 @@ Test(wal_roundtrip, at_one_position_switches_end_before_a_tail_word_repeats)
     uint32_t generation;
     for (unsigned i = 0; i < 254; i++) {
         CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
-        CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+        wal_release(&w, generation);
     }
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_E_BUSY);
     struct wal_slot s;
@@ -397,7 +393,7 @@ Test(wal_roundtrip, a_failed_sync_poisons_until_cleared_behind_a_switch)
     CHECK_EQ(wal_clear_poison(&w), LOAM_OK);
     CHECK_EQ(wal_durable(&w), boundary);
     CHECK_EQ(wal_sync(&w, wal_position(&w)), LOAM_OK);
-    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    wal_release(&w, generation);
     CHECK_EQ(w.idle_count, 0); /* the poisoned file is not used again */
     uint64_t number, end;
     CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
@@ -512,7 +508,7 @@ Test(wal_roundtrip, the_file_of_a_failed_append_is_not_used_again)
     noted_count = 0;
     append(100, 1);
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
-    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    wal_release(&w, generation);
     CHECK_EQ(w.idle_count, 1); /* as a file without a failure is */
     append(100, 2);
     v.write = broken_write;
@@ -524,7 +520,7 @@ Test(wal_roundtrip, the_file_of_a_failed_append_is_not_used_again)
     CHECK_EQ(wal_void(&w, &s), WAL_UNUSED);
     CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK); /* into the idle one, or a new one */
     unsigned idle = w.idle_count;
-    CHECK_EQ(wal_release(&w, generation), LOAM_OK);
+    wal_release(&w, generation);
     CHECK_EQ(w.idle_count, idle);
     append(100, 4);
     CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
@@ -550,7 +546,6 @@ static void fault_run(bool mapped, uint64_t at, uint32_t repeat, int error, uint
     bool unknown = false;
     uint64_t synced = 0;
     if (wal_open(&w, &o) == LOAM_OK) {
-        bool more;
         for (uint64_t i = 0; i < 40; i++) {
             struct wal_slot s;
             if (log_append(&w, 6000, i, &s) == LOAM_OK) {
@@ -559,7 +554,7 @@ static void fault_run(bool mapped, uint64_t at, uint32_t repeat, int error, uint
                 unknown = unknown || (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
             }
             if (i % 5 == 0) {
-                (void)wal_keep(&w, wal_position(&w), &more);
+                (void)log_keep(&w, wal_position(&w));
             }
             if (i % 4 == 3 && wal_sync(&w, wal_position(&w)) == LOAM_OK) {
                 synced = noted_count;

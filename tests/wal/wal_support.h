@@ -67,6 +67,15 @@ static inline int log_append(struct wal *w, uint64_t size, uint64_t i, struct wa
     return wal_end(w, s, wal_durable(w));
 }
 
+/* What runs behind the writers, in turn: windows and releases, then the next segment. */
+static inline int log_keep(struct wal *w, uint64_t applied)
+{
+    bool more;
+    int kept = wal_keep(w, applied, &more);
+    int made = wal_prepare(w);
+    return kept < 0 ? kept : made;
+}
+
 static inline void log_remove_all(const loam_vfs *vfs, const char *dir, uint64_t up_to)
 {
     char path[256], name[WAL_FILE_NAME_MAX];

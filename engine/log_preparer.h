@@ -1,0 +1,16 @@
+/* log_preparer.h - Has the log's next segment made ready while writers fill the current one.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Making a file takes as long as the disk takes, and longer while that writes tables. The keeper cannot
+ * wait for it: writers need windows.
+ */
+#ifndef LOAM_ENGINE_LOG_PREPARER_H_
+#define LOAM_ENGINE_LOG_PREPARER_H_
+
+#include "engine/errand.h"
+
+void log_preparer_init(struct errand *e, struct db *db);
+/* Begins to prepare a segment when one is due. REQUIRES: called by one thread, the keeper. */
+void log_preparer_poll(struct errand *e);
+
+#endif
