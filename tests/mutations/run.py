@@ -379,7 +379,7 @@ FAULTS = [
           "    version_edit_move_dead(&r->keyspaces, e);\n",
           "    if (e->dead_count != 0) {\n        version_edit_move_dead(&r->keyspaces, e);\n    }\n",
           suite("engine", "manifest/*")),
-    Fault("dead-ranges-not-kept-at-close", "engine/db.c", "        dead_known_close(db);\n", "",
+    Fault("dead-ranges-not-kept-at-close", "engine/db_open.c", "        dead_known_close(db);\n", "",
           suite("engine", "tombstone_reopen/*")),
     Fault("dead-ranges-forgotten-without-an-order", "engine/dead_known.c",
           "            version_edit_drop_dead(&vs->known, i);\n        }\n",
