@@ -215,7 +215,11 @@ void alloc_unmap(struct alloc *a, enum mem_owner o, void *p, size_t size, bool r
 
 void alloc_discard(void *p, size_t size)
 {
-    madvise(p, size, MADV_DONTNEED);
+    uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
+    uintptr_t end = ((uintptr_t)p + size) & ~(uintptr_t)4095;
+    if (first < end) {
+        madvise((void *)first, end - first, MADV_DONTNEED);
+    }
 }
 
 uint64_t alloc_used(const struct alloc *a)

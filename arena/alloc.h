@@ -58,7 +58,8 @@ void alloc_put(struct alloc *a, enum mem_owner o, void *p, size_t size);
 void *alloc_map(struct alloc *a, enum mem_owner o, size_t size, size_t align, bool huge,
                 bool reserve_only);
 void alloc_unmap(struct alloc *a, enum mem_owner o, void *p, size_t size, bool reserve_only);
-/* Gives the pages' memory back to the system, keeping the addresses; contents become zero. */
+/* Gives the memory of the whole pages in it back to the system, keeping the addresses; their contents
+ * become zero. */
 void alloc_discard(void *p, size_t size);
 /* Accounts for memory obtained elsewhere. */
 void alloc_charge(struct alloc *a, enum mem_owner o, uint64_t bytes);

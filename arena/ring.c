@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Picture, states and guarantees are in ring.h; claims are ring_claim.c, the moving head is
- * ring_reclaim.c.
+ * ring_reclaim.c, memory that comes and goes is ring_lent.c.
  *
  * Invariants
  *   1. head <= evict <= tail, and tail - head <= capacity. claim is only a hint: nothing below it
@@ -17,7 +17,8 @@
  *      is not yet entered: its descriptor carries an older lap, and walkers stop there.
  *   5. Each way out of a state that can stop a waiter is one read-modify-write of the descriptor,
  *      followed by ring_notify_().
- *   6. Walkers are inside an epoch section, so what they walk over is not reused under them.
+ *   6. Walkers are inside an epoch section, or the reclaimer, so what they walk over is not reused under
+ *      them.
  */
 #include "arena/ring.h"
 
@@ -53,6 +54,11 @@ static int options_check(const struct ring_options *o)
         return FAIL(LOAM_E_INVAL, "a ring of %zu bytes is not 1 to 2^24 units of %zu", o->bytes,
                     o->unit);
     }
+    if (o->bytes_own % o->unit != 0 || o->bytes_own > o->bytes ||
+        (o->memory != NULL && o->bytes_own != 0)) {
+        return FAIL(LOAM_E_INVAL, "a ring of %zu bytes cannot have %zu of its own", o->bytes,
+                    o->bytes_own);
+    }
     if ((uintptr_t)o->memory % at_most(o->unit, 4096) != 0) {
         return FAIL(LOAM_E_INVAL, "the ring's memory is not aligned to its unit");
     }
@@ -61,6 +67,27 @@ static int options_check(const struct ring_options *o)
                     o->second_chance_percent);
     }
     return LOAM_OK;
+}
+
+/* Memory for entries; what may be lent is charged when it is. */
+static void *map_data(struct ring *r)
+{
+    bool charged = r->own == r->units;
+    void *p = alloc_map(r->alloc, MEM_RING, r->bytes, at_least((uint64_t)1 << r->unit_shift, 4096),
+                        true, !charged);
+    if (p != NULL && !charged) {
+        alloc_charge(r->alloc, MEM_RING, r->own << r->unit_shift);
+    }
+    return p;
+}
+
+static void unmap_data(struct ring *r)
+{
+    bool charged = r->own == r->units;
+    alloc_unmap(r->alloc, MEM_RING, r->data, r->bytes, !charged);
+    if (!charged) {
+        alloc_uncharge(r->alloc, MEM_RING, (r->own + r->lent) << r->unit_shift);
+    }
 }
 
 int ring_init(struct ring *r, const struct ring_options *o)
@@ -74,12 +101,13 @@ int ring_init(struct ring *r, const struct ring_options *o)
     r->unit_shift = (unsigned)__builtin_ctzll((unsigned long long)o->unit);
     r->bytes = o->bytes;
     r->units = o->bytes >> r->unit_shift;
+    r->own = o->bytes_own != 0 ? o->bytes_own >> r->unit_shift : r->units;
     r->in_order = o->in_order;
     r->relocate = o->relocate;
     r->relocate_arg = o->relocate_arg;
     r->second_chance_percent = o->relocate == NULL ? 0 : o->second_chance_percent;
     /* A sixteenth is kept ahead, topped up in batches small enough for a reader that missed. */
-    r->ahead = r->units / 16;
+    r->ahead = r->own / 16;
     r->batch = at_least(at_most(BATCH_BYTES >> r->unit_shift, r->ahead / 4), 1);
     r->stamp_size = at_least(r->batch, r->ahead / 8);
 
@@ -89,10 +117,7 @@ int ring_init(struct ring *r, const struct ring_options *o)
         return FAIL(LOAM_E_NOMEM, "no memory for %zu bytes of ring descriptors", r->desc_bytes);
     }
     r->own_memory = o->memory == NULL;
-    r->data = o->memory;
-    if (r->own_memory) {
-        r->data = alloc_map(o->alloc, MEM_RING, o->bytes, at_least(o->unit, 4096), true, false);
-    }
+    r->data = r->own_memory ? map_data(r) : o->memory;
     if (r->data == NULL) {
         alloc_unmap(o->alloc, MEM_RING, r->desc, r->desc_bytes, false);
         r->desc = NULL;
@@ -101,11 +126,12 @@ int ring_init(struct ring *r, const struct ring_options *o)
     uint64_t start = (o->first_lap == 0 ? 1 : o->first_lap) << RING_INDEX_BITS;
     r->stamped = start;
     /* relaxed: no other thread knows the ring yet. */
+    atom_store(&r->limit, r->own, relaxed);
     atom_store(&r->tail, start, relaxed);
     atom_store(&r->head, start, relaxed);
     atom_store(&r->evict, start, relaxed);
     atom_store(&r->claim, start, relaxed);
-    atom_store(&r->low_mark, start + r->units - r->ahead, relaxed);
+    atom_store(&r->low_mark, start + r->own - r->ahead, relaxed);
     return LOAM_OK;
 }
 
@@ -116,7 +142,7 @@ void ring_destroy(struct ring *r)
     }
     alloc_unmap(r->alloc, MEM_RING, r->desc, r->desc_bytes, false);
     if (r->own_memory) {
-        alloc_unmap(r->alloc, MEM_RING, r->data, r->bytes, false);
+        unmap_data(r);
     }
     r->desc = NULL;
     r->data = NULL;
@@ -124,7 +150,7 @@ void ring_destroy(struct ring *r)
 
 size_t ring_entry_max(const struct ring *r)
 {
-    return (size_t)(at_least(r->units / 4, 1) << r->unit_shift);
+    return (size_t)(at_least(r->own / 4, 1) << r->unit_shift);
 }
 
 /* ---- sleeping -------------------------------------------------------------------------------- */
@@ -188,15 +214,19 @@ static void enter_pad(struct ring *r, uint64_t addr, uint64_t units)
 int ring_try_reserve_(struct ring *r, uint64_t units, enum ring_state state, size_t size,
                       uint64_t owner, uint64_t cookie, uint64_t *addr)
 {
-    uint64_t t = atom_load(&r->tail, relaxed); /* relaxed: the CAS decides */
+    /* acquire, here and below: pairs with the fence of ring_take_back(); from a tail behind it the limit
+     * is the one it set. */
+    uint64_t t = atom_load(&r->tail, acquire);
     uint64_t at, end, pad;
     do {
         /* acquire: pairs with the reclaimer's store; the last readers of freed units are done. */
         uint64_t h = atom_load(&r->head, acquire);
-        while (t < h) { /* an old tail; relaxed, as above */
-            t = atom_load(&r->tail, relaxed);
+        while (t < h) { /* an old tail */
+            t = atom_load(&r->tail, acquire);
         }
-        pad = ring_index_(t) + units <= r->units ? 0 : r->units - ring_index_(t);
+        /* acquire: pairs with the release in ring_lend(); the memory is the ring's. */
+        uint64_t limit = atom_load(&r->limit, acquire);
+        pad = ring_index_(t) + units <= limit ? 0 : r->units - ring_index_(t);
         at = pad == 0 ? t : ring_tag_(t) + RING_UNITS_MAX;
         end = ring_step_(r, at, units);
         if (ring_distance_(r, t, h) + pad + units > r->units) {
@@ -207,7 +237,7 @@ int ring_try_reserve_(struct ring *r, uint64_t units, enum ring_state state, siz
         }
         /* acquire: pairs with the release of a shrink, which gave back units it may have written.
          */
-    } while (!atom_cas(&r->tail, &t, end, acq_rel, relaxed));
+    } while (!atom_cas(&r->tail, &t, end, acq_rel, acquire));
 
     if (pad != 0) {
         enter_pad(r, t, pad);

@@ -89,8 +89,10 @@ struct ring_options {
     struct alloc *alloc;
     size_t unit;   /* bytes, a power of two from 8 to 1 MiB */
     size_t bytes;  /* a multiple of unit, at most 2^24 units */
+    size_t bytes_own; /* a multiple of unit: what the ring has all the time, the rest being lent to it
+                       * by ring_lend(); 0: all of it */
     void *memory;  /* NULL: mapped by the ring; else `bytes` of the caller's, aligned to
-                    * min(unit, 4096), which stay the caller's */
+                    * min(unit, 4096), which stay the caller's. Cannot be lent. */
     bool in_order; /* claims stop at a RESERVED entry instead of going past it */
     uint32_t second_chance_percent; /* of reclaimed bytes that may be copied to the tail; <= 75 */
     ring_relocate_fn *relocate;     /* NULL: no second chance */
@@ -111,7 +113,8 @@ struct ring {
     bool in_order;
     bool own_memory;
     uint32_t second_chance_percent;
-    uint64_t units;      /* capacity */
+    uint64_t units;      /* of the whole buffer */
+    uint64_t own;        /* units it has all the time; the rest is lent to it */
     uint64_t ahead;      /* units kept free or evicted ahead of demand */
     uint64_t batch;      /* units evicted at a time */
     uint64_t stamp_size; /* units under one epoch stamp */
@@ -120,6 +123,12 @@ struct ring {
     void *relocate_arg;
     struct alloc *alloc;
     size_t desc_bytes;
+    _Atomic uint64_t limit; /* units of a lap in which entries are reserved: own, or more while lent */
+
+    /* of the one thread that lends */
+    uint64_t lent;        /* units whose memory is not back yet */
+    uint64_t fence;       /* while it is taken back: no entry behind this address is in it; 0: not yet */
+    uint64_t left_stamp;  /* of the epoch after which nobody reads there; 0: some entry is still there */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next address to reserve */
     _Alignas(CACHE_LINE) _Atomic uint64_t head; /* oldest address not yet free */
@@ -301,6 +310,22 @@ int ring_wait_space(struct ring *r, size_t size, uint64_t micros);
 void ring_hold_fills(struct ring *r);
 void ring_release_fills(struct ring *r);
 
+/* ---- lent memory (ring_lent.c) ------------------------------------------------------------------
+ * One thread at a time; others use the ring meanwhile. */
+
+/* Entries may take up to `bytes` of the buffer from now on, as far as that is more than they may now. The
+ * memory is charged to the ring. REQUIRES: nothing is being taken back. */
+void ring_lend(struct ring *r, size_t bytes);
+/* Takes one more step towards giving back all that was lent, or none; never waits. Clean entries there
+ * are lost, dirty and pinned ones are waited for. A walk over all entries at most.
+ * Returns: true when nothing is lent any more and the memory is the system's again. */
+bool ring_take_back(struct ring *r);
+/* Bytes that entries may take at this moment. Any thread. */
+static inline size_t ring_capacity(const struct ring *r)
+{
+    return (size_t)(atom_load(&r->limit, relaxed) << r->unit_shift); /* relaxed: a moment's answer */
+}
+
 /* ---- looking --------------------------------------------------------------------------------- */
 
 /* Bytes of READY and WRITING entries, whole units. Any thread; O(entries behind the oldest). */
@@ -308,11 +333,14 @@ uint64_t ring_dirty_bytes(struct ring *r);
 /* At least ring_dirty_bytes(), in O(1): from the oldest entry that was dirty at the last claim to
  * the tail. For pacing: a claim brings it down. */
 uint64_t ring_unsettled_bytes(struct ring *r);
+/* Bytes that new entries can take before one that can be read has to go. Any thread. */
+uint64_t ring_spare_bytes(struct ring *r);
 
 struct ring_metrics {
     uint64_t capacity_bytes, free_bytes; /* free: could be reserved at once */
     uint64_t dirty_bytes;
-    uint64_t evicted_bytes, relocated_bytes, relocated_entries, pad_bytes; /* since init */
+    uint64_t evicted_bytes, relocated_bytes, relocated_entries, pad_bytes; /* since init; pads are not
+                                                                              * evicted */
     uint64_t holes_reused, reserve_full; /* full: reservations refused for want of room */
     uint64_t head, evict, claim, tail;   /* addresses */
     uint64_t entries[RING_STATE_COUNT], bytes[RING_STATE_COUNT]; /* by state, from evict to tail */
@@ -375,6 +403,12 @@ static inline struct ring_desc *ring_desc_(const struct ring *r, uint64_t addr)
 /* The first `units` of an entry at the tail. LOAM_OK, LOAM_STOPPED: no room, E_INTERNAL. */
 int ring_try_reserve_(struct ring *r, uint64_t units, enum ring_state state, size_t size,
                       uint64_t owner, uint64_t cookie, uint64_t *addr);
+/* The reclaimer's role, which one thread at a time has. */
+bool ring_reclaimer_enter_(struct ring *r);
+void ring_reclaimer_leave_(struct ring *r);
+/* Makes an entry unreadable. False: it is not entered yet, dirty, being built or pinned. chance: if it was
+ * read, it may be copied to the tail. REQUIRES: the reclaimer's role. */
+bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool chance);
 /* Tops up the reserve of free units, if no other thread is about it. */
 void ring_reclaim_ahead_(struct ring *r);
 /* Wakes sleepers, if any; called after each change of state that can free the head or the claim. */

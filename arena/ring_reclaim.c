@@ -37,16 +37,16 @@
 
 #include "arena/poison.h"
 
-static bool reclaimer_enter(struct ring *r)
+bool ring_reclaimer_enter_(struct ring *r)
 {
     uint32_t nobody = 0;
     /* relaxed look first: the line stays shared while somebody else reclaims.
-     * acquire: pairs with the release in reclaimer_leave(). */
+     * acquire: pairs with the release in ring_reclaimer_leave_(). */
     return atom_load(&r->reclaiming, relaxed) == 0 &&
            atom_cas(&r->reclaiming, &nobody, 1, acquire, relaxed);
 }
 
-static void reclaimer_leave(struct ring *r)
+void ring_reclaimer_leave_(struct ring *r)
 {
     /* release: hands the reclaimer's fields to the next one. */
     atom_store(&r->reclaiming, 0, release);
@@ -117,10 +117,8 @@ static void second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, ui
     }
 }
 
-/* Makes the entry at the evict cursor unreadable. False: it stops the head. */
-static bool evict_entry(struct ring *r, uint64_t addr, struct ring_desc *d)
+bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool chance)
 {
-    bool tried = false;
     /* acquire: pairs with the publishing stores; size, owner and bytes are valid. */
     uint64_t w = atom_load(&d->word, acquire);
     for (;;) {
@@ -138,8 +136,8 @@ static bool evict_entry(struct ring *r, uint64_t addr, struct ring_desc *d)
             return true;
         }
         uint64_t units = atom_load(&d->units, relaxed); /* relaxed: final */
-        if (s == RING_CLEAN && (w & RING_REF) != 0 && !tried && r->credit >= units * 100) {
-            tried = true;
+        if (s == RING_CLEAN && (w & RING_REF) != 0 && chance && r->credit >= units * 100) {
+            chance = false;
             second_chance(r, addr, d, units);
         }
         assert(ring_may_step_(s, RING_EVICTED));
@@ -155,20 +153,25 @@ static void evict_ahead(struct ring *r, uint64_t want)
 {
     uint64_t first = atom_load(&r->evict, relaxed); /* relaxed: the reclaimer's own */
     uint64_t e = first;
+    uint64_t gained = 0;
     uint64_t credit_max = (r->units / 4 + r->batch) * 100;
     /* acquire: not older than the entries found. */
-    while (ring_distance_(r, e, first) < want && e < atom_load(&r->tail, acquire)) {
+    while (gained < want && e < atom_load(&r->tail, acquire)) {
         struct ring_desc *d = ring_desc_(r, e);
-        if (!evict_entry(r, e, d)) {
+        if (!ring_evict_entry_(r, e, d, true)) {
             break;
         }
         uint64_t units = atom_load(&d->units, relaxed); /* relaxed: final */
+        e = ring_step_(r, e, units);
+        if (ring_state_(atom_load(&d->word, relaxed)) == RING_PAD) { /* relaxed: final */
+            continue; /* the tail will pad as many again */
+        }
+        gained += units;
         r->credit += units * r->second_chance_percent;
         r->credit = r->credit < credit_max ? r->credit : credit_max;
-        e = ring_step_(r, e, units);
     }
     if (e != first) {
-        count(&r->evicted_units, ring_distance_(r, e, first));
+        count(&r->evicted_units, gained);
         /* release: pairs with the acquire in claim_start(). */
         atom_store(&r->evict, e, release);
     }
@@ -176,8 +179,21 @@ static void evict_ahead(struct ring *r, uint64_t want)
 
 /* What must be free for `units` at the tail; what is, without and with evicted units. */
 struct room {
-    uint64_t needed, free, ahead;
+    uint64_t units, needed, free, ahead;
 };
+
+/* Units from the tail to where `end` stands one lap before that entries can take: not those beyond the
+ * limit, which a pad will cover. REQUIRES: end <= t, and they are no more than a lap apart. */
+static uint64_t usable(const struct ring *r, uint64_t limit, uint64_t t, uint64_t end)
+{
+    uint64_t pad_from = ring_index_(t) > limit ? ring_index_(t) : limit;
+    uint64_t pad_to = ring_tag_(end) == ring_tag_(t) ? r->units : ring_index_(end);
+    uint64_t pad = pad_to > pad_from ? pad_to - pad_from : 0;
+    if (ring_tag_(end) == ring_tag_(t) && ring_index_(end) > limit) {
+        pad += ring_index_(end) - limit; /* a limit just lowered: the next lap pads, too */
+    }
+    return r->units - ring_distance_(r, t, end) - pad;
+}
 
 static struct room room_for(struct ring *r, uint64_t units)
 {
@@ -186,11 +202,12 @@ static struct room room_for(struct ring *r, uint64_t units)
     uint64_t e = atom_load(&r->evict, relaxed);
     uint64_t t = atom_load(&r->tail, relaxed);
     if (t < e || t < h || ring_distance_(r, t, h) > r->units) {
-        return (struct room){units, 0, 0}; /* the three are of different moments */
+        return (struct room){units, units, 0, 0}; /* the three are of different moments */
     }
-    uint64_t left = r->units - ring_index_(t);
-    return (struct room){units + (units <= left ? 0 : left), r->units - ring_distance_(r, t, h),
-                         r->units - ring_distance_(r, t, e)};
+    uint64_t limit = atom_load(&r->limit, relaxed); /* relaxed: the reservation decides */
+    uint64_t left = limit > ring_index_(t) ? limit - ring_index_(t) : 0;
+    return (struct room){units, units + (units <= left ? 0 : left), usable(r, limit, t, h),
+                         usable(r, limit, t, e)};
 }
 
 static bool fits(struct ring *r, uint64_t units)
@@ -199,25 +216,36 @@ static bool fits(struct ring *r, uint64_t units)
     return m.needed <= m.free;
 }
 
+/* Evicts what is needed and a batch more, so that the next ones in need find some of it passed. More than
+ * one walk only where the tail stands beyond a limit that was lowered: what a pad will cover is no gain. */
+static void evict_for(struct ring *r, struct room m)
+{
+    uint64_t before = 0;
+    uint64_t e = atom_load(&r->evict, relaxed); /* relaxed: the reclaimer's own */
+    while (m.ahead < m.needed + r->batch && e != before) {
+        before = e;
+        evict_ahead(r, m.needed + r->batch - m.ahead);
+        e = atom_load(&r->evict, relaxed); /* relaxed: as above */
+        m = room_for(r, m.units);
+    }
+}
+
 static bool reclaim_units(struct ring *r, uint64_t units)
 {
     if (fits(r, units)) {
         return true;
     }
-    if (!reclaimer_enter(r)) {
+    if (!ring_reclaimer_enter_(r)) {
         return false;
     }
     release_passed(r);
     struct room m = room_for(r, units);
     if (m.needed > m.free) {
-        /* A batch more than is needed, so that the next ones in need find some of it passed. */
-        if (m.ahead < m.needed + r->batch) {
-            evict_ahead(r, m.needed + r->batch - m.ahead);
-        }
+        evict_for(r, m);
         stamp_evicted(r);
         release_passed(r);
     }
-    reclaimer_leave(r);
+    ring_reclaimer_leave_(r);
     return fits(r, units);
 }
 
@@ -228,7 +256,7 @@ bool ring_reclaim(struct ring *r, size_t size)
 
 void ring_reclaim_ahead_(struct ring *r)
 {
-    if (!reclaimer_enter(r)) {
+    if (!ring_reclaimer_enter_(r)) {
         return;
     }
     struct room m = room_for(r, 1);
@@ -248,7 +276,7 @@ void ring_reclaim_ahead_(struct ring *r)
         r->next_poll = t + r->stamp_size; /* a look costs a membarrier */
         release_passed(r);
     }
-    reclaimer_leave(r);
+    ring_reclaimer_leave_(r);
 }
 
 /* ---- waiting --------------------------------------------------------------------------------- */
@@ -333,6 +361,11 @@ uint64_t ring_unsettled_bytes(struct ring *r)
     return t > c ? ring_distance_(r, t, c) << r->unit_shift : 0;
 }
 
+uint64_t ring_spare_bytes(struct ring *r)
+{
+    return room_for(r, 1).ahead << r->unit_shift;
+}
+
 /* Counts entries by state from the evict cursor or `from`, whichever is later, to m->tail. */
 static void census(struct ring *r, struct ring_metrics *m, uint64_t from)
 {
@@ -369,9 +402,8 @@ void ring_metrics(struct ring *r, struct ring_metrics *m)
     m->claim = atom_load(&r->claim, relaxed);
     m->evict = atom_load(&r->evict, acquire); /* acquire: the walk starts at an entered entry */
     m->tail = atom_load(&r->tail, acquire);
-    uint64_t used = ring_distance_(r, m->tail, m->head);
-    m->capacity_bytes = r->bytes;
-    m->free_bytes = used < r->units ? (r->units - used) << r->unit_shift : 0;
+    m->capacity_bytes = ring_capacity(r);
+    m->free_bytes = room_for(r, 1).free << r->unit_shift;
     m->evicted_bytes = atom_load(&r->evicted_units, relaxed) << r->unit_shift;
     m->relocated_bytes = atom_load(&r->relocated_units, relaxed) << r->unit_shift;
     m->relocated_entries = atom_load(&r->relocated_entries, relaxed);

@@ -488,14 +488,15 @@ static void *keeper_main(void *arg)
             restore_reserve(db);
             retry_errors(db);
             start_for_what_is_due(db);
-            db_share_memory(db);
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);
             obsolete_files_purge(&db->obsolete); /* of versions that readers held until now */
         }
+        uint64_t share_us = memory_share_keep(db);
         if (!more) {
-            wal_wait_work(&db->wal, ticket, paced ? PACED_KEEPER_US : KEEPER_US);
+            uint64_t rest_us = paced ? PACED_KEEPER_US : KEEPER_US;
+            wal_wait_work(&db->wal, ticket, share_us < rest_us ? share_us : rest_us);
         }
     }
     return NULL;

@@ -30,20 +30,6 @@ void db_log(struct db *db, int level, const char *fmt, ...)
     db->options.user.log(db->options.user.log_ctx, level, line);
 }
 
-void db_share_memory(struct db *db)
-{
-    const struct limits *l = &db->options.limits;
-    uint64_t have = table_cache_bytes(&db->tables);
-    uint64_t each = have > l->table_bytes ? (have - l->table_bytes) / l->memtables_max : 0;
-    uint64_t most = l->memtable_bytes / 2;
-    uint64_t limit = l->memtable_bytes - (each < most ? each : most);
-    atom_store(&db->memtable_limit, limit, relaxed); /* relaxed: as in db_memtable_limit() */
-    /* Chunks kept for the next memtables are of the memtables' share, too. */
-    uint64_t chunks = limit * l->memtables_max / l->chunk_bytes;
-    uint64_t out = chunk_pool_stats(&db->chunks).out;
-    chunk_pool_trim(&db->chunks, (size_t)(chunks > out ? chunks - out : 0));
-}
-
 const loam_comparator *db_comparator(void *arg, uint32_t ks)
 {
     struct db *db = arg;

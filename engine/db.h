@@ -23,6 +23,7 @@
 #include "engine/iter_pool.h"
 #include "engine/log_preparer.h"
 #include "engine/log_syncer.h"
+#include "engine/memory_share.h"
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
 #include "engine/registry.h"
@@ -66,7 +67,7 @@ struct db {
     struct commit commit;
     struct chunk_pool chunks;
     struct write_controller control;
-    _Atomic uint64_t memtable_limit; /* bytes at which a memtable is sealed; see db_share_memory() */
+    _Atomic uint64_t memtable_limit; /* bytes at which a memtable is sealed; see memory_share.h */
     struct mutex seal_mu;
     struct memtable *spare; /* guarded by seal_mu: the next memtable, zeroed ahead of need */
 
@@ -85,6 +86,7 @@ struct db {
     struct dead_scout scout;
     struct log_syncer syncer;
     struct errand preparer;
+    struct memory_share share;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 
     /* background; guarded by mu */
@@ -144,8 +146,6 @@ void db_refuse_writes_locked(struct db *db, int rc); /* REQUIRES: mu held */
 /* As db_refuse_writes(), because wal_sync() has failed: unless a resume is renewing the log, or has done
  * so meanwhile. */
 void db_log_failed(struct db *db, int rc);
-/* Lets memtables make room for indexes that need more than their share. Any thread, now and then. */
-void db_share_memory(struct db *db);
 static inline uint64_t db_memtable_limit(const struct db *db)
 {
     return atom_load(&db->memtable_limit, relaxed); /* relaxed: a threshold that moves slowly */

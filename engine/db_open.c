@@ -84,7 +84,7 @@ static int init_parts(struct db *db)
         return rc;
     }
     db->have_chunks = true;
-    rc = block_cache_init(&db->cache, &db->alloc, l->ring_bytes);
+    rc = block_cache_init(&db->cache, &db->alloc, l->ring_bytes, l->lent_bytes_most);
     if (rc < 0) {
         return rc;
     }

@@ -145,6 +145,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
     l->ring_bytes = rest - l->table_bytes;
+    l->lent_bytes_most = (memtables + l->table_bytes) / 4 * 3;
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);

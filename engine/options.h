@@ -14,6 +14,7 @@ struct limits {
     uint64_t memtable_bytes;   /* data in one memtable before it is sealed, at most */
     uint32_t memtables_max;    /* active + sealed; beyond it writers wait for a flush */
     uint64_t ring_bytes;       /* block cache and flush staging */
+    uint64_t lent_bytes_most;  /* that the ring may have beside, while memtables and tables leave it */
     uint64_t iter_bytes;       /* iterators keep between calls, beside what they lend */
     uint32_t scan_read_bytes;  /* an iterator reads ahead at most */
     uint32_t merge_read_bytes; /* a merge reads at once of each input */

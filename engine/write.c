@@ -358,7 +358,10 @@ int write_apply(struct call *c, const struct write_request *q, const loam_write_
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     uint64_t start = stats_sample(t) ? clock_nanos() : 0;
     uint64_t size = encoded_size(q);
-    int rc = admit(c, q, size, opts);
+    int rc = memory_share_want(c, size, opts == NULL || (opts->flags & LOAM_W_NOWAIT) == 0);
+    if (rc == LOAM_OK) {
+        rc = admit(c, q, size, opts);
+    }
     if (rc < 0) {
         return rc;
     }

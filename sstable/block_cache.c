@@ -189,25 +189,29 @@ static int map_tables(struct block_cache *c, struct alloc *a, size_t missed)
     return LOAM_OK;
 }
 
-int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
+int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes, size_t lent_most)
 {
     memset(c, 0, sizeof *c);
     size_t unit = UNIT_BYTES;
     /* A slot of the directory for each unit: four for a block of 4096 bytes, and when all blocks are as
      * small as a unit, one of seven is lost. */
     const size_t around = sizeof(struct ring_desc) + sizeof *c->directory;
-    while (bytes / (unit + around) > RING_UNITS_MAX) {
+    if (bytes < 16 * UNIT_BYTES || lent_most > 4 * bytes) {
+        return FAIL(LOAM_E_INVAL, "a block cache of %zu bytes and %zu lent; the least is 16 KiB", bytes,
+                    lent_most);
+    }
+    while ((bytes + lent_most) / (unit + around) > RING_UNITS_MAX) {
         unit *= 2;
     }
-    if (bytes < 16 * UNIT_BYTES) {
-        return FAIL(LOAM_E_INVAL, "a block cache of %zu bytes; the least is 16 KiB", bytes);
-    }
-    size_t units = (bytes - missed_count(bytes) * sizeof *c->missed) / (unit + around);
-    c->directory_slots = units / BUCKET * BUCKET;
+    size_t lent = lent_most / unit; /* units, as is the next */
+    size_t marks = missed_count(bytes + lent_most) * sizeof *c->missed;
+    size_t own = (bytes - marks - lent * around) / (unit + around);
+    c->directory_slots = (own + lent) / BUCKET * BUCKET;
     const struct ring_options o = {
         .alloc = a,
         .unit = unit,
-        .bytes = units * unit,
+        .bytes = (own + lent) * unit,
+        .bytes_own = own * unit,
         .second_chance_percent = SECOND_CHANCE_PERCENT,
         .relocate = relocate,
         .relocate_arg = c,
@@ -221,14 +225,14 @@ int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes)
         ring_destroy(&c->ring);
         return rc;
     }
-    rc = map_tables(c, a, missed_count(bytes));
+    rc = map_tables(c, a, marks / sizeof *c->missed);
     if (rc != LOAM_OK) {
         slotmap_destroy(&c->tables);
         ring_destroy(&c->ring);
         return rc;
     }
     c->first = atom_load(&c->ring.evict, relaxed); /* relaxed: nobody else yet */
-    uint64_t sixteenth = o.bytes / 16;
+    uint64_t sixteenth = o.bytes_own / 16;
     c->dirty_limit = sixteenth < DIRTY_LIMIT_BYTES ? sixteenth : DIRTY_LIMIT_BYTES;
     mutex_init(&c->stage_mutex, RANK_STRUCT);
     cond_init(&c->stage_done);
@@ -246,6 +250,24 @@ void block_cache_destroy(struct block_cache *c)
     ring_destroy(&c->ring);
     cond_destroy(&c->stage_done);
     mutex_destroy(&c->stage_mutex);
+}
+
+/* ---- lent memory ----------------------------------------------------------------------------- */
+
+void block_cache_lend(struct block_cache *c, size_t bytes)
+{
+    ring_lend(&c->ring, (size_t)(c->ring.own << c->ring.unit_shift) + bytes);
+}
+
+bool block_cache_take_back(struct block_cache *c)
+{
+    return ring_take_back(&c->ring);
+}
+
+bool block_cache_roomy(struct block_cache *c)
+{
+    uint64_t kept = ring_capacity(&c->ring) / 8, least = 16 * UNIT_BYTES;
+    return ring_spare_bytes(&c->ring) > (kept > least ? kept : least);
 }
 
 /* ---- read side ------------------------------------------------------------------------------- */
@@ -266,12 +288,13 @@ bool block_cache_admits(struct block_cache *c, const struct cached_blocks *t, ui
                         size_t size)
 {
     static _Thread_local uint32_t lot = 1;
-    if (atom_load(&c->ring.evict, relaxed) == c->first) { /* relaxed: a hint */
+    /* relaxed: a hint. */
+    if (atom_load(&c->ring.evict, relaxed) == c->first || block_cache_roomy(c)) {
         return true;
     }
     /* Mixed well: a walk's blocks must not take one place after the other, which no mark outlives. */
     uint64_t h = hash_block(t->handle, block);
-    uint64_t fit = c->ring.bytes / (size < UNIT_BYTES ? UNIT_BYTES : size);
+    uint64_t fit = ring_capacity(&c->ring) / (size < UNIT_BYTES ? UNIT_BYTES : size);
     _Atomic uint16_t *seen = &c->missed[fit < 2 ? 0 : h >> (__builtin_clzll(fit) + 1)];
     uint16_t mark = (uint16_t)(h >> 8) | 1; /* never that of an empty place */
     uint16_t there = atom_load(seen, relaxed); /* relaxed: a lost mark costs one more read */
@@ -562,13 +585,11 @@ void block_stage_abandon(struct block_stage *s)
 void block_cache_metrics(struct block_cache *c, struct cache_metrics *m)
 {
     struct ring *r = &c->ring;
+    uint64_t capacity = ring_capacity(r), spare = ring_spare_bytes(r);
     /* relaxed: figures of about the same moment. */
-    uint64_t e = atom_load(&r->evict, relaxed);
-    uint64_t t = atom_load(&r->tail, relaxed);
-    uint64_t used = t > e ? ring_distance_(r, t, e) << r->unit_shift : 0;
     *m = (struct cache_metrics){
-        .capacity_bytes = r->bytes,
-        .bytes_used = used < r->bytes ? used : r->bytes,
+        .capacity_bytes = capacity,
+        .bytes_used = spare < capacity ? capacity - spare : 0,
         .dirty_bytes = ring_dirty_bytes(r),
         .evicted = atom_load(&r->evicted_units, relaxed) << r->unit_shift,
         .relocated = atom_load(&r->relocated_units, relaxed) << r->unit_shift,

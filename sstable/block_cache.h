@@ -75,11 +75,23 @@ struct cached_blocks {
                                are in the directory */
 };
 
-/* bytes: all memory it takes beside the handle table, at least 16 KiB, descriptors included.
+/* bytes: all memory it takes beside the handle table, at least 16 KiB, descriptors included. lent_most:
+ * bytes for blocks that block_cache_lend() may add; their descriptors are there from the start, so no
+ * more than four times `bytes`.
  * Returns: LOAM_OK, E_INVAL, E_NOMEM. */
-int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes);
+int block_cache_init(struct block_cache *c, struct alloc *a, size_t bytes, size_t lent_most);
 /* REQUIRES: no other thread uses it; every table and stage is closed. */
 void block_cache_destroy(struct block_cache *c);
+
+/* ---- lent memory: one thread at a time, outside of sections ---------------------------------- */
+
+/* Memory nobody else needs at present: so many more bytes for blocks than its own, as far as that is more
+ * than now. REQUIRES: nothing is being taken back. */
+void block_cache_lend(struct block_cache *c, size_t bytes);
+/* One step of taking back all of it, see ring_take_back(). True: it is back. */
+bool block_cache_take_back(struct block_cache *c);
+/* Whether there is room that blocks read by chance may take: more than is kept free at any time. */
+bool block_cache_roomy(struct block_cache *c);
 
 /* ---- read side: inside an epoch section ------------------------------------------------------ */
 

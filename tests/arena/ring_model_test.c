@@ -30,6 +30,8 @@ struct model {
     unsigned count;
     uint64_t next_pattern, last_tail_addr, last_claim;
     unsigned pins;
+    bool taking;
+    unsigned taken; /* times that all lent memory came back */
 };
 
 static void pattern_write(void *p, size_t size, uint64_t pattern)
@@ -89,6 +91,25 @@ static void model_verify(struct model *m)
     struct ring *r = &m->r;
     CHECK(r->head <= r->evict && r->evict <= r->tail);
     CHECK(ring_distance_(r, r->tail, r->head) <= r->units);
+    CHECK(ring_spare_bytes(r) <= ring_capacity(r));
+}
+
+/* Takes lent memory back a step further, and scribbles over what has come back; or lends some more. */
+static void model_lend(struct model *m)
+{
+    struct ring *r = &m->r;
+    if (!m->taking && random_below(&m->random, 4) == 0) {
+        ring_lend(r, (size_t)random_below(&m->random, r->bytes + 1));
+    }
+    m->taking = m->taking || random_below(&m->random, 8) == 0;
+    if (m->taking && ring_take_back(r)) {
+        m->taking = false;
+        m->taken++;
+        size_t own = (size_t)(r->own << r->unit_shift);
+        CHECK_EQ(ring_capacity(r), own);
+        memset(r->data + own, 0xdd, r->bytes - own);
+    }
+    epoch_poll();
 }
 
 static void model_reserve(struct model *m)
@@ -180,6 +201,7 @@ Test(ring, random_operations_agree_with_the_model)
 {
     uint64_t seed = seed_of_run();
     static struct model m;
+    unsigned taken = 0;
     for (unsigned round = 0; round < 60; round++) {
         memset(&m, 0, sizeof m);
         random_init(&m.random, splitmix64(&seed));
@@ -190,6 +212,7 @@ Test(ring, random_operations_agree_with_the_model)
                                  .relocate = model_relocate,
                                  .relocate_arg = &m};
         o.bytes = units * o.unit;
+        o.bytes_own = round % 2 == 0 ? (1 + (size_t)random_below(&m.random, units)) * o.unit : 0;
         CHECK_EQ(ring_init(&m.r, &o), LOAM_OK);
         for (unsigned step = 0; step < 3000; step++) {
             uint64_t dice = random_below(&m.random, 10);
@@ -201,9 +224,12 @@ Test(ring, random_operations_agree_with_the_model)
                 model_change(&m, (unsigned)random_below(&m.random, m.count));
             }
             if (step % 8 == 0) {
+                model_lend(&m);
                 model_verify(&m);
             }
         }
+        taken += m.taken;
         ring_destroy(&m.r);
     }
+    CHECK(taken > 100);
 }

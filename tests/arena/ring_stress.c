@@ -26,6 +26,7 @@ struct shared {
     unsigned producers, evictors;
     uint64_t per_thread;
     bool fail_some;
+    bool lends; /* the first reader lends and takes back */
 };
 
 static void pattern_write(void *p, size_t size, uint64_t cookie)
@@ -163,6 +164,23 @@ static void pin_some(struct shared *s, struct random *r)
     }
 }
 
+/* What is back is scribbled over: whoever still used it would see that, and TSan him. */
+static void lend_some(struct shared *s, struct random *r)
+{
+    struct ring *ring = &s->ring;
+    ring_lend(ring, (size_t)random_below(r, ring->bytes + 1));
+    for (uint64_t i = random_below(r, 50); i > 0; i--) {
+        read_some(s, r);
+    }
+    while (busy(s) && !ring_take_back(ring)) {
+        epoch_poll();
+    }
+    if (ring->lent == 0) {
+        size_t own = (size_t)(ring->own << ring->unit_shift);
+        memset(ring->data + own, 0xdd, ring->bytes - own);
+    }
+}
+
 static void member(struct crew_member *m)
 {
     struct shared *s = m->shared;
@@ -178,21 +196,25 @@ static void member(struct crew_member *m)
     }
     while (busy(s)) {
         struct ring_metrics metrics;
+        if (s->lends && m->index == s->producers + s->evictors) {
+            lend_some(s, &r);
+        }
         read_some(s, &r);
         pin_some(s, &r);
         ring_metrics(&s->ring, &metrics); /* C9 */
-        CHECK(metrics.head <= metrics.tail && metrics.free_bytes <= metrics.capacity_bytes);
+        CHECK(metrics.head <= metrics.tail && metrics.free_bytes <= s->ring.bytes);
     }
 }
 
-static void run(uint64_t seed, size_t units, unsigned producers, unsigned evictors,
-                unsigned readers, bool fail_some)
+static void run_lent(uint64_t seed, size_t units, size_t own, unsigned producers, unsigned evictors,
+                     unsigned readers, bool fail_some)
 {
     struct shared *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
     struct ring_options o = {.alloc = alloc_global(),
                              .unit = 64,
                              .bytes = 64 * units,
+                             .bytes_own = 64 * own,
                              .second_chance_percent = 25,
                              .relocate = relocate,
                              .relocate_arg = s};
@@ -202,6 +224,7 @@ static void run(uint64_t seed, size_t units, unsigned producers, unsigned evicto
     s->producing = producers;
     s->per_thread = 3000 * stress_scale;
     s->fail_some = fail_some;
+    s->lends = own != 0;
     crew_run(producers + evictors + readers, member, s, seed);
     int rc;
     while ((rc = ring_drain(&s->ring, write_entry, s, 1000000, NULL)) == LOAM_E_NOSPACE) {
@@ -213,6 +236,12 @@ static void run(uint64_t seed, size_t units, unsigned producers, unsigned evicto
     CHECK_EQ(ring_wait_space(&s->ring, ring_entry_max(&s->ring), 1000000), LOAM_OK);
     ring_destroy(&s->ring);
     free(s);
+}
+
+static void run(uint64_t seed, size_t units, unsigned producers, unsigned evictors,
+                unsigned readers, bool fail_some)
+{
+    run_lent(seed, units, 0, producers, evictors, readers, fail_some);
 }
 
 STRESS(ring, one_unit_two_producers_two_evictors)
@@ -233,6 +262,11 @@ STRESS(ring, small_ring_everybody_at_once)
 STRESS(ring, larger_ring_everybody_at_once_with_failing_writes)
 {
     run(seed, 1000, 2, 2, 2, true);
+}
+
+STRESS(ring, memory_is_lent_and_taken_back_beside_everybody)
+{
+    run_lent(seed, 300, 100, 2, 2, 2, true);
 }
 
 /* ---- C12 ------------------------------------------------------------------------------------- */

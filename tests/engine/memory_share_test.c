@@ -1,4 +1,4 @@
-/* memory_share_test.c - Indexes that need more than their share get it from the memtables.
+/* memory_share_test.c - Indexes get room from memtables, the cache from both, and gives it back.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
@@ -147,6 +147,71 @@ Test(memory_share, tables_become_resident_once_there_is_room)
     get_some(db, &r, GETS);
     CHECK_EQ(resident_tables(in), s.files);
     CHECK_EQ(table_cache_open_count(&in->tables), s.files);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* ---- what the cache is lent --------------------------------------------------------------------- */
+
+/* Reads until something is lent to the cache. */
+static void read_until_lent(loam_db *db, struct random *r)
+{
+    struct db *in = db_of(db);
+    while (atom_load(&in->share.lent, acquire) == 0) {
+        get_some(db, r, 100);
+    }
+}
+
+static uint64_t used_at_most_the_budget(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    CHECK(s.memory_used <= BUDGET + ALLOWANCE / 4);
+    return s.cache_bytes;
+}
+
+Test(memory_share, a_cache_has_what_writers_leave_until_they_come)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    const struct limits *l = &in->options.limits;
+    struct random r;
+    random_init(&r, 1);
+    for (unsigned round = 0; round < 2; round++) {
+        read_until_lent(db, &r);
+        while (used_at_most_the_budget(db) < l->ring_bytes) {
+            get_some(db, &r, 1000);
+        }
+        char value[VALUE];
+        memset(value, 'w', sizeof value);
+        for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
+            char key[24];
+            int size = snprintf(key, sizeof key, "key%012u", i);
+            GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
+        }
+        CHECK(used_at_most_the_budget(db) <= l->ring_bytes);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* One write that needs more than is kept for writers asks for it first. */
+Test(memory_share, a_large_write_gets_its_memory_back)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    random_init(&r, 1);
+    read_until_lent(db, &r);
+    size_t size = (size_t)in->options.limits.memtable_bytes / 2;
+    char *value = calloc(1, size);
+    GOES(loam_put(db, NULL, loam_bytes("large", 5), loam_bytes(value, size), NULL));
+    while (atom_load(&in->share.lent, acquire) != 0) {
+        get_some(db, &r, 10);
+    }
+    free(value);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -77,7 +77,7 @@ static void miss(unsigned table, uint32_t block)
 static void setup_bytes(size_t bytes)
 {
     w.block = UNIT;
-    EXPECT_EQ(block_cache_init(&w.cache, alloc_global(), bytes), LOAM_OK);
+    EXPECT_EQ(block_cache_init(&w.cache, alloc_global(), bytes, 0), LOAM_OK);
     for (unsigned i = 0; i < TABLES; i++) {
         w.addr[i] = explore_memory(BLOCKS * sizeof *w.addr[i]);
         w.table[i] = (struct cached_blocks){.count = BLOCKS, .addr = w.addr[i]};

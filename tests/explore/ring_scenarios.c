@@ -12,6 +12,7 @@
  *   word of an entry entered (release) / walkers       its size: ring_writers
  *   evict, stamp, sections' ends / head / reserve      reuse after the last reader: ring_read
  *   state change and look at waiters, both seq_cst     a wake-up: ring_sleep
+ *   fence and tail / limit, epoch / memory given back  a fill or a read where it was: ring_lent
  */
 #include "arena/ring.h"
 
@@ -407,6 +408,70 @@ static void second_chance_body(unsigned thread)
 SCENARIO(ring_second_chance, .says = "hot entries move to the tail while they are read",
          .threads = 3, .flags = LOCK_FREE, .setup = setup_second_chance, .body = second_chance_body,
          .check = ring_check, .bound = 2)
+
+/* ---- lent memory -------------------------------------------------------------------------- */
+
+enum { OWN = 4, BEYOND = 99 };
+
+/* The next entry lies beyond what the ring has all the time, as one does that can be read; it was read
+ * before, so eviction would rather copy it. */
+static void setup_lent(void)
+{
+    const struct ring_options o = {.alloc = alloc_global(),
+                                   .unit = UNIT,
+                                   .bytes = 2 * (size_t)OWN * UNIT,
+                                   .bytes_own = (size_t)OWN * UNIT,
+                                   .second_chance_percent = 75,
+                                   .relocate = relocate};
+    EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
+    ring_lend(&w.ring, 2 * (size_t)OWN * UNIT);
+    for (uint64_t c = 0; c <= OWN; c++) {
+        fill_once(c, true);
+    }
+    EXPECT_EQ(ring_index_(w.addr[OWN]), OWN);
+}
+
+/* Uses the memory that came back for something else. */
+static bool take_back(unsigned steps)
+{
+    for (unsigned i = 0; i < steps; i++) {
+        if (ring_take_back(&w.ring)) {
+            fill(w.ring.data + (size_t)OWN * UNIT, (size_t)OWN * UNIT, BEYOND);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void lent_body(unsigned thread)
+{
+    if (thread == 0) {
+        if (take_back(5)) {
+            ring_lend(&w.ring, (OWN + 1) * (size_t)UNIT);
+        }
+    } else if (thread == 1) {
+        fill_once(5, true);
+        fill_once(6, true);
+        read_entry(6);
+    } else {
+        read_entry(OWN);
+        read_entry(5);
+    }
+}
+
+static void lent_check(void)
+{
+    EXPECT(w.ring.fence == 0 || take_back(20));
+    for (uint64_t c = 0; c < ENTRIES; c++) {
+        read_entry(c);
+    }
+    ring_check();
+    EXPECT(take_back(20));
+    ring_check();
+}
+
+SCENARIO(ring_lent, .says = "lent memory goes back while it is filled and read", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_lent, .body = lent_body, .check = lent_check, .bound = 2)
 
 /* ---- waiting ----------------------------------------------------------------------------- */
 

@@ -202,7 +202,7 @@ static void run(uint64_t seed, size_t bytes, unsigned builders, unsigned readers
 {
     struct shared *s = calloc(1, sizeof *s);
     CHECK(s != NULL);
-    CHECK_EQ(block_cache_init(&s->cache, alloc_global(), bytes), LOAM_OK);
+    CHECK_EQ(block_cache_init(&s->cache, alloc_global(), bytes, 0), LOAM_OK);
     s->builders = builders;
     s->building = builders;
     s->tables_each = tables * stress_scale;

@@ -107,7 +107,7 @@ static struct table tables[3];
 
 static void start(size_t bytes)
 {
-    CHECK_EQ(block_cache_init(&cache, alloc_global(), bytes), LOAM_OK);
+    CHECK_EQ(block_cache_init(&cache, alloc_global(), bytes, 0), LOAM_OK);
 }
 
 static void stop(void)
@@ -423,11 +423,64 @@ Test(block_cache, misuse_and_limits_are_codes)
     epoch_exit();
     stop();
     struct block_cache small;
-    CHECK_EQ(block_cache_init(&small, alloc_global(), 16383), LOAM_E_INVAL);
+    CHECK_EQ(block_cache_init(&small, alloc_global(), 16383, 0), LOAM_E_INVAL);
+}
+
+/* Each of its allocations is the first to fail once. */
+Test(block_cache, without_memory_nothing_is_left_behind)
+{
+    static struct block_cache c;
     static struct alloc little;
-    alloc_init(&little, NULL, 10000);
-    CHECK_EQ(block_cache_init(&small, &little, 1 << 20), LOAM_E_NOMEM);
-    CHECK_EQ(alloc_used(&little), 0);
+    unsigned failed = 0;
+    for (uint64_t limit = 0;; limit += 2048) {
+        alloc_init(&little, NULL, limit);
+        int rc = block_cache_init(&c, &little, 256 << 10, 0);
+        if (rc == LOAM_OK) {
+            block_cache_destroy(&c);
+            CHECK_EQ(alloc_used(&little), 0);
+            break;
+        }
+        failed++;
+        CHECK_EQ(rc, LOAM_E_NOMEM);
+        CHECK_EQ(alloc_used(&little), 0);
+        block_cache_destroy(&c); /* of one that did not come to be: nothing */
+    }
+    CHECK(failed > 100);
+}
+
+Test(block_cache, lent_memory_is_filled_with_whatever_comes_and_goes_back)
+{
+    static struct alloc a;
+    alloc_init(&a, NULL, UINT64_MAX);
+    static struct block_cache c;
+    CHECK_EQ(block_cache_init(&c, &a, 256 << 10, (4 * 256 << 10) + 1), LOAM_E_INVAL);
+    CHECK_EQ(block_cache_init(&c, &a, 256 << 10, 256 << 10), LOAM_OK);
+    CHECK(alloc_used_by(&a, MEM_RING) <= (256 << 10) + 3 * 4096);
+    struct table *t = &tables[0];
+    table_begin(t, &c, 14);
+    table_open(t, &c, BLOCKS);
+    uint32_t i = 0;
+    while (block_cache_admits(&c, &t->cached, i, 4096)) {
+        i += fill(&c, t, i, 4000, false); /* refused now and then: not enough epochs have passed */
+    }
+    block_cache_lend(&c, 256 << 10);
+    uint32_t own = i;
+    while (block_cache_admits(&c, &t->cached, i, 4096)) {
+        i += fill(&c, t, i, 4000, false); /* refused now and then: not enough epochs have passed */
+    }
+    struct cache_metrics m;
+    block_cache_metrics(&c, &m);
+    CHECK(i > own * 3 / 2 && m.capacity_bytes > 400 << 10 && m.bytes_used > m.capacity_bytes / 4 * 3);
+    for (unsigned step = 0; !block_cache_take_back(&c); step++) {
+        CHECK(step < 100);
+        epoch_poll();
+    }
+    block_cache_metrics(&c, &m);
+    CHECK(m.capacity_bytes < 256 << 10 && m.bytes_used <= m.capacity_bytes);
+    CHECK(alloc_used_by(&a, MEM_RING) <= (256 << 10) + 3 * 4096);
+    CHECK_EQ(slotmap_erase(&c.tables, t->cached.handle), LOAM_OK);
+    epoch_synchronize();
+    block_cache_destroy(&c);
 }
 
 Test(block_cache, memory_is_within_what_was_asked)
@@ -435,7 +488,7 @@ Test(block_cache, memory_is_within_what_was_asked)
     static struct alloc a;
     alloc_init(&a, NULL, UINT64_MAX);
     struct block_cache c;
-    CHECK_EQ(block_cache_init(&c, &a, 8 << 20), LOAM_OK);
+    CHECK_EQ(block_cache_init(&c, &a, 8 << 20, 0), LOAM_OK);
     CHECK(alloc_used_by(&a, MEM_RING) <= (8 << 20) + 2 * 4096);
     CHECK(c.ring.bytes > (7 << 20));
     block_cache_destroy(&c);

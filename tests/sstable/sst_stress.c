@@ -130,7 +130,7 @@ STRESS(sst, tables_share_a_ring)
     struct shared w = {.rounds = 12 * (unsigned)stress_scale};
     CHECK_EQ(loam_vfs_memory(&w.disk), LOAM_OK);
     alloc_init(&w.alloc, NULL, UINT64_MAX);
-    CHECK_EQ(block_cache_init(&w.cache, &w.alloc, 48 << 10), LOAM_OK);
+    CHECK_EQ(block_cache_init(&w.cache, &w.alloc, 48 << 10, 0), LOAM_OK);
     crew_run(THREADS, work, &w, seed);
     epoch_synchronize();
     block_cache_destroy(&w.cache);

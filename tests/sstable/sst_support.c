@@ -35,7 +35,7 @@ void sst_world_init(struct sst_world *w, size_t cache_bytes, struct sst_limit *l
     w->cached = cache_bytes != 0;
     w->limited = limit != NULL;
     if (w->cached) {
-        CHECK_EQ(block_cache_init(&w->cache, &w->alloc, cache_bytes), LOAM_OK);
+        CHECK_EQ(block_cache_init(&w->cache, &w->alloc, cache_bytes, 0), LOAM_OK);
     }
     w->build = (struct sst_build_options){
         .vfs = w->vfs,

@@ -1,0 +1,116 @@
+/* memory_share.c - Lends what memtables and indexes leave unused to the block cache, and takes it back.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "engine/memory_share.h"
+
+#include "engine/call.h"
+#include "engine/db.h"
+
+#include "arena/poison.h"
+
+#define LEND_AFTER_US 500000u /* memtables have taken nothing for so long */
+#define STEP_US       1000u   /* between two steps of taking back */
+#define LENT_US       10000u  /* between looks while something is lent that no log tells the keeper of */
+#define WANT_STEPS    100u
+#define KEPT_PART     8u      /* of the memtables' share stays theirs: an eighth */
+#define WORTH_PART    16u     /* of the cache: what is less is not worth lending */
+
+/* Lets memtables make room for indexes that need more than their share. Returns the memtables'. */
+static uint64_t share_memtables(struct db *db, uint64_t indexes)
+{
+    const struct limits *l = &db->options.limits;
+    uint64_t each = indexes > l->table_bytes ? (indexes - l->table_bytes) / l->memtables_max : 0;
+    uint64_t most = l->memtable_bytes / 2;
+    uint64_t limit = l->memtable_bytes - (each < most ? each : most);
+    atom_store(&db->memtable_limit, limit, relaxed); /* relaxed: as in db_memtable_limit() */
+    return limit * l->memtables_max;
+}
+
+/* Chunks kept for the next memtables are of the memtables' share, too. */
+static void trim_chunks(struct db *db, uint64_t bytes)
+{
+    uint64_t chunks = bytes / db->options.limits.chunk_bytes;
+    uint64_t out = chunk_pool_stats(&db->chunks).out;
+    chunk_pool_trim(&db->chunks, (size_t)(chunks > out ? chunks - out : 0));
+}
+
+static uint64_t left_of(uint64_t share, uint64_t used)
+{
+    return share > used ? share - used : 0;
+}
+
+/* Whether memtables have taken no memory for a while. */
+static bool at_rest(struct memory_share *s, uint64_t chunks)
+{
+    uint64_t now = clock_micros();
+    if (chunks != s->chunks) {
+        s->chunks = chunks;
+        s->since = now;
+    }
+    return now - s->since >= LEND_AFTER_US;
+}
+
+static void set_lent(struct memory_share *s, uint64_t bytes)
+{
+    atom_store(&s->lent, bytes, release); /* pairs with the load in memory_share_want() */
+}
+
+static void take_back(struct db *db)
+{
+    struct memory_share *s = &db->share;
+    s->taking = !block_cache_take_back(&db->cache);
+    if (!s->taking) {
+        set_lent(s, 0);
+    }
+}
+
+uint64_t memory_share_keep(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    struct memory_share *s = &db->share;
+    uint64_t indexes = table_cache_bytes(&db->tables);
+    uint64_t memtables = share_memtables(db, indexes);
+    uint64_t chunks = chunk_pool_stats(&db->chunks).out;
+    uint64_t kept = memtables / KEPT_PART;
+    uint64_t unused =
+        left_of(memtables, chunks * l->chunk_bytes) + left_of(l->table_bytes, indexes);
+    uint64_t lent = atom_load(&s->lent, relaxed);       /* relaxed: the keeper's own */
+    bool wanted = atom_swap(&s->wanted, false, relaxed); /* relaxed: a wish */
+    uint64_t more = left_of(unused, kept);
+    more = more < l->lent_bytes_most ? more : l->lent_bytes_most;
+    bool rests = at_rest(s, chunks);
+    if (s->taking || (lent != 0 && (wanted || unused < lent + kept / 2))) {
+        take_back(db);
+    } else if (rests && more >= lent + l->ring_bytes / WORTH_PART &&
+               !block_cache_roomy(&db->cache)) {
+        set_lent(s, more);
+        block_cache_lend(&db->cache, (size_t)more);
+    }
+    lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
+    trim_chunks(db, lent != 0 ? kept + chunks * l->chunk_bytes : memtables);
+    return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
+}
+
+int memory_share_want(struct call *c, uint64_t bytes, bool wait)
+{
+    struct memory_share *s = &c->db->share;
+    uint64_t kept = c->db->options.limits.memtable_bytes / KEPT_PART; /* of one memtable: soon enough */
+    /* acquire: pairs with set_lent(); what it says to be back is. */
+    if (bytes < kept || atom_load(&s->lent, acquire) == 0) {
+        return LOAM_OK;
+    }
+    atom_store(&s->wanted, true, relaxed); /* relaxed: a wish; the keeper is woken */
+    wal_wake_keeper(&c->db->wal);
+    if (!wait) {
+        return LOAM_OK;
+    }
+    if (!call_wait_begin(c)) {
+        return LOAM_E_CLOSED;
+    }
+    /* acquire: as above. */
+    for (unsigned i = 0; i < WANT_STEPS && atom_load(&s->lent, acquire) != 0; i++) {
+        thread_sleep_micros(STEP_US);
+    }
+    call_wait_end(c);
+    return LOAM_OK;
+}

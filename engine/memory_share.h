@@ -1,0 +1,42 @@
+/* memory_share.h - Who has which part of the memory budget at the moment.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Shares are fixed at open (options.c); here they are lent for a while:
+ *   - indexes beyond their share take room from memtables, which are then sealed earlier;
+ *   - what neither memtables nor indexes use goes to the block cache while writers rest, and comes back
+ *     when they begin to take memory: the cache keeps its hands off a part that lasts them until then.
+ *
+ *   memtables'  | in use | kept for writers | lent |       indexes'  | in use | lent |
+ *
+ * Threads: the keeper's, but for memory_share_want().
+ */
+#ifndef LOAM_ENGINE_MEMORY_SHARE_H_
+#define LOAM_ENGINE_MEMORY_SHARE_H_
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena/atomic.h"
+
+struct call;
+struct db;
+
+struct memory_share {
+    /* the keeper's */
+    bool taking;     /* what was lent is on its way back */
+    uint64_t chunks; /* that memtables had when last looked at */
+    uint64_t since;  /* micros; when that last changed */
+    /* atomic */
+    _Atomic uint64_t lent; /* bytes */
+    _Atomic bool wanted;   /* by a writer who is about to need much at once */
+};
+
+/* Looks at what is in use, lends, takes back; called now and then. Returns micros until it wants to be
+ * called again at the latest. */
+uint64_t memory_share_keep(struct db *db);
+/* Before a write of so many bytes: when that is more than is kept for writers, waits until what was lent is
+ * back, some 100 ms at most. wait false: only asks for it. REQUIRES: inside the call's section. Returns
+ * LOAM_OK or E_CLOSED. */
+int memory_share_want(struct call *c, uint64_t bytes, bool wait);
+
+#endif

@@ -1,0 +1,174 @@
+/* ring_lent_test.c - A ring grows by what is lent to it, and gives all of it back.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: the bytes of each entry; memory beyond the ring's own is scribbled over once it is back.
+ */
+#include <criterion/criterion.h>
+
+#include "tests/arena/ring_support.h"
+
+enum { UNIT = 4096, OWN = 32, ALL = 96, FILLS = 400 };
+
+static struct alloc counted;
+static struct ring r;
+
+static void open_ring(void)
+{
+    alloc_init(&counted, NULL, UINT64_MAX);
+    struct ring_options o = {.alloc = &counted, .unit = UNIT, .bytes = ALL * UNIT, .bytes_own = OWN * UNIT};
+    CHECK_EQ(ring_init(&r, &o), LOAM_OK);
+}
+
+static void close_ring(void)
+{
+    ring_destroy(&r);
+    CHECK_EQ(alloc_used(&counted), 0);
+}
+
+/* False: it is held up. */
+static bool take_back(void)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        if (ring_take_back(&r)) {
+            memset(r.data + OWN * UNIT, 0xdd, (ALL - OWN) * UNIT);
+            return true;
+        }
+        epoch_poll();
+    }
+    return false;
+}
+
+static uint64_t charged(void)
+{
+    return alloc_used(&counted) - ALL * sizeof(struct ring_desc);
+}
+
+/* Fills one entry of a unit; ring_wait_space() stands for readers who come again. */
+static uint64_t enter(uint64_t cookie)
+{
+    CHECK_EQ(ring_wait_space(&r, UNIT, 1000000), LOAM_OK);
+    return fill(&r, UNIT, 1, cookie, false);
+}
+
+static unsigned readable_of(const uint64_t *addr, unsigned n, bool beyond)
+{
+    unsigned found = 0;
+    for (unsigned i = 0; i < n; i++) {
+        size_t size;
+        epoch_enter();
+        const unsigned char *p = ring_read(&r, addr[i], false, &size);
+        if (p != NULL) {
+            CHECK_EQ(size, UNIT);
+            for (unsigned k = 0; k < UNIT; k++) {
+                CHECK_EQ(p[k], i & 255);
+            }
+            found += !beyond || ring_index_(addr[i]) >= OWN;
+        }
+        epoch_exit();
+    }
+    return found;
+}
+
+Test(ring_lent, holds_as_much_as_it_is_lent_and_then_its_own_again)
+{
+    static uint64_t addr[FILLS];
+    open_ring();
+    CHECK(charged() < (OWN + 1) * UNIT);
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < FILLS; i++) {
+            addr[i] = enter(i);
+            CHECK(ring_index_(addr[i]) < OWN);
+        }
+        unsigned own = readable_of(addr, FILLS, false);
+        CHECK(own > OWN * 3 / 4 && own <= OWN);
+        CHECK(ring_spare_bytes(&r) <= (OWN - own) * UNIT);
+
+        ring_lend(&r, ALL * UNIT);
+        CHECK(ring_capacity(&r) == ALL * UNIT && charged() > (ALL - 1) * UNIT);
+        for (unsigned i = 0; i < FILLS; i++) {
+            addr[i] = enter(i);
+        }
+        unsigned all = readable_of(addr, FILLS, false);
+        CHECK(all > ALL * 3 / 4 && all <= ALL);
+        CHECK(readable_of(addr, FILLS, true) > 0);
+
+        CHECK(take_back());
+        CHECK(ring_capacity(&r) == OWN * UNIT && charged() < (OWN + 1) * UNIT);
+        CHECK_EQ(readable_of(addr, FILLS, true), 0);
+    }
+    close_ring();
+}
+
+/* Wherever the tail stands when it is lent and taken back. */
+Test(ring_lent, comes_back_at_any_place_of_the_tail)
+{
+    static uint64_t addr[2 * ALL];
+    open_ring();
+    for (unsigned n = 0; n < 2 * ALL; n++) {
+        ring_lend(&r, (OWN + 1 + n % (ALL - OWN)) * UNIT);
+        for (unsigned i = 0; i < n; i++) {
+            addr[i] = enter(i);
+            CHECK(ring_index_(addr[i]) <= OWN + n % (ALL - OWN));
+        }
+        CHECK(take_back());
+        CHECK_EQ(readable_of(addr, n, true), 0);
+        for (unsigned i = 0; i < OWN / 2; i++) {
+            addr[i] = enter(i);
+        }
+        CHECK_EQ(readable_of(addr, OWN / 2, false), OWN / 2);
+    }
+    close_ring();
+}
+
+static void fill_beyond(uint64_t *addr)
+{
+    ring_lend(&r, ALL * UNIT);
+    do {
+        *addr = enter(7);
+    } while (ring_index_(*addr) < OWN);
+}
+
+Test(ring_lent, a_pin_and_a_dirty_entry_keep_it)
+{
+    open_ring();
+    uint64_t addr;
+    size_t size;
+    fill_beyond(&addr);
+    const void *p = ring_pin(&r, addr, &size);
+    CHECK(p != NULL && !take_back());
+    struct disk d = {.outcome = RING_KEEP};
+    uint64_t dirty = stage(&r, UNIT, 1, 9);
+    CHECK(ring_index_(dirty) < OWN); /* the limit holds at once */
+    CHECK_EQ(ring_evict_one(&r, disk_write, &d, NULL), LOAM_OK);
+    for (unsigned k = 0; k < UNIT; k++) {
+        CHECK_EQ(((const unsigned char *)p)[k], 7);
+    }
+    ring_unpin(&r, addr);
+    CHECK(take_back());
+
+    fill_beyond(&addr);
+    dirty = stage(&r, UNIT, 1, 9);
+    CHECK(ring_index_(dirty) >= OWN && !take_back());
+    CHECK(readable(&r, dirty));
+    CHECK_EQ(ring_evict_one(&r, disk_write, &d, NULL), LOAM_OK);
+    CHECK_EQ(d.cookie_sum, 18);
+    CHECK(take_back());
+    close_ring();
+}
+
+Test(ring_lent, a_section_keeps_what_it_reads)
+{
+    open_ring();
+    uint64_t addr;
+    size_t size;
+    fill_beyond(&addr);
+    epoch_enter();
+    const unsigned char *p = ring_read(&r, addr, false, &size);
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK(!ring_take_back(&r));
+    }
+    CHECK_EQ(p[UNIT - 1], 7);
+    epoch_exit();
+    CHECK(take_back());
+    close_ring();
+}
