@@ -24,7 +24,9 @@ static uint64_t bytes_ahead(struct wal *w)
         w->lap_at = now;
     }
     uint64_t bytes = grown > w->lap_bytes ? grown : w->lap_bytes;
-    return bytes < AHEAD_BYTES_MAX ? bytes : AHEAD_BYTES_MAX;
+    uint64_t most = w->segment_bytes / 4; /* small segments belong to a small budget */
+    most = most < AHEAD_BYTES_MAX ? most : AHEAD_BYTES_MAX;
+    return bytes < most ? bytes : most;
 }
 
 int wal_keep(struct wal *w, uint64_t applied, bool *more)
