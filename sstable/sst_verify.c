@@ -59,6 +59,12 @@ static void report_all(struct verifier *v, uint64_t offset, uint64_t bytes, int 
                                    .last = p->largest});
 }
 
+/* A bound that is there: only an open end has no data. */
+static loam_slice bound(const struct buf *b)
+{
+    return b->size != 0 ? buf_slice(b) : loam_bytes("", 0);
+}
+
 /* Of a block or partition: between the separator of the one before and its own. What readable blocks
  * held before it is no part of what it can hold. */
 static void report_piece(struct verifier *v, const struct sst_piece *at, int rc)
@@ -73,8 +79,8 @@ static void report_piece(struct verifier *v, const struct sst_piece *at, int rc)
                                    .bytes = at->size,
                                    .entries =
                                        v->before < p->entries ? p->entries - v->before : p->entries,
-                                   .first = v->first ? p->smallest : buf_slice(&v->separator),
-                                   .last = buf_slice(&v->own)});
+                                   .first = v->first ? p->smallest : bound(&v->separator),
+                                   .last = bound(&v->own)});
 }
 
 static bool pace(struct verifier *v, uint64_t bytes)

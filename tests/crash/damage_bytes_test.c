@@ -14,6 +14,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena/epoch.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
 
@@ -235,6 +238,20 @@ static void spoil_open_file(struct open_database *d, const struct file *f, struc
     d->disk->close(d->disk->ctx, handle);
 }
 
+/* The next segment is made beside the writers, from a file that has had another name. */
+static void wait_for_the_next_segment(loam_db *handle)
+{
+    epoch_enter();
+    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
+    epoch_exit();
+    for (bool ready = false; !ready;) {
+        mutex_lock(&db->wal.mu);
+        ready = db->wal.next_ready;
+        mutex_unlock(&db->wal.mu);
+        thread_sleep_micros(ready ? 0 : 1000);
+    }
+}
+
 Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
 {
     static struct open_database d;
@@ -248,6 +265,7 @@ Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
     oracle_sync(&d.w);
     oracle_promise_high(&damage_oracle, &d.promise);
     crash_must(loam_wait_idle(d.w.db, 0), "waiting");
+    wait_for_the_next_segment(d.w.db);
     damage_take_files(d.disk, &d.files);
     print_files(&d.files);
     CHECK(!damage_look(&d.options, NULL, &none) && !damage_look(NULL, d.w.db, &none));
