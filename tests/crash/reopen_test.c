@@ -285,6 +285,7 @@ Test(reopen, does_not_reuse_a_segment_whose_removal_is_due)
     loam_options options = crash_options(fault);
     loam_db *db, *again;
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+    put(db, "k", "first");
     for (int i = 0; i < 1000 && logs(fault) < 2; i++) { /* the next segment is prepared behind us */
         thread_sleep_micros(1000);
     }
