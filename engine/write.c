@@ -8,6 +8,7 @@
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "engine/background.h"
+#include "engine/flush.h"
 
 #include "arena/poison.h"
 
@@ -113,13 +114,14 @@ static void begin_patience(struct db *db, struct patience *p, const struct write
     }
 }
 
-/* Whether a flush will make room: while nothing is wrong, and on a full disk for deletes until a flush
- * fails with all there was to spend. */
+/* Whether a flush will make room: while nothing is wrong, and on a full disk for deletes as long as there
+ * is one, until it fails with all there was to spend. */
 static bool room_to_come_locked(const struct db *db, const struct patience *p)
 {
     mutex_assert_held(&db->mu);
-    return db->error.code == LOAM_OK ||
-           (p->deletes && db->error.code == LOAM_E_NOSPACE && db->failed_flushes == p->failed);
+    bool flush = db->flushing || flush_due_locked(db);
+    return db->error.code == LOAM_OK || (p->deletes && db->error.code == LOAM_E_NOSPACE && flush &&
+                                         db->failed_flushes == p->failed);
 }
 
 /* Waits for a flush while so many memtables are sealed or more, and one can be hoped for. */
