@@ -122,10 +122,10 @@ typedef struct loam_options {
                                   Default: an eighth of the data, at least 16 MiB, at most some log
                                   segments and memtables, and at most a sixth of what is free. A size
                                   that is given is kept as it is: where the disk has not so much free,
-                                  writes but deletes get LOAM_E_NOSPACE until it has. The default, and
-                                  any size from two thirds of memory_budget on, lets in deletes of
-                                  keys of half as many bytes, 32 for each key included, however the
-                                  disk became full; they may wait for a flush. A smaller one may let
+                                  writes but deletes get LOAM_E_NOSPACE until it has. One of twice
+                                  memory_budget or more lets in deletes of keys of half as many
+                                  bytes, 32 for each key included, however the disk became full;
+                                  they may wait for a flush. A smaller one lets in fewer, at worst
                                   none in. Cost: the space, also while the database is closed */
     uint64_t reserved_[6];     /* zero */
 } loam_options;
