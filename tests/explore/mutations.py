@@ -140,7 +140,7 @@ MUTATIONS = [
      "!atom_cas(&r->tail, &end, ring_step_(r, addr, keep), acq_rel, relaxed)) {",
      "!atom_cas(&r->tail, &end, ring_step_(r, addr, keep), relaxed, relaxed)) {", "ring"),
     ("ring-tail-relaxed", "arena/ring.c", "} while (!atom_cas(&r->tail, &t, end, acq_rel, acquire));",
-     "} while (!atom_cas(&r->tail, &t, end, relaxed, acquire));", "ring"),
+     "} while (!atom_cas(&r->tail, &t, end, relaxed, relaxed));", "ring"),
     ("ring-lent-no-fence", "arena/ring_lent.c", "        if (!fence(r)) {",
      "        r->fence = atom_load(&r->tail, acquire);\n        if (r->fence == 0 && !fence(r)) {", "ring_lent"),
     ("ring-lent-no-epoch", "arena/ring_lent.c", " || !epoch_passed(r->left_stamp)) {", ") {", "ring_lent"),
