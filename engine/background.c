@@ -82,7 +82,8 @@ static void job_failed(struct db *db, const char *what, bool merge, int rc)
         db->merge_at = more ? 0 : now + db->merge_wait;
     } else {
         db->retry_at = more ? 0 : now + RETRY_US;
-        db->failed_flushes += !more;
+        /* What a merge holds at the moment comes back: then it was not all there was. */
+        db->failed_flushes += !more && db->compacting == 0;
     }
     mutex_unlock(&db->mu);
 }

@@ -106,7 +106,7 @@ struct db {
     uint64_t merge_at;    /* likewise no merge; each failure in a row waits longer */
     uint64_t merge_wait;  /* micros the last one waited; 0: it went */
     uint64_t restore_at;  /* no try to set the disk reserve aside again before this time */
-    uint64_t failed_flushes; /* since open */
+    uint64_t failed_flushes; /* since open, with nothing to come back by itself */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
     uint64_t rest_seq;    /* the last number seen when merges that reads pay for were thought of */
