@@ -49,6 +49,7 @@ int __wrap_options_resolve(const loam_options *opts, struct options *out)
         l->lease_bytes = 1 << 10;
         l->segment_bytes = 8 << 10;
         l->ring_bytes = 64 << 10;
+        l->lent_bytes_most = 64 << 10;
     }
     return rc;
 }
