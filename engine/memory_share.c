@@ -26,17 +26,15 @@ static uint64_t share_memtables(struct db *db, uint64_t indexes)
     return limit * l->memtables_max;
 }
 
-/* Chunks kept for the next memtables are of the memtables' share, too. */
-static void trim_chunks(struct db *db, uint64_t bytes)
-{
-    uint64_t chunks = bytes / db->options.limits.chunk_bytes;
-    uint64_t out = chunk_pool_stats(&db->chunks).out;
-    chunk_pool_trim(&db->chunks, (size_t)(chunks > out ? chunks - out : 0));
-}
-
 static uint64_t left_of(uint64_t share, uint64_t used)
 {
     return share > used ? share - used : 0;
+}
+
+/* Chunks kept for the next memtables are of the memtables' share, too; they have `out` of them. */
+static void trim_chunks(struct db *db, uint64_t bytes, uint64_t out)
+{
+    chunk_pool_trim(&db->chunks, (size_t)left_of(bytes / db->options.limits.chunk_bytes, out));
 }
 
 /* Whether memtables have taken no memory for a while. */
@@ -87,7 +85,7 @@ uint64_t memory_share_keep(struct db *db)
         block_cache_lend(&db->cache, (size_t)more);
     }
     lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
-    trim_chunks(db, lent != 0 ? kept + chunks * l->chunk_bytes : memtables);
+    trim_chunks(db, lent != 0 ? kept + chunks * l->chunk_bytes : memtables, chunks);
     return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
 
