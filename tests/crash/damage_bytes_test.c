@@ -3,9 +3,10 @@
  *
  * The files hold a few records each, so that every byte of every kind of file can be tried, in one of
  * these ways: of CURRENT, manifest and tables all of them; of logs the header's page and the records, and of
- * the zeros in reserve behind them, as of the file RESERVE, one in RESERVE_STEP. Closed and killed databases are judged as in damage_support.h. An
- * open one is damaged under its eyes, and must find by loam_verify what loam_check finds from outside:
- * in the same file, around the byte; what neither finds must leave a database that is right.
+ * the zeros in reserve behind them, as of the file RESERVE, one in RESERVE_STEP. Closed and killed
+ * databases are judged as in damage_support.h. An open one is damaged under its eyes, and must find by
+ * loam_verify what loam_check finds from outside: in the same file, around the byte; what neither finds
+ * must leave a database that is right.
  *
  * LOAM_SEED repeats a run; LOAM_SCALE=2 and up tries all three ways, and more of the reserve.
  */

@@ -263,6 +263,14 @@ SCENARIO(wal_sync_fails, .says = "the first sync fails: nobody is acknowledged b
          .threads = 3, .flags = NO_LAPSE, .setup = setup_failing, .body = group_body,
          .check = sync_check, .bound = 1)
 
+/* Switches to the next segment; returns its generation. boundary: of the one before. */
+static uint32_t switch_segment(uint64_t *boundary)
+{
+    uint32_t next;
+    EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, boundary, &next), LOAM_OK);
+    return next;
+}
+
 /* A switch in the midst: the records below lie in two files. */
 static void switch_body(unsigned thread)
 {
@@ -271,8 +279,7 @@ static void switch_body(unsigned thread)
         put_durable(1);
     } else if (thread == 1) {
         uint64_t boundary;
-        uint32_t next;
-        EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, &boundary, &next), LOAM_OK);
+        switch_segment(&boundary);
         put_durable(2);
     } else {
         put_durable(3);
@@ -288,8 +295,7 @@ static void release_body(unsigned thread)
     if (thread == 0) {
         put_durable(0);
         uint64_t boundary;
-        uint32_t next;
-        EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, &boundary, &next), LOAM_OK);
+        uint32_t next = switch_segment(&boundary);
         commit_wait(&d.commit, boundary);
         for (unsigned i = 0; i < RECORDS; i++) { /* the flush has made these durable elsewhere */
             if (atom_load(&d.record[i].ended, acquire) != 0 && d.record[i].end <= boundary) {
@@ -315,8 +321,7 @@ static void prepare_body(unsigned thread)
     if (thread == 0) {
         put_durable(0);
         uint64_t boundary;
-        uint32_t next;
-        EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, &boundary, &next), LOAM_OK);
+        switch_segment(&boundary);
         put_durable(1);
     } else if (thread == 1) {
         EXPECT_EQ(wal_prepare(&d.wal), LOAM_OK);
@@ -339,10 +344,8 @@ SCENARIO(wal_prepare, .says = "two prepare the next segment while one switches t
 static void setup_drop(void)
 {
     uint64_t boundary;
-    uint32_t next;
     setup();
-    EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, &boundary, &next), LOAM_OK);
-    EXPECT_EQ(next, 2);
+    EXPECT_EQ(switch_segment(&boundary), 2);
 }
 
 static void drop_body(unsigned thread)
@@ -352,10 +355,8 @@ static void drop_body(unsigned thread)
         return;
     }
     uint64_t boundary;
-    uint32_t next;
     (void)log_one(0);
-    EXPECT_EQ(wal_switch(&d.wal, PAYLOAD, &boundary, &next), LOAM_OK);
-    wal_release(&d.wal, next);
+    wal_release(&d.wal, switch_segment(&boundary));
     const struct wal_segment *gone = wal_slot_of(&d.wal, 2);
     EXPECT_EQ(atom_load(&gone->generation, relaxed), 0);
     for (unsigned k = 0; k < 2; k++) {
