@@ -216,6 +216,12 @@ void thread_name(const char *name)
     (void)pthread_setname_np(pthread_self(), name); /* a system that refuses goes without */
 }
 
+void thread_give_way(int by)
+{
+    int was = nice(by); /* of the thread, on Linux; what is raised can always be raised further */
+    (void)was;
+}
+
 void thread_join(pthread_t t)
 {
     pthread_join(t, NULL);

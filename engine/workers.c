@@ -67,6 +67,7 @@ static void *worker_main(void *arg)
     }
     struct worker_group *g = p->group;
     thread_name(g->kind->name);
+    thread_give_way(WORKER_NICE);
     mutex_lock(g->of->mu);
     work_locked(g);
     p->running = false;

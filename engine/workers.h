@@ -21,6 +21,9 @@
 
 #define WORKERS_MAX    65u
 #define WORKER_KINDS   2u
+/* Where processors are short, callers come first and get a time slice less often from under their feet:
+ * a worker gets a third of a caller's share, and when that is too little writes are paced. */
+#define WORKER_NICE    5
 #define WORKER_IDLE_US 3000000u /* a longer one saves restarts and keeps threads of databases at rest */
 
 enum worker_round {

@@ -4,14 +4,32 @@
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "arena/sync.h"
+#include "engine/workers.h"
 #include "tests/engine/db_support.h"
 
 TestSuite(threads, .timeout = 60);
+
+/* The name of a task of this process; false: it is none, or has just ended. */
+static bool name_of(const char *task, char name[32])
+{
+    char path[300];
+    snprintf(path, sizeof path, "/proc/self/task/%.40s/comm", task);
+    FILE *f = fopen(path, "r");
+    bool found = f != NULL && fgets(name, 32, f) != NULL;
+    if (f != NULL) {
+        fclose(f);
+    }
+    name[found ? strcspn(name, "\n") : 0] = '\0';
+    return found;
+}
 
 /* Threads of this process by this name; NULL: all. */
 static unsigned count_threads(const char *name)
@@ -21,17 +39,8 @@ static unsigned count_threads(const char *name)
     unsigned count = 0;
     cr_assert_not_null(tasks);
     while ((task = readdir(tasks)) != NULL) {
-        char path[300], have[32] = "";
-        snprintf(path, sizeof path, "/proc/self/task/%.40s/comm", task->d_name);
-        FILE *f = fopen(path, "r");
-        if (f == NULL) {
-            continue; /* "." and "..", and threads that have just ended */
-        }
-        if (fgets(have, sizeof have, f) != NULL) {
-            have[strcspn(have, "\n")] = '\0';
-            count += name == NULL || strcmp(have, name) == 0;
-        }
-        fclose(f);
+        char have[32];
+        count += name_of(task->d_name, have) && (name == NULL || strcmp(have, name) == 0);
     }
     closedir(tasks);
     return count;
@@ -86,6 +95,52 @@ Test(threads, workers_end_after_a_while_and_come_back_for_work)
     wait_for_threads("loam-flush", 1);
     GOES(loam_close(db));
     wait_for_threads(NULL, before);
+    loam_vfs_free(disk);
+}
+
+/* The nice value of a thread by this name; INT_MIN: there is none. */
+static int nice_of(const char *name)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    struct dirent *task;
+    int found = INT_MIN;
+    cr_assert_not_null(tasks);
+    while (found == INT_MIN && (task = readdir(tasks)) != NULL) {
+        char have[32] = "";
+        if (name_of(task->d_name, have) && strcmp(have, name) == 0) {
+            errno = 0;
+            int value = getpriority(PRIO_PROCESS, (id_t)strtoul(task->d_name, NULL, 10));
+            found = errno == 0 ? value : INT_MIN;
+        }
+    }
+    closedir(tasks);
+    return found;
+}
+
+/* A worker has its priority a moment after it began. */
+static void wait_for_nice(const char *name, int value)
+{
+    while (nice_of(name) != value) {
+        thread_sleep_micros(1000);
+    }
+}
+
+Test(threads, workers_leave_processors_to_callers)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    o.threads = 2;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    GOES(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL));
+    GOES(loam_flush(db, NULL));
+    int own = getpriority(PRIO_PROCESS, 0);
+    int lower = own + WORKER_NICE < 19 ? own + WORKER_NICE : 19;
+    wait_for_nice("loam-flush", lower);
+    wait_for_nice("loam-merge", lower);
+    CHECK_EQ(getpriority(PRIO_PROCESS, 0), own);
+    wait_for_nice("loam-keeper", own);
+    GOES(loam_close(db));
     loam_vfs_free(disk);
 }
 

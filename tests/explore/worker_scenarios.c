@@ -63,6 +63,11 @@ void thread_name(const char *name)
     (void)name;
 }
 
+void thread_give_way(int by)
+{
+    (void)by;
+}
+
 static void stage_run(struct stage *s)
 {
     uint32_t state;
