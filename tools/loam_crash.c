@@ -27,6 +27,7 @@ struct settings {
     double seconds;     /* 0: no limit */
     uint64_t rounds;    /* 0: no limit */
     uint64_t first;     /* round */
+    uint64_t at_least;  /* distinct states; fewer are a failure */
     unsigned jobs;
     bool json;
     const char *replay;
@@ -147,23 +148,27 @@ static void print_totals(const struct settings *s, struct shared *sh, double ela
     uint64_t lost = atomic_load(&t->lost), wrong = atomic_load(&t->wrong);
     uint64_t unopenable = atomic_load(&t->unopenable), other = atomic_load(&t->other);
     if (s->json) {
-        printf("{\"distinct\":%" PRIu64 ",\"tried\":%" PRIu64 ",\"nested\":%" PRIu64
+        printf("{\"distinct\":%" PRIu64 ",\"wanted\":%" PRIu64 ",\"tried\":%" PRIu64 ",\"nested\":%" PRIu64
                ",\"exhaustive_moments\":%" PRIu64 ",\"sampled_moments\":%" PRIu64
                ",\"rolls\":%" PRIu64 ",\"rolling\":%" PRIu64 ",\"changes\":%" PRIu64 ",\"rounds\":%" PRIu64 ",\"lost\":%" PRIu64
                ",\"wrong\":%" PRIu64 ",\"unopenable\":%" PRIu64 ",\"other\":%" PRIu64
                ",\"seconds\":%.1f,\"jobs\":%u,\"seed\":%" PRIu64 "}\n",
-               distinct, atomic_load(&t->tried), atomic_load(&t->nested),
+               distinct, s->plan.states, atomic_load(&t->tried), atomic_load(&t->nested),
                atomic_load(&t->exhaustive), atomic_load(&t->sampled), atomic_load(&t->rolls),
                atomic_load(&t->rolling), atomic_load(&t->changes),
                rounds, lost, wrong, unopenable, other, elapsed, s->jobs, s->plan.seed);
         return;
     }
-    printf("%" PRIu64 " distinct crash states (%" PRIu64 " tried, %" PRIu64
+    printf("%" PRIu64, distinct);
+    if (distinct < s->plan.states) {
+        printf(" of %" PRIu64 " wanted", s->plan.states); /* time, or patience with failures, ran out */
+    }
+    printf(" distinct crash states (%" PRIu64 " tried, %" PRIu64
            " in recoveries, %" PRIu64 " within %" PRIu64
            " manifest rolls, every subset at %" PRIu64 " of %" PRIu64 " moments, %" PRIu64
            " whole rounds) in %.1f s: %" PRIu64 " lost, %" PRIu64 " wrong, %" PRIu64
            " unopenable, %" PRIu64 " other failures (seed %" PRIu64 ")\n",
-           distinct, atomic_load(&t->tried), atomic_load(&t->nested), atomic_load(&t->rolling),
+           atomic_load(&t->tried), atomic_load(&t->nested), atomic_load(&t->rolling),
            atomic_load(&t->rolls), atomic_load(&t->exhaustive),
            atomic_load(&t->exhaustive) + atomic_load(&t->sampled), rounds, elapsed, lost, wrong,
            unopenable, other, s->plan.seed);
@@ -221,7 +226,13 @@ static int run(const struct settings *s)
     }
     print_totals(s, sh, now_seconds() - start);
     rmdir(s->plan.save); /* stays when there are cases in it */
-    bool clean = crash_failures(&sh->totals) == 0 && atomic_load(&sh->totals.distinct) != 0;
+    uint64_t distinct = atomic_load(&sh->totals.distinct);
+    bool clean = crash_failures(&sh->totals) == 0 && distinct != 0;
+    if (clean && distinct < s->at_least) {
+        fprintf(stderr, "loam-crash: %" PRIu64 " distinct states are fewer than --at_least=%" PRIu64 "\n",
+                distinct, s->at_least);
+        return 1;
+    }
     return clean == (s->plan.lie == 0) ? 0 : 3;
 }
 
@@ -235,10 +246,13 @@ static void usage(FILE *f)
           "in many ways: the process killed, or power lost with unsynced blocks kept, dropped, torn,\n"
           "full of garbage or of old data, names kept or not, under both models of when a name is\n"
           "durable. Opens each distinct result and compares it with what was promised; crashes some\n"
-          "of those recoveries too, to a depth of 3. Last line: counts and the seed.\n"
-          "Exit 0: nothing lost, wrong or unopenable; 3: something was; 2: bad flags; 4: no run. With\n"
-          "--lie the other way round: 0 when it was noticed.\n\n"
+          "of those recoveries too, to a depth of 3. Last line: counts and the seed; it begins with\n"
+          "\"N of M wanted\" when a run ends before --states.\n"
+          "Exit 0: nothing lost, wrong or unopenable; 1: likewise, but of fewer states than --at_least;\n"
+          "3: something was; 2: bad flags; 4: no run. With --lie the other way round: 0 when it was\n"
+          "noticed.\n\n"
           "  --states N    stop at N distinct states (default 60000; 0: no limit)\n"
+          "  --at_least N  fewer distinct states when the run ends are a failure, too (default 0)\n"
           "  --seconds N   stop after N seconds\n"
           "  --hours N     stop after N hours, whatever the states\n"
           "  --rounds N    stop after N workloads\n"
@@ -285,7 +299,7 @@ static int parse(int argc, char **argv, struct settings *s)
         {"nested", required_argument, NULL, 'N'},   {"failures", required_argument, NULL, 'f'},
         {"save", required_argument, NULL, 'o'},     {"replay", required_argument, NULL, 'p'},
         {"lie", required_argument, NULL, 'l'},      {"exhaustive", no_argument, NULL, 'x'},
-             {"json", no_argument, NULL, 'J'},
+        {"at_least", required_argument, NULL, 'L'}, {"json", no_argument, NULL, 'J'},
         {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0}};
     int c;
     bool fine = true;
@@ -304,6 +318,7 @@ static int parse(int argc, char **argv, struct settings *s)
         case 'o': s->plan.save = optarg; break;
         case 'p': s->replay = optarg; break;
         case 'l': fine = parse_lie(optarg, &s->plan.lie); break;
+        case 'L': s->at_least = strtoull(optarg, NULL, 0); break;
         case 'x': s->plan.exhaustive = true; break;
         case 'J': s->json = true; break;
         case 'h': usage(stdout); exit(0);

@@ -191,6 +191,13 @@ says 0 4 "$loam" hurt get d
 
 prints '^[1-9][0-9]* distinct crash states .* 0 lost, 0 wrong, 0 unopenable, 0 other' \
     "$crash" --seed=1 --hours=0.0003 --jobs=1 --save=none
+prints '^[1-9][0-9]* of 1000000 wanted distinct crash states .* 0 other' \
+    "$crash" --seed=1 --states=1000000 --seconds=1 --jobs=1 --at_least=1 --save=none
+"$crash" --seed=1 --states=100 --jobs=1 --at_least=1000 --save=none >out 2>err
+rc=$?
+ok=no
+if [ $rc -eq 1 ] && grep -q 'fewer than --at_least=1000' err; then ok=yes; fi
+verdict $ok "a hundred states of a thousand give $rc, not 1"
 "$crash" --seed=1 --lie=sync --states=20000 --failures=1 --jobs=1 --save=cases >out 2>err
 rc=$?
 found=$(find cases -mindepth 1 -maxdepth 1 | head -n 1)
