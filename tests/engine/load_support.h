@@ -19,14 +19,19 @@
 struct load_disk {
     loam_vfs *memory; /* NULL: the operating system's */
     loam_vfs *fault;  /* before it, so that the process can be killed; NULL: it cannot */
+    loam_vfs *after;  /* between a cut and a reboot: what the cut left */
+    uint64_t seed;    /* of the next cut */
+    loam_vfs slow;    /* of a mortal disk: `fault` with syncs that take their time, as disks' do */
     char dir[512];
 };
 void load_disk_init(struct load_disk *d, bool memory);
-/* From now on load_kill() can be called; before the first open. Memory only. */
-void load_make_mortal(struct load_disk *d);
-/* As a death of the process would leave the disk. Other threads of the database may be anywhere; calls
- * of the caller's threads have ended. The database is gone. */
-void load_kill(struct load_disk *d, loam_db *db);
+/* From now on load_cut() can be called; before the first open. Memory only. */
+void load_make_mortal(struct load_disk *d, uint64_t seed);
+/* Keeps the disk as a death of the process (variant LOAM_CUT_ALL) or a loss of power would leave it at this
+ * moment. Any thread may be in the middle of any call; what they do to the disk from now on is lost. */
+void load_cut(struct load_disk *d, uint64_t variant);
+/* Goes on with the disk that was kept. Calls of the caller's threads have ended. The database is gone. */
+void load_reboot(struct load_disk *d, loam_db *db);
 /* The database is closed and removed with its directory. */
 void load_disk_free(struct load_disk *d);
 loam_db *load_open(const struct load_disk *d, const loam_options *more);
@@ -70,6 +75,8 @@ struct watchdog {
 };
 void watchdog_start(struct watchdog *w, const char *what);
 void watchdog_stop(struct watchdog *w);
+/* Steps of all members on watch. */
+uint64_t watchdog_beats(const struct watchdog *w);
 /* On watch from the first beat to the rest. */
 static inline void watchdog_beat(struct watchdog *w, unsigned i)
 {

@@ -10,6 +10,7 @@ from planted import Fault
 
 CRASH = "loam-crash --seed=1 --failures=1 --states=20000 --jobs=1"
 MODEL = "loam-model --seed=1 --ops=60000"
+HISTORIES = "loam-stress-engine --seed=1 --ops=1000000 over_crashes"
 
 
 def suite(folder, pattern):
@@ -22,6 +23,15 @@ FAULTS = [
           "            int rc = wal_sync_segment(w, seg);\n            if (rc < 0) {\n                return rc;",
           "            int rc = LOAM_OK;\n            if (rc < 0) {\n                return rc;",
           suite("wal", "wal_crash/*")),
+    Fault("durable-before-the-sync", "wal/wal_sync.c",
+          "        if (end > atom_load(&w->durable, relaxed)) {\n            int rc",
+          "        if (end > atom_load(&w->durable, relaxed)) {\n            wal_raise_durable(w, end < goal ? end : goal);\n"
+          "            int rc", HISTORIES),
+    Fault("visible-before-the-log", "engine/write.c",
+          "    rc = wal_end(&db->wal, s, wal_durable(&db->wal));\n    if (rc < 0) {\n        return rc;\n    }\n"
+          "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
+          "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n"
+          "    rc = wal_end(&db->wal, s, wal_durable(&db->wal));\n    if (rc < 0) {\n        return rc;\n    }\n", HISTORIES),
     Fault("ack-is-no-group-sync", "engine/write.c", "    if (durable) {\n", "    if (durable && size > 64) {\n",
           suite("crash", "power_cut/*")),
     Fault("durable-flag-ignored", "engine/write.c", "    bool durable = (flags & LOAM_W_DURABLE) != 0 ||\n",

@@ -19,8 +19,29 @@
  * that had returned before the cut began is behind that number, and none that began after the cut
  * ended is below it. Operations of one batch share their commit number, so a cut through a batch fails.
  *
+ * Lives. A crash ends one life of the store, an open begins the next. The image that the next life opens
+ * is taken at a moment within [inv, res] while the threads are in the middle of calls; what they do from
+ * then on happens to a process that nobody will ever hear of. Its calls return and tell their numbers all
+ * the same, so each life is judged to its last call by the rules above, as if nothing had happened, and
+ * every call in flight at the moment is one that may or may not have taken effect in the next life.
+ * Lives meet by one rule. What the next life finds first, before it writes, is the state under one number
+ * e of the ended life's order, with
+ *
+ *     floor <= e < ceiling
+ *     ceiling: the first write that began after res; nothing of it can be in the image
+ *     floor:   killed, closed: the last write that had returned before inv
+ *              power cut:      the last write that a promise kept before inv covers. A promise is a
+ *                              durable write, a sync, a flush or a durable number that returned before
+ *                              inv; it covers what had returned when its call began, and the number
+ *                              that it names
+ *
+ * So what survives is a prefix of the order, with every batch whole and nothing that was promised
+ * missing; the suffix behind e never happened for the lives to come, and a read that sees any of it is
+ * one of "what nobody wrote". The next life begins with what it found, all of it promised: an open makes
+ * durable what it read. Numbers of the lost suffix may be given once more.
+ *
  * Threads: each thread records in its own log and nothing is shared, so that recording neither orders
- * the threads nor hides a race. history_check() comes after all threads have ended.
+ * the threads nor hides a race. history_check() and history_restart() come after all threads have ended.
  */
 #ifndef LOAM_TESTS_SUPPORT_HISTORY_H_
 #define LOAM_TESTS_SUPPORT_HISTORY_H_
@@ -43,6 +64,12 @@ struct history_cut {
     size_t first; /* index of the value of key 0 in the log's `seen` */
 };
 
+/* Survives a loss of power after res: what had returned before inv, and everything up to number. */
+struct history_promise {
+    uint64_t inv, res;
+    uint64_t number;
+};
+
 struct history_log {
     struct history_op *ops;
     size_t count, cap;
@@ -50,12 +77,21 @@ struct history_log {
     size_t cut_count, cut_cap;
     uint64_t *seen; /* `keys` values for each cut */
     size_t seen_count, seen_cap;
+    struct history_promise *promises;
+    size_t promise_count, promise_cap;
+};
+
+/* What a life found of a key when it began; all 0: nothing. */
+struct history_version {
+    uint64_t value, seq, commit;
 };
 
 struct history {
     unsigned threads;
     uint32_t keys;
-    struct history_log *logs; /* by thread */
+    struct history_log *logs;      /* by thread; of this life */
+    struct history_version *start; /* by key */
+    uint64_t base;                 /* the number under which `start` is the state */
 };
 
 void history_init(struct history *h, unsigned threads, uint32_t keys);
@@ -72,11 +108,29 @@ void history_read(struct history *h, unsigned thread, uint32_t key, uint64_t val
 /* Room for the h->keys values of a cut, all 0; valid until the thread's next cut. */
 uint64_t *history_cut(struct history *h, unsigned thread, uint64_t seq, uint64_t inv, uint64_t res);
 
+/* number: 0 when none is named. */
+void history_promise(struct history *h, unsigned thread, uint64_t number, uint64_t inv,
+                     uint64_t res);
+
 struct history_summary {
     uint64_t writes, reads, cuts;
+    uint64_t lost; /* writes that the lives to come never saw */
 };
 
-/* Prints what cannot be explained and aborts. */
-struct history_summary history_check(const struct history *h);
+/* Judges this life and adds to *sum. Prints what cannot be explained and aborts. */
+void history_check(const struct history *h, struct history_summary *sum);
+
+/* How a life ended: the image for the next one was taken within [inv, res]. */
+struct history_end {
+    uint64_t inv, res;
+    uint32_t promised_only; /* power was cut: only promises count */
+};
+/* Judges this life, and that the next one found what it must: value and seq of each key. Begins the next
+ * life with it. */
+void history_restart(struct history *h, const struct history_end *end,
+                     const struct history_version *found, struct history_summary *sum);
+
+/* Empties the logs; history_restart() does. */
+void history_forget(struct history *h);
 
 #endif

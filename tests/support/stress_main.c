@@ -4,7 +4,7 @@
  * program [--seed=N] [--scale=N] [--ops=N] [filter]
  *
  * --ops repeats the tests that count operations, in slices with a seed each that repeats the slice, until
- * so many are done; each slice prints the sum.
+ * so many are done; each slice prints the sum. The last line then tells operations and the first seed.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -48,13 +48,16 @@ int main(int argc, char **argv)
         }
     }
     unsigned ran = run_all(filter, seed);
-    for (uint64_t slice = 1; stress_ops != 0 && stress_ops < ops; slice++) {
-        printf("%" PRIu64 " operations in %" PRIu64 " slices\n", stress_ops, slice);
-        run_all(filter, ++seed);
+    uint64_t slices = 1;
+    for (; stress_ops != 0 && stress_ops < ops; slices++) {
+        printf("%" PRIu64 " operations in %" PRIu64 " slices\n", stress_ops, slices);
+        run_all(filter, seed + slices);
     }
+    printf("%u passed, 0 failed", ran);
     if (ops != 0) {
-        printf("%" PRIu64 " operations\n", stress_ops);
+        printf(", %" PRIu64 " operations judged in %" PRIu64 " slices from --seed=%" PRIu64,
+               stress_ops, slices, seed);
     }
-    printf("%u passed, 0 failed\n", ran);
+    putchar('\n');
     return ran == 0;
 }
