@@ -59,6 +59,7 @@ static void take_back(struct db *db)
     s->taking = !block_cache_take_back(&db->cache);
     if (!s->taking) {
         set_lent(s, 0);
+        s->since = clock_micros(); /* whoever asked for it is still to use it */
     }
 }
 
