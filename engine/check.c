@@ -197,9 +197,9 @@ static int check_all(struct directory_check *d)
         log_options(&d->c, &d->replay, &o);
         rc = check_logs(&d->c, &o, log_moved);
     }
-    if (rc == LOAM_OK && d->replay.torn && d->c.sink.found != 0 && !d->c.sink.stopped) {
+    if (rc == LOAM_OK && d->replay.end.torn && d->c.sink.found != 0 && !d->c.sink.stopped) {
         /* Without it the manifest is of an earlier state, whose files may rightly be gone. */
-        FAIL_CORRUPT(d->current.number, d->replay.end,
+        FAIL_CORRUPT(d->current.number, d->replay.end.size,
                      "the last record of the manifest does not verify, and what comes before it does "
                      "not fit the files");
         tell_manifest(d, FILE_MANIFEST, 0);

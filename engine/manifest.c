@@ -161,6 +161,28 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     return LOAM_OK;
 }
 
+int manifest_continue(struct manifest *m, const struct manifest_end *end)
+{
+    manifest_close(m);
+    int rc = filename_make(m->dir, FILE_MANIFEST, end->number, m->path);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    int64_t neg = m->vfs->open(m->vfs->ctx, m->path, LOAM_VFS_READ | LOAM_VFS_WRITE, &m->file);
+    if (neg < 0) {
+        m->file = NULL;
+        return FAIL_IO(neg, end->number, 0, "cannot open manifest %llu to go on with it",
+                       (unsigned long long)end->number);
+    }
+    m->db_id = end->db_id;
+    m->number = end->number;
+    m->size = end->size;
+    m->tie = end->tie;
+    m->chain = end->chain;
+    m->snapshot_size = end->snapshot_size;
+    return LOAM_OK;
+}
+
 void manifest_record_begin(struct buf *record)
 {
     static const uint8_t room[MANIFEST_RECORD_BYTES];
@@ -415,9 +437,8 @@ int manifest_reader_open(struct manifest_reader *r, const loam_vfs *vfs, const c
     if (rc == LOAM_OK) {
         rc = check_header(r);
     }
-    if (rc == LOAM_OK && current->closed && r->file_size != current->size) {
-        rc = FAIL_CORRUPT(current->number,
-                          r->file_size < current->size ? r->file_size : current->size,
+    if (rc == LOAM_OK && current->closed && r->file_size < current->size) {
+        rc = FAIL_CORRUPT(current->number, r->file_size,
                           "the manifest has %llu bytes, %llu when the database was closed",
                           (unsigned long long)r->file_size, (unsigned long long)current->size);
     }
@@ -425,6 +446,20 @@ int manifest_reader_open(struct manifest_reader *r, const loam_vfs *vfs, const c
         manifest_reader_close(r);
     }
     return rc;
+}
+
+struct manifest_end manifest_reader_end(const struct manifest_reader *r)
+{
+    return (struct manifest_end){
+        .db_id = r->expect.db_id,
+        .number = r->expect.number,
+        .size = r->offset,
+        .tie = r->tie,
+        .chain = r->chain,
+        .snapshot_size = r->snapshot_size,
+        .torn = r->torn,
+        .closed = r->expect.closed && !r->torn && r->offset == r->expect.size,
+    };
 }
 
 void manifest_reader_close(struct manifest_reader *r)
@@ -528,10 +563,16 @@ static bool good_record_follows(struct rest *t, uint64_t chain)
     return false;
 }
 
+/* Whether the next record is one that was there when the database was closed cleanly. */
+static bool within_closed(const struct manifest_reader *r)
+{
+    return r->expect.closed && r->offset < r->expect.size;
+}
+
 static int bad_record(struct manifest_reader *r)
 {
     uint64_t id = r->expect.number;
-    if (!r->snapshot_whole || r->expect.closed) {
+    if (r->snapshot_size == 0 || within_closed(r)) {
         return FAIL_CORRUPT(id, r->offset, "a manifest record does not verify");
     }
     uint64_t left = r->file_size - r->offset;
@@ -553,15 +594,16 @@ static int bad_record(struct manifest_reader *r)
 
 int manifest_read_next(struct manifest_reader *r, loam_slice *payload, uint64_t *offset)
 {
-    uint64_t left = r->file_size - r->offset;
     if (r->torn) {
         return LOAM_NOTFOUND;
     }
+    if (r->expect.closed && r->offset == r->expect.size && r->chain != r->expect.chain) {
+        return FAIL_CORRUPT(r->expect.number, r->offset,
+                            "the manifest is not the one that was closed");
+    }
+    uint64_t left = (within_closed(r) ? r->expect.size : r->file_size) - r->offset;
     if (left == 0) {
-        return r->expect.closed && r->chain != r->expect.chain
-                   ? FAIL_CORRUPT(r->expect.number, r->offset,
-                                  "the manifest is not the one that was closed")
-                   : LOAM_NOTFOUND;
+        return LOAM_NOTFOUND;
     }
     if (left <= MANIFEST_RECORD_BYTES) {
         return bad_record(r);

@@ -30,7 +30,7 @@
  *   offset  size
  *        0     8  "loamCURR"
  *        8     4  format version, 1
- *       12     4  1 = the database was closed cleanly; else 0
+ *       12     4  1 = the database was closed cleanly on this manifest; else 0
  *       16     8  database id
  *       24     8  manifest number
  *       32     8  closed: exact size of the manifest in bytes; else 0
@@ -41,14 +41,16 @@
  * Order of writing. A manifest is created under a name never used before, written, synced, and its
  * name synced; then CURRENT is replaced by a synced temporary file through rename, and the directory
  * synced. So CURRENT always names a manifest whose snapshot is whole. An edit is one write and one
- * data sync at the end of the manifest, before anything relies on it.
+ * data sync at the end of the manifest, before anything relies on it. An open after a clean close goes
+ * on at the end of the manifest it finds, until that has grown long; after any other end, and behind
+ * an append that failed, the next edit starts a new one.
  *
  * What reading accepts. Up to the end of the snapshot everything must verify. Behind it a record that
  * does not verify is taken for the append that a crash cut short - never acknowledged - if it is the
  * last thing in the file; if a record that continues the chain is found anywhere behind it, the
- * manifest is damaged. After a clean close there is no such grace: size and chain must be exactly
- * what CURRENT says. A database is never opened for writing on an old manifest: its first edit
- * starts a new one, which also makes CURRENT forget the clean close.
+ * manifest is damaged. Up to where a clean close left it there is no such grace: a record must end at
+ * the size that CURRENT says, with the checksum it says. A manifest that is no longer than this is
+ * that of a closed database; what follows is of those that opened it since.
  */
 #ifndef LOAM_ENGINE_MANIFEST_H_
 #define LOAM_ENGINE_MANIFEST_H_
@@ -60,6 +62,18 @@
 #define MANIFEST_HEADER_BYTES 40u
 #define MANIFEST_RECORD_BYTES 16u
 #define MANIFEST_CURRENT_BYTES 64u
+
+/* How a manifest ends that was read. */
+struct manifest_end {
+    uint64_t db_id;
+    uint64_t number;
+    uint64_t size;          /* bytes, without an append that was cut short */
+    uint64_t tie;           /* checksum of the header */
+    uint64_t chain;         /* checksum of the last record */
+    uint64_t snapshot_size; /* bytes up to the end of the snapshot */
+    bool torn;              /* an append that was cut short was ignored */
+    bool closed;            /* nothing was added since the clean close */
+};
 
 /* ---- writing: one thread at a time ----------------------------------------------------------- */
 
@@ -87,6 +101,9 @@ void manifest_destroy(struct manifest *m); /* closes the file */
 /* Creates the file and writes its header; records follow by manifest_write(). An open file is closed
  * first. replace: a leftover of that name is removed first. */
 int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool replace);
+/* Goes on at the end of a manifest that was read whole and ends as it was closed. An open file is closed
+ * first; the file is opened and nothing is written. */
+int manifest_continue(struct manifest *m, const struct manifest_end *end);
 /* Adds a record without syncing. record: MANIFEST_RECORD_BYTES of room, then the payload. */
 int manifest_write(struct manifest *m, struct buf *record);
 /* Syncs file and directory: the snapshot is whole and its name durable. */
@@ -113,9 +130,9 @@ void manifest_record_begin(struct buf *record);
 struct manifest_current {
     uint64_t db_id;
     uint64_t number;
-    bool closed;
-    uint64_t size;  /* when closed */
-    uint64_t chain; /* when closed */
+    bool closed;    /* cleanly, once: at `size` */
+    uint64_t size;  /* then */
+    uint64_t chain; /* then */
 };
 
 /* LOAM_OK, LOAM_E_NOENT without a recorded error (no CURRENT), LOAM_E_CORRUPT, LOAM_E_FORMAT,
@@ -129,7 +146,7 @@ struct manifest_reader {
     uint64_t file_size;
     uint64_t offset; /* of the next record */
     uint64_t tie, chain; /* checksums of the header and of the record before */
-    bool snapshot_whole; /* set by the caller once it has seen the end of the snapshot */
+    uint64_t snapshot_size; /* set by the caller once it has seen the end of the snapshot; else 0 */
     bool torn;           /* the file ends in an append cut short */
     struct buf window;   /* bytes of the file from window_offset on */
     uint64_t window_offset;
@@ -141,6 +158,8 @@ int manifest_reader_open(struct manifest_reader *r, const loam_vfs *vfs, const c
 /* The next payload, lent until the next call, and the offset of its record. LOAM_NOTFOUND at the
  * end; LOAM_E_CORRUPT for damage. */
 int manifest_read_next(struct manifest_reader *r, loam_slice *payload, uint64_t *offset);
+/* After LOAM_NOTFOUND. */
+struct manifest_end manifest_reader_end(const struct manifest_reader *r);
 void manifest_reader_close(struct manifest_reader *r);
 
 #endif

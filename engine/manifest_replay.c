@@ -8,6 +8,7 @@
 
 #include "arena/status.h"
 #include "engine/filename.h"
+#include "sstable/sst_format.h"
 
 #include "arena/poison.h"
 
@@ -279,6 +280,66 @@ static int settle_tables(struct manifest_replay *r)
     return LOAM_OK;
 }
 
+/* Tables that were made after the last edit, by their names. */
+struct later_tables {
+    struct buf numbers;
+    uint64_t from;
+};
+
+static int note_later(void *arg, loam_slice name)
+{
+    struct later_tables *l = arg;
+    enum file_kind kind;
+    uint64_t number;
+    if (filename_parse(name, &kind, &number) && kind == FILE_TABLE && number >= l->from) {
+        buf_append(&l->numbers, &number, sizeof number);
+    }
+    return 0;
+}
+
+/* Whether there is a table of this database by this number: anything may have been planted there. */
+static bool table_exists(const struct manifest_replay *r, const loam_vfs *vfs, const char *dir,
+                         uint64_t number)
+{
+    char path[FILENAME_CAP];
+    loam_file *f;
+    if (filename_make(dir, FILE_TABLE, number, path) != LOAM_OK ||
+        vfs->open(vfs->ctx, path, LOAM_VFS_READ, &f) < 0) {
+        return false;
+    }
+    uint8_t head[SST_HEADER_SIZE];
+    struct sst_header h;
+    bool ours = sst_read_full(vfs, f, number, head, sizeof head, 0) == LOAM_OK &&
+                sst_header_decode(head, number, &h) == LOAM_OK && h.file_number == number &&
+                h.db_id == r->end.db_id;
+    (void)vfs->close(vfs->ctx, f);
+    return ours;
+}
+
+/* After a clean close the manifest goes on in place, and CURRENT does not say when edits behind it are
+ * missing. But an open adds its first edit before anything makes a table: one that is there all the
+ * same says it. Without one, nothing is missing: what the log held until then it still holds, and a
+ * table that a missing edit removed is missed itself. */
+static int check_close(const struct manifest_replay *r, const loam_vfs *vfs, const char *dir)
+{
+    struct later_tables l = {.from = r->next_file};
+    buf_init(&l.numbers, r->alloc, MEM_VERSION);
+    int neg = vfs->list(vfs->ctx, dir, note_later, &l);
+    int rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot list the database directory")
+                     : buf_status(&l.numbers);
+    for (size_t i = 0; rc == LOAM_OK && i < l.numbers.size; i += sizeof(uint64_t)) {
+        uint64_t number;
+        memcpy(&number, l.numbers.data + i, sizeof number);
+        if (table_exists(r, vfs, dir, number)) {
+            rc = FAIL_CORRUPT(r->file_id, r->end.size,
+                              "the manifest ends with a clean close, and table %llu was made after it",
+                              (unsigned long long)number);
+        }
+    }
+    buf_free(&l.numbers);
+    return rc;
+}
+
 static int replay_records(struct manifest_replay *r, struct manifest_reader *in)
 {
     for (;;) {
@@ -292,10 +353,10 @@ static int replay_records(struct manifest_replay *r, struct manifest_reader *in)
         version_edit_init(&e, r->alloc);
         rc = version_edit_decode(&e, payload, r->file_id, offset);
         if (rc == LOAM_OK && e.snapshot_end) {
-            rc = in->snapshot_whole
+            rc = in->snapshot_size != 0
                      ? FAIL_CORRUPT(r->file_id, offset, "a manifest with two snapshots")
                      : LOAM_OK;
-            in->snapshot_whole = true;
+            in->snapshot_size = in->offset;
         }
         if (rc == LOAM_OK) {
             rc = replay_edit(r, &e, offset);
@@ -317,10 +378,11 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
         return rc;
     }
     rc = replay_records(r, &in);
-    if (rc == LOAM_OK && !in.snapshot_whole) {
+    r->end = manifest_reader_end(&in);
+    if (rc == LOAM_OK && in.snapshot_size == 0) {
         rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest ends inside its snapshot");
     }
-    if (rc == LOAM_OK && current->closed && !r->sealed) {
+    if (rc == LOAM_OK && r->end.closed && !r->sealed) {
         rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest does not end with a clean close");
     }
     if (rc == LOAM_OK && current->number >= r->next_file) {
@@ -329,10 +391,11 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
     if (rc == LOAM_OK && !ks_exists(r, KS_DEFAULT)) {
         rc = FAIL_CORRUPT(r->file_id, in.offset, "the manifest knows no keyspace \"default\"");
     }
-    r->torn = in.torn;
-    r->end = in.offset;
     manifest_reader_close(&in);
-    return rc == LOAM_OK ? settle_tables(r) : rc;
+    if (rc == LOAM_OK) {
+        rc = settle_tables(r);
+    }
+    return rc == LOAM_OK && r->sealed ? check_close(r, vfs, dir) : rc;
 }
 
 static int check_name(void *arg, loam_slice name)

@@ -24,14 +24,14 @@ struct manifest_replay {
     uint32_t next_ks;
     bool sealed;
     uint64_t sealed_number, sealed_position;
-    bool torn; /* an append that was cut short was ignored */
-    uint64_t end; /* of what was read, in bytes */
+    struct manifest_end end;
 };
 
 void manifest_replay_init(struct manifest_replay *r, struct alloc *a);
 void manifest_replay_free(struct manifest_replay *r); /* and the tables that were not taken */
 
-/* Replays the manifest that `current` names. LOAM_OK, LOAM_E_CORRUPT, LOAM_E_FORMAT, LOAM_E_IO,
+/* Replays the manifest that `current` names. A table that was made after a clean close, when that is the
+ * end of the manifest, says that edits are missing: LOAM_E_CORRUPT. LOAM_OK, LOAM_E_CORRUPT, LOAM_E_FORMAT, LOAM_E_IO,
  * LOAM_E_NOMEM. */
 int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const char *dir,
                         const struct manifest_current *current);

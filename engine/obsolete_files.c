@@ -124,6 +124,7 @@ static int scan_name(void *arg, loam_slice name)
 
 int obsolete_files_scan(struct obsolete_files *o, obsolete_live_fn live, void *ctx)
 {
+    obsolete_files_purge(o); /* first, so that no file is found that waits for its removal already */
     struct scan s = {.o = o, .live = live, .ctx = ctx};
     int rc = o->vfs->list(o->vfs->ctx, o->dir, scan_name, &s);
     if (rc < 0) {

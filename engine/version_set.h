@@ -142,6 +142,8 @@ int version_set_apply_locked_(struct version_set *vs, struct version_edit *e);
  * error the one before stays in force, or - *unsure - either may be found by the next open. */
 int version_set_roll_(struct version_set *vs, struct version_edit *edit, bool *unsure);
 /* Gives the edit the counters as they are now. */
+/* Sets from which size on the manifest has grown long. */
+void version_set_limit_manifest_(struct version_set *vs);
 void version_set_stamp_(struct version_set *vs, struct version_edit *e);
 /* The file is nobody's: at once, or as soon as no manifest that may be found can name it. */
 void version_set_discard_(struct version_set *vs, enum file_kind kind, uint64_t number);

@@ -112,6 +112,14 @@ static int install_replay(struct version_set *vs, struct manifest_replay *r)
     return rc;
 }
 
+/* Of no weight when it cannot be opened: then the first edit starts a new one. */
+static void continue_manifest(struct version_set *vs, const struct manifest_end *end)
+{
+    if (!vs->options.read_only && end->closed && manifest_continue(&vs->manifest, end) == LOAM_OK) {
+        version_set_limit_manifest_(vs);
+    }
+}
+
 static int recover_once(struct version_set *vs)
 {
     struct manifest_current current;
@@ -128,6 +136,9 @@ static int recover_once(struct version_set *vs)
     if (rc == LOAM_OK) {
         set_db_id(vs, current.db_id);
         rc = install_replay(vs, &r);
+    }
+    if (rc == LOAM_OK) {
+        continue_manifest(vs, &r.end);
     }
     manifest_replay_free(&r);
     return rc;

@@ -106,6 +106,12 @@ void version_set_discard_(struct version_set *vs, enum file_kind kind, uint64_t 
     }
 }
 
+void version_set_limit_manifest_(struct version_set *vs)
+{
+    uint64_t grown = vs->manifest.snapshot_size * MANIFEST_GROWTH;
+    vs->roll_at = grown > vs->options.manifest_bytes ? grown : vs->options.manifest_bytes;
+}
+
 /* The manifest `next` is in force: nothing older can be found by an open any more. */
 static void adopt_manifest(struct version_set *vs, struct manifest *next)
 {
@@ -119,8 +125,7 @@ static void adopt_manifest(struct version_set *vs, struct manifest *next)
     manifest_destroy(&vs->manifest);
     vs->manifest = *next;
     vs->manifest_number = next->number;
-    uint64_t grown = next->snapshot_size * MANIFEST_GROWTH;
-    vs->roll_at = grown > vs->options.manifest_bytes ? grown : vs->options.manifest_bytes;
+    version_set_limit_manifest_(vs);
     atom_store(&vs->in_doubt, false, relaxed); /* relaxed: as in version_set_in_doubt() */
 }
 

@@ -514,7 +514,7 @@ static int print_edits(const struct cli *c, struct manifest_reader *r, uint64_t 
             } else {
                 print_edit(c, &e, offset);
             }
-            r->snapshot_whole |= e.snapshot_end;
+            r->snapshot_size = e.snapshot_end ? r->offset : r->snapshot_size;
         }
         version_edit_free(&e);
     }
@@ -540,11 +540,11 @@ int cli_manifest(struct cli *c)
     }
     char name[FILENAME_BASE_CAP];
     filename_base(FILE_MANIFEST, current.number, name);
+    bool closed = current.closed && current.size == r.file_size;
     if (c->json) {
-        cli_json_line(json_pack("{s:s, s:b}", "manifest", name, "closed", current.closed));
+        cli_json_line(json_pack("{s:s, s:b}", "manifest", name, "closed", closed));
     } else {
-        printf("%s, %s\n", name,
-               current.closed ? "closed cleanly" : "in use, or not closed cleanly");
+        printf("%s, %s\n", name, closed ? "closed cleanly" : "in use, or not closed cleanly");
     }
     int status = print_edits(c, &r, current.number);
     manifest_reader_close(&r);

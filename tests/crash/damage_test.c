@@ -311,6 +311,56 @@ static void damage_everything(bool closed)
     crash_alarm(0);
 }
 
+/* All that was written since the close is in tables, and nothing of it in the log. */
+static void build_flushed(struct reference *ref)
+{
+    loam_vfs *disk, *fault;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = damage_seed};
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    oracle_init(&damage_oracle);
+    struct oracle_writer w = {.o = &damage_oracle, .strict = true};
+    random_init(&w.random, damage_seed);
+    loam_options options = crash_options(fault);
+    oracle_open(&w, DIR, &options);
+    oracle_write(&w, 6, false);
+    oracle_flush(&w);
+    oracle_close(&w);
+    take_now(fault, &ref->old[0]);
+    oracle_open(&w, DIR, &options);
+    oracle_write(&w, 6, false);
+    oracle_flush(&w);
+    ref->promise = oracle_promise_low(&damage_oracle, false);
+    oracle_promise_high(&damage_oracle, &ref->promise);
+    take_now(fault, &ref->now);
+    oracle_close(&w);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
+}
+
+/* The manifest goes on where a clean close left it: as it was then it is whole, and of another time. */
+Test(damage, of_a_manifest_cut_back_to_a_clean_close_is_found)
+{
+    static struct reference ref;
+    damage_seed = oracle_seed();
+    build_flushed(&ref);
+    damage_try(&ref.now, &ref.promise, &(struct tried){.what = "no damage"});
+    CHECK_EQ(damage_totals.right, 1);
+    unsigned manifests = 0;
+    for (unsigned i = 0; i < ref.now.count; i++) {
+        if (ref.now.f[i].kind == FILE_MANIFEST) {
+            manifests++;
+            older_copy(&ref.now, &ref.promise, i, &ref.old[0], false);
+        }
+    }
+    CHECK_EQ(manifests, 1);
+    CHECK_EQ(damage_totals.right, 1);
+    CHECK_EQ(damage_totals.at_open, 1);
+    damage_free_files(&ref.now);
+    damage_free_files(&ref.old[0]);
+    crash_alarm(0);
+}
+
 Test(damage, of_any_file_after_a_clean_close_is_an_error_or_without_effect)
 {
     damage_everything(true);

@@ -86,7 +86,7 @@ static int read_manifest(const loam_vfs *vfs, int *count, bool *torn)
     while ((rc = manifest_read_next(&r, &payload, &offset)) == LOAM_OK) {
         uint8_t expected[64];
         CHECK_BYTES(payload.data, payload.size, expected, payload_of(*count, expected));
-        r.snapshot_whole = true;
+        r.snapshot_size = r.offset;
         (*count)++;
     }
     *torn = r.torn;
@@ -260,6 +260,70 @@ Test(manifest, takes_only_the_last_record_for_a_torn_append)
         }
     }
     loam_vfs_free(disk);
+}
+
+/* Two records behind the close of write_manifest(). */
+static void go_on(const loam_vfs *vfs, uint64_t ends[2])
+{
+    struct manifest_current current;
+    struct manifest_reader r;
+    struct manifest m;
+    struct buf record;
+    loam_slice payload;
+    uint64_t offset;
+    uint8_t bytes[64];
+    CHECK_EQ(manifest_read_current(vfs, "/db", &current), LOAM_OK);
+    CHECK_EQ(manifest_reader_open(&r, vfs, "/db", alloc_global(), &current), LOAM_OK);
+    while (manifest_read_next(&r, &payload, &offset) == LOAM_OK) {
+        r.snapshot_size = r.snapshot_size != 0 ? r.snapshot_size : r.offset;
+    }
+    struct manifest_end end = manifest_reader_end(&r);
+    CHECK(end.closed && !end.torn);
+    manifest_reader_close(&r);
+    CHECK_EQ(manifest_init(&m, vfs, "/db", alloc_global()), LOAM_OK);
+    CHECK_EQ(manifest_continue(&m, &end), LOAM_OK);
+    CHECK_EQ(m.snapshot_size, end.snapshot_size);
+    buf_init(&record, alloc_global(), MEM_VERSION);
+    for (int i = 0; i < 2; i++) {
+        manifest_record_begin(&record);
+        buf_append(&record, bytes, payload_of(RECORDS + i, bytes));
+        CHECK_EQ(manifest_append(&m, &record), LOAM_OK);
+        ends[i] = m.size;
+    }
+    buf_free(&record);
+    manifest_destroy(&m);
+}
+
+Test(manifest, that_was_closed_may_be_torn_only_behind_the_close)
+{
+    uint64_t ends[RECORDS + 1], later[2];
+    uint8_t good[1024], bad[1024];
+    int count;
+    bool torn;
+    for (int more = 0; more < 2; more++) {
+        loam_vfs *disk = new_disk();
+        write_manifest(disk, 77, 3, true, ends);
+        if (more != 0) {
+            go_on(disk, later);
+        }
+        uint64_t closed = ends[RECORDS], last = more != 0 ? later[0] : closed;
+        size_t size = load(disk, PATH, good, sizeof good);
+        CHECK_EQ(size, more != 0 ? later[1] : closed);
+        for (size_t at = 0; at < size; at++) {
+            memcpy(bad, good, size);
+            bad[at] ^= 4;
+            store(disk, PATH, bad, size);
+            int rc = read_manifest(disk, &count, &torn);
+            CHECK(at >= last ? rc == LOAM_NOTFOUND && torn && count == RECORDS + 1 : rc < 0);
+            store(disk, PATH, good, at);
+            rc = read_manifest(disk, &count, &torn);
+            CHECK(at >= closed ? rc == LOAM_NOTFOUND && count >= RECORDS : rc == LOAM_E_CORRUPT);
+        }
+        store(disk, PATH, good, size);
+        CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
+        CHECK_EQ(count, more != 0 ? RECORDS + 2 : RECORDS);
+        loam_vfs_free(disk);
+    }
 }
 
 Test(manifest, accepts_a_cut_only_behind_the_snapshot)
