@@ -39,9 +39,15 @@ struct log_repair {
 
 /* ---- writing ----------------------------------------------------------------------------------- */
 
+/* When all that was gathered is empty keys and values there is nothing to point into. */
+static loam_slice gathered(const struct log_repair *l, size_t at, uint64_t size)
+{
+    return size != 0 ? loam_bytes(l->bytes.data + at, (size_t)size) : LOAM_LIT("");
+}
+
 static loam_slice key_of(const struct log_repair *l, const struct log_op *o)
 {
-    return loam_bytes(l->bytes.data + o->key, o->key_size);
+    return gathered(l, o->key, o->key_size);
 }
 
 /* By keyspace, key - in byte order where no other is known - and falling tag. */
@@ -68,7 +74,7 @@ static int write_keyspace(struct log_repair *l, const struct log_op *ops, size_t
         const struct entry e = {
             .key = key_of(l, &ops[i]),
             .tag = ops[i].tag,
-            .value = loam_bytes(l->bytes.data + ops[i].value, (size_t)ops[i].value_size)};
+            .value = gathered(l, ops[i].value, ops[i].value_size)};
         rc = repair_output_add(&out, &e);
     }
     if (rc == LOAM_OK) {

@@ -228,6 +228,33 @@ Test(repair, keeps_the_records_before_and_behind_a_damaged_one)
     }
 }
 
+/* Nothing is gathered then that could be pointed into. */
+Test(repair, of_a_log_of_the_empty_key_alone)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = repair_options_on(disk);
+    struct repair_files fs;
+    loam_db *db;
+    char value[4];
+    size_t n = 9;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_put(db, NULL, text(""), text(""), NULL));
+    GOES(loam_close(db));
+    repair_take(disk, &fs);
+    repair_file_of(&fs, FILE_CURRENT, 0)->bytes[30] ^= 4;
+    loam_vfs *damaged = repair_disk_of(&fs);
+    struct repair_told t = {.findings = 0};
+    repair_now(damaged, &t);
+    o = repair_options_on(damaged);
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_get(db, NULL, text(""), value, sizeof value, &n, NULL));
+    CHECK_EQ(n, 0);
+    GOES(loam_close(db));
+    loam_vfs_free(damaged);
+    repair_free_files(&fs);
+    loam_vfs_free(disk);
+}
+
 Test(repair, ended_by_the_callback_changes_nothing)
 {
     struct repair_files fs;
