@@ -75,11 +75,9 @@ static unsigned take_files_locked(struct wal *w, struct wal_idle_file out[WAL_SL
     return n;
 }
 
-void wal_release_rest(struct wal *w)
+/* As sync leader, which it is no more on return. */
+static void release_as_leader(struct wal *w)
 {
-    if (!wal_release_due(w) || !wal_sync_try_lock(w)) {
-        return;
-    }
     struct wal_idle_file gone[WAL_SLOTS];
     mutex_lock(&w->mu);
     unsigned n = take_files_locked(w, gone);
@@ -90,6 +88,21 @@ void wal_release_rest(struct wal *w)
     }
     /* A slot may have become free for a segment that could not be prepared. */
     wal_wake_keeper(w);
+}
+
+void wal_release_rest(struct wal *w)
+{
+    if (wal_release_due(w) && wal_sync_try_lock(w)) {
+        release_as_leader(w);
+    }
+}
+
+void wal_release_wait(struct wal *w)
+{
+    if (wal_release_due(w)) {
+        wal_sync_lock(w);
+        release_as_leader(w);
+    }
 }
 
 void wal_release(struct wal *w, uint32_t below_generation)

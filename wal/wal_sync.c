@@ -5,8 +5,9 @@
  * all [somebody leads] -> sleep, look again
  *
  * Leadership (`leading`) is also what keeps files open while they are synced: releasing segments
- * takes it, or leaves it to wal_keep() while a sync runs. The leader holds no mutex while the disk
- * works.
+ * takes it, or leaves it to wal_keep() while a sync runs; a wal_switch() that needs the slot of a
+ * segment so left waits for the leader, which never waits for a switch. The leader holds no mutex while
+ * the disk works.
  */
 #include <assert.h>
 

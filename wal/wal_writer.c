@@ -537,12 +537,27 @@ static int switch_locked(struct wal *w, uint64_t hint, uint64_t *boundary, uint3
     return LOAM_OK;
 }
 
+/* Whether an old generation still has the slot of the next one. */
+static bool slot_taken(struct wal *w)
+{
+    mutex_lock(&w->mu);
+    /* relaxed: current and the generations of slots are written under mu. */
+    uint32_t next = atom_load(&w->current, relaxed) + 1;
+    bool taken = !w->next_ready && !w->preparing &&
+                 atom_load(&wal_slot_of(w, next)->generation, relaxed) != 0;
+    mutex_unlock(&w->mu);
+    return taken;
+}
+
 int wal_switch(struct wal *w, uint64_t payload_size_hint, uint64_t *boundary,
                uint32_t *new_generation)
 {
     if (payload_size_hint > WAL_PAYLOAD_MAX) {
         return FAIL(LOAM_E_TOOBIG, "log record of %llu bytes, at most %u",
                     (unsigned long long)payload_size_hint, WAL_PAYLOAD_MAX);
+    }
+    if (slot_taken(w)) {
+        wal_release_wait(w);
     }
     mutex_lock(&w->mu);
     int rc = switch_locked(w, payload_size_hint, boundary, new_generation);

@@ -170,9 +170,10 @@ int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable);
 int wal_void(struct wal *w, struct wal_slot *s);
 
 /* Makes the next segment the tail's; prepares one when none is ready, large enough for a record of
- * payload_size_hint bytes. *boundary is the first position of the new generation.
+ * payload_size_hint bytes. *boundary is the first position of the new generation. Waits for a sync that
+ * keeps generations which were released.
  * Threads:  one at a time, by the caller's lock.
- * Returns:  LOAM_OK; LOAM_E_BUSY: WAL_SLOTS generations are alive, or 254 switches in a row saw no
+ * Returns:  LOAM_OK; LOAM_E_BUSY: WAL_SLOTS generations are not released, or 254 switches in a row saw no
  *           record; else why no segment could be prepared; then the old one stays. */
 int wal_switch(struct wal *w, uint64_t payload_size_hint, uint64_t *boundary,
                uint32_t *new_generation);
@@ -299,6 +300,8 @@ void wal_shape(const struct wal *w, uint64_t capacity, struct wal_segment_plan *
 int wal_prepare_locked(struct wal *w, uint64_t capacity);
 /* Does what wal_release left for later, unless a sync runs still. */
 void wal_release_rest(struct wal *w);
+/* Likewise, when the sync has ended. */
+void wal_release_wait(struct wal *w);
 static inline bool wal_release_due(const struct wal *w)
 {
     /* acquire: pairs with wal_release(); oldest moves later than that, and staleness costs one look. */

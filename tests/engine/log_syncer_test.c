@@ -73,6 +73,69 @@ Test(log_syncer, the_keeper_does_not_wait_for_the_disk)
     loam_vfs_free(disk);
 }
 
+/* A disk that takes as long as it likes for the syncs of one thread. */
+static struct held {
+    const loam_vfs *disk;
+    _Atomic bool waiting, go_on;
+    _Atomic unsigned flushes;
+} held;
+
+static _Thread_local bool holds;
+
+static int held_sync(void *ctx, loam_file *f, uint32_t data_only)
+{
+    held.waiting = held.waiting || holds;
+    while (holds && !held.go_on) {
+        thread_sleep_micros(1000);
+    }
+    return held.disk->sync(ctx, f, data_only);
+}
+
+static void *sync_main(void *db)
+{
+    holds = true;
+    GOES(loam_sync(db));
+    return NULL;
+}
+
+/* The disk goes on once the flushes have come to a stand, for they wait for it. */
+static void *go_on_main(void *arg)
+{
+    unsigned seen = 0, still = 0;
+    while (still < 50) {
+        thread_sleep_micros(1000);
+        still = seen != 0 && held.flushes == seen ? still + 1 : 0;
+        seen = held.flushes;
+    }
+    held.go_on = true;
+    return arg;
+}
+
+Test(log_syncer, flushes_wait_for_a_sync_that_keeps_their_segments)
+{
+    pthread_t sync, go_on;
+    loam_vfs *disk = memory_disk();
+    loam_vfs vfs = *disk;
+    held.disk = disk;
+    vfs.sync = held_sync;
+    loam_db *db = open_small(&vfs, "/db");
+    put_text(db, NULL, "key", "value");
+    CHECK_EQ(pthread_create(&sync, NULL, sync_main, db), 0);
+    while (!held.waiting) {
+        thread_sleep_micros(1000);
+    }
+    CHECK_EQ(pthread_create(&go_on, NULL, go_on_main, NULL), 0);
+    for (unsigned i = 0; i < 40; i++) { /* more than there are generations */
+        put_text(db, NULL, "key", "value");
+        GOES(loam_flush(db, NULL));
+        held.flushes++;
+    }
+    CHECK_EQ(pthread_join(go_on, NULL), 0);
+    CHECK_EQ(pthread_join(sync, NULL), 0);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 Test(log_syncer, syncs_what_was_written)
 {
     loam_vfs *disk = memory_disk();

@@ -32,6 +32,8 @@ FAULTS = [
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n"
           "    rc = wal_end(&db->wal, s, wal_durable(&db->wal));\n    if (rc < 0) {\n        return rc;\n    }\n", HISTORIES),
+    Fault("switch-waits-for-no-sync", "wal/wal_writer.c", "    if (slot_taken(w)) {\n        wal_release_wait(w);\n    }\n",
+          "    (void)slot_taken(w);\n", suite("engine", "log_syncer/*")),
     Fault("ack-is-no-group-sync", "engine/write.c", "    if (durable) {\n", "    if (durable && size > 64) {\n",
           suite("crash", "power_cut/*")),
     Fault("durable-flag-ignored", "engine/write.c", "    bool durable = (flags & LOAM_W_DURABLE) != 0 ||\n",
