@@ -551,7 +551,7 @@ int loam_health(loam_db *handle, loam_error *why)
     }
     struct db *db = c.db;
     mutex_lock(&db->mu);
-    loam_error e = db->error;
+    loam_error e = db->error.code != LOAM_OK ? db->error : db->seal_error;
     mutex_unlock(&db->mu);
     if (why != NULL) {
         *why = e;

@@ -57,11 +57,18 @@ void db_unref(struct db *db)
     }
 }
 
+/* A name that is missing, or in the way, in the directory of an open database is for its caller an error
+ * of the disk: LOAM_E_NOENT would speak of a keyspace. */
+static int as_io(int rc)
+{
+    return rc == LOAM_E_NOENT || rc == LOAM_E_EXISTS ? LOAM_E_IO : rc;
+}
+
 void db_refuse_writes_locked(struct db *db, int rc)
 {
     mutex_assert_held(&db->mu);
     loam_error e = *loam_last_error();
-    e.code = rc;
+    e.code = as_io(rc);
     if (!status_passes(&e)) {
         e.flags |= LOAM_ERR_STICKY;
     }
@@ -219,6 +226,24 @@ static bool has_room(struct db *db)
     return room;
 }
 
+/* Each write that needs the segment tries again, and so does the keeper; meanwhile health tells. */
+static int switch_failed(struct db *db, int rc)
+{
+    loam_error e = *loam_last_error();
+    e.code = as_io(rc);
+    mutex_lock(&db->mu);
+    db->seal_error = e;
+    mutex_unlock(&db->mu);
+    return status_raise(&e);
+}
+
+void db_log_goes_on(struct db *db)
+{
+    mutex_lock(&db->mu);
+    db->seal_error.code = LOAM_OK;
+    mutex_unlock(&db->mu);
+}
+
 static int seal_locked(struct db *db, uint32_t generation, uint64_t payload_hint)
 {
     if (wal_generation(&db->wal) != generation) {
@@ -236,10 +261,11 @@ static int seal_locked(struct db *db, uint32_t generation, uint64_t payload_hint
     uint32_t next;
     rc = wal_switch(&db->wal, payload_hint, &boundary, &next);
     if (rc < 0) {
-        return rc;
+        return rc == LOAM_E_BUSY ? rc : switch_failed(db, rc);
     }
     assert(next == generation + 1);
     mutex_lock(&db->mu);
+    db->seal_error.code = LOAM_OK;
     memtable_list_seal(&db->memtables, generation, boundary);
     background_sealed_locked(db);
     mutex_unlock(&db->mu);

@@ -115,13 +115,14 @@ int lifecycle_resume(struct db *db)
 {
     mutex_lock(&db->mu);
     loam_error old = db->error;
+    bool goes_on = db->seal_error.code == LOAM_OK;
     db->error.code = LOAM_OK;
     db->retry_at = db->merge_at = db->merge_wait = 0;
     db->resuming = old.code != LOAM_OK;
     background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
-        return LOAM_OK;
+        return goes_on ? LOAM_OK : seal_and_wait(db, wal_generation(&db->wal));
     }
     int rc = version_set_resume(&db->versions);
     if (rc == LOAM_OK && !disk_reserve_restore(&db->reserve)) {

@@ -326,10 +326,13 @@ LOAM_API LOAM_MUST int loam_wait_idle(loam_db *db, uint64_t timeout_us);
 LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };
-/* One of the three; *why (may be NULL) gets the error behind it. < 0 for a bad handle. */
+/* One of the three; *why (may be NULL) gets the error behind it. < 0 for a bad handle.
+ * A database whose directory is renamed or removed takes writes and reads what it has open until it needs
+ * another file; then writes get LOAM_E_IO (sys_errno ENOENT), and this is the error told here. */
 LOAM_API int loam_health(loam_db *db, loam_error *why);
-/* After the cause of an error is gone: verify, and accept writes again. A full disk is retried every
- * 100 ms without this call. LOAM_OK when writes are accepted. */
+/* After the cause of an error is gone: verify, and accept writes again. What is not LOAM_ERR_STICKY, a
+ * full disk or a log that gets no other file, is retried every 100 ms without this call. LOAM_OK when
+ * writes are accepted; else why they are not. */
 LOAM_API LOAM_MUST int loam_resume(loam_db *db);
 
 /* ---- damage ---------------------------------------------------------------------------------- */

@@ -9,8 +9,10 @@
 
 static void prepare(struct db *db)
 {
-    /* The writer that needs the segment tries again and has the error. */
-    (void)wal_prepare(&db->wal);
+    /* Else the writer that needs the segment tries again and has the error. */
+    if (wal_prepare(&db->wal) == LOAM_OK) {
+        db_log_goes_on(db);
+    }
 }
 
 void log_preparer_init(struct errand *e, struct db *db)

@@ -8,6 +8,8 @@
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
+#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -323,6 +325,137 @@ Test(planted, a_directory_that_is_renamed_loses_nothing_acknowledged)
     (void)loam_close(db);
     CHECK(access(dir, F_OK) != 0);
     expect_keys(moved, acked);
+    alarm(0);
+    remove_all(home);
+}
+
+/* Writers beside the test's thread, each with keys of its own. */
+struct writer {
+    loam_db *db;
+    unsigned first, acked; /* keys */
+    loam_error why;        /* of the put that was refused */
+    pthread_t thread;
+};
+
+static void *write_until_refused(void *arg)
+{
+    struct writer *w = arg;
+    for (int rc = LOAM_OK; rc == LOAM_OK; w->acked += rc == LOAM_OK) {
+        unsigned key = w->first + w->acked;
+        rc = loam_put(w->db, NULL, loam_bytes(&key, sizeof key), LOAM_LIT("value"), NULL);
+        w->why = *loam_last_error();
+        CHECK(w->acked < 1000000);
+    }
+    return NULL;
+}
+
+static void start_writers(struct writer w[2], loam_db *db)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        w[i] = (struct writer){.db = db, .first = (i + 1) << 24};
+        CHECK_EQ(pthread_create(&w[i].thread, NULL, write_until_refused, &w[i]), 0);
+    }
+}
+
+static void expect_refused(struct writer w[2], loam_db *db)
+{
+    loam_error why;
+    for (unsigned i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_join(w[i].thread, NULL), 0);
+        CHECK_EQ(w[i].why.code, LOAM_E_IO);
+        CHECK_EQ(w[i].why.sys_errno, ENOENT);
+    }
+    CHECK_EQ(loam_health(db, &why), LOAM_REFUSING_WRITES);
+    CHECK_EQ(why.code, LOAM_E_IO);
+    CHECK_EQ(why.sys_errno, ENOENT);
+    CHECK(why.message[0] != '\0');
+    FAILS(loam_resume(db), LOAM_E_IO); /* the cause is still there */
+    CHECK_EQ(loam_health(db, NULL), LOAM_REFUSING_WRITES);
+}
+
+Test(planted, health_tells_of_a_directory_that_was_renamed_until_it_is_back)
+{
+    char moved[160], value[8];
+    loam_options o = small();
+    loam_db *db;
+    struct writer w[2];
+    begin();
+    make_database();
+    snprintf(moved, sizeof moved, "%s/moved", home);
+    alarm(120);
+    GOES(loam_open(dir, &o, &db));
+    CHECK_EQ(loam_health(db, NULL), LOAM_HEALTHY);
+    start_writers(w, db);
+    CHECK(rename(dir, moved) == 0);
+    expect_refused(w, db);
+    CHECK(rename(moved, dir) == 0);
+    GOES(loam_resume(db));
+    CHECK_EQ(loam_health(db, NULL), LOAM_HEALTHY);
+    put_text(db, NULL, "after", "value");
+    GOES(loam_flush(db, NULL));
+    GOES(loam_close(db));
+    expect_keys(dir, KEYS);
+    GOES(loam_open(dir, &o, &db));
+    expect_text(db, NULL, "after", "value");
+    for (unsigned i = 0; i < 2; i++) {
+        for (unsigned key = w[i].first; key < w[i].first + w[i].acked; key++) {
+            GOES(loam_get(db, NULL, loam_bytes(&key, sizeof key), value, sizeof value, NULL, NULL));
+        }
+    }
+    GOES(loam_close(db));
+    alarm(0);
+    remove_all(home);
+}
+
+/* Without a call: while only the log is concerned the keeper tries again. */
+Test(planted, a_renamed_directory_that_is_back_is_noticed)
+{
+    char moved[160];
+    loam_options o = small();
+    loam_db *db;
+    struct writer w[1];
+    begin();
+    make_database();
+    snprintf(moved, sizeof moved, "%s/moved", home);
+    alarm(120);
+    GOES(loam_open(dir, &o, &db));
+    loam_error why;
+    CHECK(rename(dir, moved) == 0);
+    *w = (struct writer){.db = db, .first = 1u << 24};
+    (void)write_until_refused(w);
+    CHECK_EQ(w->why.code, LOAM_E_IO);
+    CHECK_EQ(loam_health(db, &why), LOAM_REFUSING_WRITES);
+    CHECK(rename(moved, dir) == 0);
+    if ((why.flags & LOAM_ERR_STICKY) != 0) { /* a flush was under way when it went */
+        GOES(loam_resume(db));
+    }
+    while (loam_health(db, NULL) != LOAM_HEALTHY) {
+        usleep(1000);
+    }
+    put_text(db, NULL, "after", "value");
+    GOES(loam_close(db));
+    expect_keys(dir, KEYS);
+    alarm(0);
+    remove_all(home);
+}
+
+Test(planted, health_tells_of_a_directory_that_was_removed)
+{
+    loam_options o = small();
+    loam_db *db;
+    struct writer w[2];
+    begin();
+    make_database();
+    alarm(120);
+    GOES(loam_open(dir, &o, &db));
+    start_writers(w, db);
+    for (unsigned i = 0; i < 1000 && access(dir, F_OK) == 0; i++) {
+        remove_all(dir); /* again, as long as files appear in it */
+    }
+    CHECK(access(dir, F_OK) != 0);
+    expect_refused(w, db);
+    (void)loam_close(db);
+    CHECK(access(dir, F_OK) != 0);
     alarm(0);
     remove_all(home);
 }

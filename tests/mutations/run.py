@@ -245,6 +245,7 @@ FAULTS = [
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    commit_publish(&db->commit, s->position, s->end);\n    add_all(db, m, q, s->position);\n",
           "loam-stress-engine --scale=8 batches_are_seen_whole"),
+    Fault("health-blind-to-the-log", "engine/db.c", "    db->seal_error = e;\n", "", suite("engine", "planted/health*")),
     Fault("deadline-ignored", "engine/write.c", "    if (start >= p->deadline) {", "    if (start == 0) {",
           suite("engine", "deadline/*") + " --timeout 20"),
     Fault("nowait-waits", "engine/write.c",
