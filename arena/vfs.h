@@ -84,27 +84,41 @@ struct loam_vfs {
 LOAM_API const loam_vfs *loam_vfs_os(void);
 
 /* A disk in memory, empty at first; one root directory "/", all other directories by mkdir.
- * Files vanish with it. Free with loam_vfs_free() after the last database on it is closed. */
+ * Files vanish with it. Free with loam_vfs_free() after the last database on it is closed.
+ * From tests/examples/vfs_memory.c of the source:
+ *
+ *     loam_vfs *disk;
+ *     if (loam_vfs_memory(&disk) < 0) return 1;
+ *     loam_options options = { .struct_size = sizeof options, .vfs = disk };
+ *     loam_db *db;
+ *     if (loam_open("/db", &options, &db) < 0) return 1;
+ *     if (loam_put(db, NULL, LOAM_LIT("key"), LOAM_LIT("value"), NULL) < 0) return 1;
+ *     if (loam_close(db) < 0) return 1;
+ *     size_t size = 0;
+ *     if (loam_open("/db", &options, &db) < 0) return 1;  ... the files are there as before
+ *     if (loam_get(db, NULL, LOAM_LIT("key"), NULL, 0, &size, NULL) != LOAM_OK) return 1;
+ *     if (loam_close(db) < 0) return 1;
+ *     loam_vfs_free(disk);
+ */
 LOAM_API LOAM_MUST int loam_vfs_memory(loam_vfs **vfs);
 
 /* ---- faults ----------------------------------------------------------------------------------
  *
  * A fault vfs stands before a memory disk, counts every call that can fail (all but now_us and
- * unmap) and fails those of a plan. Every failure of a program's storage can be tried in turn:
+ * unmap) and fails those of a plan. Every failure of a program's storage can be tried in turn.
+ * From tests/examples/vfs_fault.c of the source:
  *
- *     for (uint64_t n = 1; ; n++) {
+ *     for (uint64_t n = 1, fired = 1; fired != 0; n++) {
  *         loam_vfs *disk, *faulty;
  *         loam_fault_plan plan = { .struct_size = sizeof plan, .fail_at = n,
  *                                  .fail_calls = LOAM_CALL_WRITE | LOAM_CALL_SYNC,
  *                                  .fail_errno = ENOSPC, .short_writes = LOAM_LANDS_HALF };
- *         loam_vfs_memory(&disk);
- *         loam_vfs_fault(disk, &plan, &faulty);
- *         run_my_program(faulty);              ... which opens loam with options.vfs = faulty
- *         uint64_t fired = loam_vfs_faults(faulty);
+ *         if (loam_vfs_memory(&disk) < 0 || loam_vfs_fault(disk, &plan, &faulty) < 0) return 1;
+ *         run_my_program(faulty);  ... which opens loam with options.vfs = faulty
+ *         fired = loam_vfs_faults(faulty);  ... 0: the program makes fewer than n such calls
  *         loam_vfs_free(faulty);
- *         check_what_is_left(disk);            ... which opens loam with options.vfs = disk
+ *         check_what_is_left(disk);  ... which opens loam with options.vfs = disk
  *         loam_vfs_free(disk);
- *         if (fired == 0) break;               ... the program makes fewer than n such calls
  *     }
  */
 
@@ -186,20 +200,21 @@ LOAM_API LOAM_MUST int loam_vfs_power_cut(loam_vfs *fault_vfs, uint64_t variant,
  *
  * A recording remembers every change of a memory disk in order, and makes from it the disk as a
  * crash at any moment may have left it: as often as wanted, without running the program again.
+ * From tests/examples/vfs_record.c of the source:
  *
  *     loam_vfs *disk, *after;
  *     loam_recording *rec;
- *     loam_vfs_memory(&disk);
- *     loam_vfs_record(disk, &rec);
- *     loam_open("/db", &options, &db);                       ... with options.vfs = disk
- *     loam_put(db, NULL, key, value, &durable);
- *     uint64_t acked = loam_recording_mark(rec);             ... promised from here on
- *     loam_close(db);
+ *     if (loam_vfs_memory(&disk) < 0 || loam_vfs_record(disk, &rec) < 0) return 1;
+ *     loam_options options = options_on(disk);  ... .vfs = disk
+ *     if (loam_open("/db", &options, &db) < 0) return 1;
+ *     if (loam_put(db, NULL, LOAM_LIT("key"), LOAM_LIT("value"), &durable) < 0) return 1;
+ *     uint64_t acked = loam_recording_mark(rec);  ... promised from here on
+ *     if (loam_close(db) < 0) return 1;
  *     for (uint64_t at = 0; at <= loam_recording_length(rec); at++) {
  *         for (uint32_t variant = LOAM_CUT_ALL; variant <= LOAM_CUT_STALE; variant++) {
  *             loam_crash crash = { .struct_size = sizeof crash, .at = at, .variant = variant };
- *             loam_recording_crash(rec, &crash, &after);
- *             expect(after, at >= acked ? "the key is there" : "the key may be there");
+ *             if (loam_recording_crash(rec, &crash, &after) < 0) return 1;
+ *             expect(after, at >= acked);  ... the key must be there; else it may be
  *             loam_vfs_free(after);
  *         }
  *     }

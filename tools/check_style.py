@@ -13,6 +13,7 @@ FOLDERS = LIBRARY + ("tools", "tests")
 DOORS = {"arena/alloc.c", "arena/sync.c", "arena/vfs_posix.c", "arena/thread_slot.c"}
 LINES_WARN = 700
 DEFECTS = "tests/arena/defects_test.c"
+EXAMPLES_OF = "arena/vfs.h"
 COMMENT_REACH = 3  # lines above an atomic operation in which its comment may end
 SPDX = "SPDX-License-Identifier: Apache-2.0"
 ATOMIC = re.compile(r"\batom_(?:load|store|swap|add|sub|or|and|cas)\s*\(")
@@ -118,9 +119,31 @@ def check_defects(errors):
                 errors.append(f"{DEFECTS}: {letter}{number} is neither tested nor listed")
 
 
+def shown_in_header(name):
+    """The code that a comment of the header shows as tests/examples/NAME.c; notes begin with '...'."""
+    with open(os.path.join(ROOT, EXAMPLES_OF), encoding="utf-8") as f:
+        match = re.search(rf"tests/examples/{name}\b.*\n \*\n((?: \*     .*\n)+)", f.read())
+    return match.group(1).split("\n")[:-1] if match else []
+
+
+def shown_by_example(text):
+    match = re.search(r"/\* ---- vfs\.h shows .*\n((?:.*\n)*?) +/\* ---- as far as here", text)
+    lines = match.group(1).split("\n")[:-1] if match else [""]
+    return [" * " + re.sub(r" */\* (.*) \*/$", r"  ... \1", line) for line in lines]
+
+
+def check_examples(errors):
+    """What the header shows is what the tests compile and run."""
+    for name in sorted(os.listdir(os.path.join(ROOT, "tests/examples"))):
+        with open(os.path.join(ROOT, "tests/examples", name), encoding="utf-8") as f:
+            if shown_by_example(f.read()) != shown_in_header(name):
+                errors.append(f"tests/examples/{name}: {EXAMPLES_OF} shows something else")
+
+
 def main():
     errors, warnings, count = [], [], 0
     check_defects(errors)
+    check_examples(errors)
     for path in files():
         if not is_text(path) or not os.path.isfile(os.path.join(ROOT, path)):
             continue

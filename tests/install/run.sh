@@ -127,6 +127,15 @@ readme_example() {
         (mkdir "$work/readme_dir" && cd "$work/readme_dir" && test "$("$work/readme")" = world)
 }
 
+# What the header shows, with the header that is installed.
+# shellcheck disable=SC2046,SC2086
+header_examples() {
+    for example in "$source_dir"/tests/examples/*.c; do
+        "$cc" -std=c11 $strict "$example" -o "$work/example" $(pkg-config --cflags --libs loam) &&
+            "$work/example" || return 1
+    done
+}
+
 check "installs" installs
 if [ "$failed" -ne 0 ]; then
     echo "$passed passed, $failed failed"
@@ -154,5 +163,6 @@ check "the archive shows loam_* alone" archive_shows_only_its_own
 check "exports what the header declares, and nothing else" exports_what_is_declared
 check "hardened" hardened
 check "the README's example" readme_example
+check "the header's examples" header_examples
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
