@@ -179,6 +179,7 @@ static void lookup_end(struct lookup *l)
     if (l->scratch->cache_misses != l->misses) {
         stats_bump(l->stats, STAT_CACHE_MISSES, l->scratch->cache_misses - l->misses);
     }
+    sst_get_scratch_rest(l->scratch);
     if (l->scratch == &l->spare) {
         sst_get_scratch_free(&l->spare);
     }
@@ -229,13 +230,18 @@ int loam_get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, si
     return api_give_error(opts != NULL ? opts->err : NULL, rc);
 }
 
-/* A pin owns a copy: memory of the shell's allocator, so it outlives the database. */
+/* A pin owns a copy: memory of the shell's allocator, so it outlives the database. All pins count as held,
+ * large values or not: there may be any number of them. */
 enum { PIN_SHELL = 0, PIN_DATA = 1, PIN_SIZE = 2 };
 
 static int pin_value(struct call *c, loam_pin *pin, loam_slice value)
 {
+    if (!large_hold(&c->db->large, value.size)) {
+        return large_refused(value.size);
+    }
     void *copy = alloc_get(&c->db->alloc, MEM_ITER, value.size);
     if (copy == NULL) {
+        large_let_go(&c->db->large, value.size);
         return FAIL(LOAM_E_NOMEM, "no memory to pin a value of %zu bytes", value.size);
     }
     if (value.size != 0) {
@@ -257,6 +263,7 @@ void loam_unpin(loam_pin *pin)
     struct db *shell = (struct db *)(uintptr_t)pin->opaque_[PIN_SHELL];
     alloc_put(&shell->alloc, MEM_ITER, (void *)(uintptr_t)pin->opaque_[PIN_DATA],
               (size_t)pin->opaque_[PIN_SIZE]);
+    large_let_go(&shell->large, pin->opaque_[PIN_SIZE]);
     db_unref(shell);
     *pin = (loam_pin)LOAM_PIN_INIT;
 }
@@ -288,6 +295,7 @@ int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, lo
             rcs[i] = lookup(&c, &l, keys[i], opts, &e);
             if (rcs[i] == LOAM_OK) {
                 rcs[i] = pin_value(&c, &pins[i], e.value);
+                sst_get_scratch_rest(l.scratch);
             }
             if (rcs[i] < 0 && rcs[i] < worst) {
                 worst = api_give_error(opts != NULL ? opts->err : NULL, rcs[i]);

@@ -19,6 +19,7 @@ struct inputs {
     struct source *sources;
     struct source **all, **heap;
     uint32_t count;
+    struct sst_seat seat; /* of the one large value that is in memory; LARGE_WORK */
 };
 
 static bool open_inputs(struct compaction_job *job, struct inputs *in)
@@ -42,7 +43,7 @@ static bool open_inputs(struct compaction_job *job, struct inputs *in)
         for (uint32_t i = 0; i < c->input_count[k]; i += apart ? 1 : c->input_count[k]) {
             in->all[n] = &in->sources[n];
             source_tables(in->all[n], &db->tables, &c->inputs[k][i], apart ? 1 : c->input_count[k],
-                          c->cmp, &db->alloc, db->options.limits.merge_read_bytes, true);
+                          c->cmp, &db->alloc, db->options.limits.merge_read_bytes, true, &in->seat);
             n++;
         }
     }
@@ -67,8 +68,9 @@ struct part_run {
     bool key_kept; /* a version of the present key has been written */
 };
 
-static int take_entry(struct part_run *r, const struct entry *e)
+static int take_entry(struct part_run *r, struct source *s)
 {
+    const struct entry *e = &s->entry;
     bool same_key;
     enum version_verdict verdict = version_filter_next(&r->filter, e, &same_key);
     r->key_kept = r->key_kept && same_key;
@@ -88,7 +90,8 @@ static int take_entry(struct part_run *r, const struct entry *e)
             }
         }
     }
-    return table_output_add(o, e);
+    int rc = source_show(s);
+    return rc < 0 ? rc : table_output_add(o, e);
 }
 
 static int merge_part(struct compaction_job *job, struct compaction_part *part, struct inputs *in)
@@ -115,7 +118,7 @@ static int merge_part(struct compaction_job *job, struct compaction_part *part, 
         }
         uint64_t size = e->key.size + e->value.size + 8;
         part->bytes_in += size;
-        rc = take_entry(&run, e);
+        rc = take_entry(&run, m.heap[0]);
         bool look = n % CANCEL_CHECK_ENTRIES == 0 || part->bytes_in % CANCEL_CHECK_BYTES < size;
         /* relaxed: wishes, looked at now and then */
         if (look && (atom_load(&job->cancel, relaxed) || atom_load(&db->stopping, relaxed))) {

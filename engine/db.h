@@ -12,6 +12,7 @@
 
 #include "arena/buf.h"
 #include "arena/chunk_pool.h"
+#include "arena/large.h"
 #include "arena/sync.h"
 #include "arena/thread_slot.h"
 #include "engine/commit.h"
@@ -81,6 +82,7 @@ struct db {
     struct snapshot_list snapshots; /* lives as long as the shell: released while closing, too */
     _Atomic(struct view *) view;
     struct stats stats;
+    struct large_pool large; /* large values that are lent or pass through; lives as long as the shell */
     struct iter_pool iters;
     struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
     struct dead_scout scout;

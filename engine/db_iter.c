@@ -7,6 +7,7 @@
 
 #include "arena/status.h"
 #include "engine/dead_walk.h"
+#include "engine/iter_lend.h"
 #include "engine/object.h"
 
 #include "arena/poison.h"
@@ -73,6 +74,8 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     it->has_upper = o->has_upper;
     it->run = NULL;
     it->view_number = 0;
+    it->seat.way = LARGE_HELD;
+    it->seat.keys_only = o->keys_only;
     buf_set(&it->lower, o->lower.data, o->lower.size);
     buf_set(&it->upper, o->upper.data, o->upper.size);
     hold(db, it, o->has_seq ? &o->seq : NULL);
@@ -100,8 +103,8 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
 {
     snapshot_drop(&db->snapshots, &it->held);
     hold(db, it, seq);
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
+    sst_seat_clear(&it->seat);
     it->view_number = 0; /* the view may be older than the new number */
     return LOAM_OK;
 }
@@ -153,13 +156,15 @@ static bool add_tables(struct db *db, struct db_iter *it, struct table *const *r
         return false;
     }
     uint32_t ahead = it->readahead != 0 ? it->readahead : db->options.limits.scan_read_bytes;
-    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, it->dead_limit != 0);
+    source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, it->dead_limit != 0,
+                  &it->seat);
     return true;
 }
 
 static int build(struct db *db, struct db_iter *it, const struct view *v)
 {
     const struct ks_version *k = version_ks(v->version, it->ks);
+    sst_seat_clear(&it->seat);
     uint32_t need = v->mem_count + (k != NULL ? k->level[0].count + LEVEL_COUNT - 1 : 0);
     it->view_number = 0;
     it->source_count = 0;
@@ -210,24 +215,23 @@ static int attach(struct db *db, struct db_iter *it, bool *fresh)
 
 static int fail(struct db_iter *it, int rc)
 {
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
+    sst_seat_clear(&it->seat);
     it->view_number = 0;
     return rc;
 }
 
 static int off_range(struct db_iter *it)
 {
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
+    sst_seat_clear(&it->seat);
     return it->merge.rc < 0 ? fail(it, it->merge.rc) : LOAM_NOTFOUND;
 }
 
 static int keep_key(struct db_iter *it, loam_slice key)
 {
-    buf_set(&it->key, key.data, key.size);
-    it->face->key = buf_slice(&it->key);
-    return it->key.oom ? fail(it, buf_status(&it->key)) : LOAM_OK;
+    int rc = iter_lend_key(it, key);
+    return rc < 0 ? fail(it, rc) : LOAM_OK;
 }
 
 /* Copies the present key when it is lent from a block that is about to go. */
@@ -236,20 +240,10 @@ static int own_key(struct db_iter *it)
     return it->run != NULL ? keep_key(it, it->face->key) : LOAM_OK;
 }
 
-static int keep_value(struct db_iter *it, const struct entry *e, bool copy)
+static int keep_value(struct db_iter *it, struct source *s, bool stays)
 {
-    it->face->tag = e->tag;
-    if (it->keys_only) {
-        it->face->value = loam_bytes(NULL, 0);
-        return LOAM_OK;
-    }
-    if (!copy) {
-        it->face->value = e->value;
-        return LOAM_OK;
-    }
-    buf_set(&it->value, e->value.data, e->value.size);
-    it->face->value = buf_slice(&it->value);
-    return it->value.oom ? fail(it, buf_status(&it->value)) : LOAM_OK;
+    int rc = iter_lend_value(it, s, stays);
+    return rc < 0 ? fail(it, rc) : LOAM_OK;
 }
 
 /* Moves the merge over the remaining versions of it->key. */
@@ -300,7 +294,8 @@ static int find_forward(struct db *db, struct db_iter *it)
         }
         if (tag_kind(e->tag) != ENTRY_DELETE) {
             it->face->on_entry = true;
-            rc = keep_value(it, e, merge_in_memtable(&it->merge));
+            rc = keep_value(it, it->merge.heap[0], true);
+            iter_lend_settle(it, it->merge.heap[0]);
             break;
         }
         uint64_t seq = tag_seq(e->tag);
@@ -327,7 +322,7 @@ static void find_run(struct db_iter *it)
     struct source *top = m->heap[0];
     bool again = top == it->top;
     it->top = top;
-    if (!again || top->is_memtable || it->cmp != NULL) {
+    if (!again || top->is_memtable || top->cursor.single || it->cmp != NULL) {
         return; /* finding a run's end costs a few comparisons: not where sources take turns */
     }
     const struct block *b = &top->cursor.at.block;
@@ -394,7 +389,7 @@ static int gather_backward(struct db_iter *it, uint64_t *seq, bool *newer)
             *seq = tag_seq(e->tag);
             found = tag_kind(e->tag) != ENTRY_DELETE;
             if (found) {
-                rc = keep_value(it, e, true);
+                rc = keep_value(it, it->merge.heap[0], false);
             }
         }
         merge_prev(&it->merge);
@@ -424,6 +419,7 @@ static int find_backward(struct db *db, struct db_iter *it)
         }
         if (rc == LOAM_OK) {
             it->face->on_entry = true;
+            iter_lend_settle(it, NULL);
             break;
         }
         dead_walk_pass(db, it, &w, seq);
@@ -453,8 +449,7 @@ static int place(struct db *db, struct db_iter *it)
 {
     bool fresh;
     struct stats_stripe *t = stats_stripe_self(&db->stats);
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
     stats_bump(t, STAT_SEEKS, 1);
     if (atom_load(&t->n[STAT_SEEKS], relaxed) % SEEKS_AT_ONCE == 0) { /* relaxed: its own count */
         charge_level0(db, it, SEEKS_AT_ONCE);
@@ -528,6 +523,7 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
     it->cmp = atom_load(&space->cmp, acquire); /* pairs with version_set_order_ks() */
     it->seq = commit_visible(&db->commit) - 1; /* behind the load of the view */
     it->keys_only = true;
+    it->seat.keys_only = true;
     it->readahead = SCOUT_READ;
     it->dead_limit = limit;
     it->passed = 0;
@@ -572,8 +568,7 @@ int db_iter_next(struct db *db, struct db_iter *it)
     if (rc < 0) {
         return fail(it, rc);
     }
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
     if (fresh || !it->forward) {
         /* Behind the key's versions, or before them when none of them was decided about yet: the view
          * may have changed since the run ended. */
@@ -605,8 +600,7 @@ int db_iter_prev(struct db *db, struct db_iter *it)
         return fail(it, rc);
     }
     count_next(db, it);
-    it->face->on_entry = false;
-    it->run = NULL;
+    iter_lend_end(it);
     if (fresh || it->forward) {
         merge_seek_before(&it->merge, buf_slice(&it->key), UINT64_MAX);
     }

@@ -5,7 +5,8 @@
  * call it looks whether the view is still the one its sources were built for; when it is not, it
  * builds them anew and seeks to the key it stands on, which gives the same state under the same
  * number. What it lends is its own memory: table cursors keep private copies of their blocks, and what
- * comes from a memtable is copied.
+ * comes from a memtable is copied. Of large values it has one in memory (sst_cursor.h): between calls the
+ * one it lends, counted as held, so that a move is refused with LOAM_E_BUDGET when there is no room for it.
  *
  * Walking forward the merge stands on the present entry. Once a table has been the top source twice in
  * a row, the part of its block that lies before every other source is a run: it is walked without
@@ -56,6 +57,7 @@ struct db_iter {
     struct source **heap;
     struct merge_iter merge;
     struct buf key, value; /* copies, where a source's bytes cannot be lent */
+    struct sst_seat seat;  /* of the one large value it has in memory */
     struct buf mark;       /* where a stretch of deleted keys began; see dead_walk.h */
     /* A run: entries of the top source's block that come before all of the other sources */
     struct block_cursor *run; /* NULL: none */
@@ -80,12 +82,6 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
 /* The handle is erased and the iterator is the caller's. db: its open database, which keeps the
  * iterator with its buffers for the next open; NULL: the database was closed. */
 void db_iter_close(struct db *db, struct db_iter *it);
-
-/* The source whose memory is lent as the present value; NULL: none. */
-static inline const struct source *db_iter_lender(const struct db_iter *it)
-{
-    return it->face->on_entry && it->forward && !merge_in_memtable(&it->merge) ? it->merge.heap[0] : NULL;
-}
 
 /* All inside a call's section. LOAM_OK on an entry, LOAM_NOTFOUND, or an error. */
 int db_iter_first(struct db *db, struct db_iter *it);

@@ -71,7 +71,7 @@ static int init_parts(struct db *db)
     if (rc < 0) {
         return rc;
     }
-    db->scratch = alloc_zero(&db->alloc, MEM_ITER, DB_SCRATCH_SLOTS * sizeof *db->scratch);
+    db->scratch = alloc_zero(&db->alloc, MEM_MISC, DB_SCRATCH_SLOTS * sizeof *db->scratch);
     if (db->scratch == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for read buffers");
     }
@@ -95,6 +95,7 @@ static int init_parts(struct db *db)
         .dir = db->dir,
         .alloc = &db->alloc,
         .blocks = &db->cache,
+        .large = &db->large,
         .max_open_files = db->options.user.max_open_files,
         .max_bytes = l->table_bytes_most,
         .paranoid = db->paranoid,
@@ -161,6 +162,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     workers_init(&db->workers, &db->mu, db);
     cond_init(&db->idle_cv);
     snapshot_list_init(&db->snapshots);
+    large_pool_init(&db->large, o->limits.held_bytes, o->limits.passing_bytes);
     disk_reserve_init(&db->reserve, db->vfs, NULL);
     write_controller_init(&db->control, o->user.max_write_pause_us);
     db->dir_size = strlen(dir) + 1;
@@ -386,7 +388,7 @@ void lifecycle_free(struct db *db)
     for (uint32_t i = 0; i < DB_SCRATCH_SLOTS && db->scratch != NULL; i++) {
         sst_get_scratch_free(&db->scratch[i]);
     }
-    alloc_put(&db->alloc, MEM_ITER, db->scratch, DB_SCRATCH_SLOTS * sizeof *db->scratch);
+    alloc_put(&db->alloc, MEM_MISC, db->scratch, DB_SCRATCH_SLOTS * sizeof *db->scratch);
     db->scratch = NULL;
     stats_destroy(&db->stats);
     if (db->lock != NULL) {

@@ -3,7 +3,7 @@
  */
 #include "engine/iter_pool.h"
 
-#include "engine/db_iter.h"
+#include "engine/iter_lend.h"
 #include "engine/object.h"
 
 #include "arena/poison.h"
@@ -22,12 +22,11 @@ void iter_pool_init(struct iter_pool *p, struct alloc *a, uint64_t limit)
     mutex_init(&p->mu, RANK_LEAF);
 }
 
-/* Frees every source but one, which may be NULL. */
-static void free_sources(struct db_iter *it, const struct source *but)
+static void free_sources(struct db_iter *it)
 {
     for (uint32_t i = 0; i < it->source_cap; i++) {
         struct source *s = it->sources[i];
-        if (s != NULL && s != but) {
+        if (s != NULL) {
             source_free(s);
             object_give(&it->shell->alloc, OBJECT_SOURCE, s);
             it->sources[i] = NULL;
@@ -44,7 +43,8 @@ static void free_iter(void *arg, void *ptr)
     struct db_iter *it = ptr;
     struct db *shell = it->shell;
     struct alloc *a = &shell->alloc;
-    free_sources(it, NULL);
+    free_sources(it);
+    sst_seat_clear(&it->seat);
     alloc_put(a, MEM_ITER, it->sources, it->source_cap * sizeof *it->sources);
     alloc_put(a, MEM_ITER, it->heap, it->source_cap * sizeof *it->heap);
     buf_free(&it->lower);
@@ -121,6 +121,7 @@ static void trim_buffer(struct buf *b)
 void iter_pool_give(struct iter_pool *p, struct db_iter *it)
 {
     bool kept = false;
+    sst_seat_clear(&it->seat);
     if (p != NULL) {
         trim_buffer(&it->lower);
         trim_buffer(&it->upper);
@@ -149,7 +150,7 @@ void iter_pool_trim(struct iter_pool *p, struct db_iter *it)
     for (uint32_t i = 0; i < it->source_cap; i++) {
         own += it->sources[i] != NULL ? source_memory(it->sources[i]) : 0;
     }
-    if (own > share) {
-        free_sources(it, db_iter_lender(it));
+    if (own > share && iter_lend_own(it)) {
+        free_sources(it);
     }
 }

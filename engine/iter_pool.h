@@ -6,9 +6,10 @@
  *
  * An iterator needs a block a source only while a call runs. Between calls it keeps its buffers as
  * long as all iterators together stay below `limit`. Beyond it, an iterator that holds more than its
- * share of the limit gives up at the end of a call everything but the block that lends the present
- * value, and seeks again in the next call. So between calls iterators hold at most twice the limit (those
- * that moved while memory was plenty, those that hold their share) beside what they lend.
+ * share of the limit gives up its sources at the end of a call, keeping a copy of the present entry,
+ * and seeks again in the next call. So between calls iterators hold at most twice the limit (those
+ * that moved while memory was plenty, those that hold their share) beside what they lend. Of that, large
+ * values are counted and limited for all iterators and pins together: arena/large.h.
  */
 #ifndef LOAM_ENGINE_ITER_POOL_H_
 #define LOAM_ENGINE_ITER_POOL_H_

@@ -97,7 +97,15 @@ typedef struct loam_options {
     uint32_t threads;          /* background workers, at most 64; default min(cores / 2, 4), >= 1 */
     uint64_t memory_budget;    /* bytes for everything: memtables, cache, log windows, indexes,
                                   iterators; at least 1 MiB. Default 1/8 of RAM or of the cgroup's
-                                  limit */
+                                  limit. With values of up to 1 MiB it is kept to within 16 MiB; a larger
+                                  value adds some times its size while it is written, merged or
+                                  read. What iterators and pins lend, iterators only values of over
+                                  16 KiB, has a share of its own, for all of them together: 9 MiB or
+                                  1/64 of the budget, and beside it one value of more than half of
+                                  that. Beyond it a pin or a move of an iterator is refused with
+                                  LOAM_E_BUDGET (RETRY): give something back, then call again.
+                                  Writes, gets into the caller's buffer and iterators over keys alone
+                                  are never refused; gets of large values may wait for each other */
     uint32_t max_open_files;   /* tables open at once, at least 16; default half of RLIMIT_NOFILE, at
                                   most 4096. With fewer descriptors there are fewer: beside tables
                                   about 16 are needed */
@@ -254,12 +262,14 @@ typedef struct loam_pin {
 } loam_pin;
 #define LOAM_PIN_INIT { { NULL, 0 }, { 0, 0, 0, 0 } }
 /* As loam_get, but lends the value until loam_unpin(), which may come after the database was
- * closed. The pin must be empty (LOAM_PIN_INIT or unpinned). */
+ * closed. The pin must be empty (LOAM_PIN_INIT or unpinned). LOAM_E_BUDGET (RETRY): all pins and iterators
+ * together lend too much already, see memory_budget; the pin stays empty. */
 LOAM_API LOAM_MUST int loam_get_pin(loam_db *db, loam_ks *ks, loam_slice key, loam_pin *pin,
                                     const loam_read_opts *opts);
 LOAM_API void loam_unpin(loam_pin *pin); /* fine on an empty pin */
 /* n gets in one view of the database: rcs[i] is what loam_get_pin would return for keys[i].
- * Returns the worst error, or LOAM_OK. All pins must be empty. */
+ * Returns the worst error, or LOAM_OK. All pins must be empty. Values of more than the share of pins
+ * (memory_budget) in one call: what came first is lent, the rest gets LOAM_E_BUDGET. */
 LOAM_API LOAM_MUST int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n,
                                      loam_pin *pins, int *rcs, const loam_read_opts *opts);
 
@@ -282,7 +292,10 @@ LOAM_API LOAM_MUST int loam_iter_open(loam_db *db, loam_ks *ks, const loam_iter_
                                       loam_iter **it);
 LOAM_API void loam_iter_close(loam_iter *it); /* NULL is allowed */
 /* LOAM_OK = on an entry, LOAM_NOTFOUND = off the range, < 0 = error: a loop cannot mistake an error
- * for the end. next and prev from no entry give LOAM_NOTFOUND. */
+ * for the end. next and prev from no entry give LOAM_NOTFOUND; an error leaves the iterator on none.
+ * LOAM_E_BUDGET (RETRY): the value is over 16 KiB and all iterators and pins together lend too much already, see
+ * memory_budget. An iterator lends one value at a time, so eight threads that scan values of 1 MiB are not
+ * refused under any budget while nobody holds pins; one that is goes on by a seek to where it was. */
 LOAM_API LOAM_MUST int loam_iter_first(loam_iter *it);
 LOAM_API LOAM_MUST int loam_iter_last(loam_iter *it);
 LOAM_API LOAM_MUST int loam_iter_seek(loam_iter *it, loam_slice key);    /* first entry >= key */

@@ -16,7 +16,7 @@ void source_memtable(struct source *s, struct memtable *m, uint32_t ks)
 
 void source_tables(struct source *s, struct table_cache *tc, struct table *const *run,
                    uint32_t count, const loam_comparator *cmp, struct alloc *a, uint32_t readahead,
-                   bool background)
+                   bool background, struct sst_seat *seat)
 {
     source_finish(s);
     s->is_memtable = false;
@@ -27,6 +27,7 @@ void source_tables(struct source *s, struct table_cache *tc, struct table *const
     s->alloc = a;
     s->readahead = readahead;
     s->background = background;
+    s->seat = seat;
 }
 
 static void unbind(struct source *s)
@@ -97,6 +98,7 @@ static bool bind(struct source *s, uint32_t i)
         }
         return fail(s, rc);
     }
+    s->cursor.seat = s->seat;
     s->cursor_ready = true;
     return true;
 }
@@ -220,6 +222,16 @@ void source_seek_before(struct source *s, loam_slice key, uint64_t tag)
         }
     }
     last_below(s, i);
+}
+
+int source_show_(struct source *s)
+{
+    int rc = refresh(s) ? sst_cursor_show(&s->cursor) : s->rc;
+    if (rc < 0) {
+        fail(s, rc);
+    }
+    s->entry = s->cursor.at.entry;
+    return rc;
 }
 
 void source_next(struct source *s)

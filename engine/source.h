@@ -36,14 +36,16 @@ struct source {
     bool background;
     uint32_t readahead;
     struct alloc *alloc;
+    struct sst_seat *seat; /* for its large values */
 };
 
 /* Prepares a zeroed or finished source; a source's buffers are kept from use to use. */
 void source_memtable(struct source *s, struct memtable *m, uint32_t ks);
-/* background: keeps each table's reader pinned while the cursor is in it. */
+/* background: keeps each table's reader pinned while the cursor is in it. seat: shared with the sources it is
+ * merged with; outlives the source's buffers. */
 void source_tables(struct source *s, struct table_cache *tc, struct table *const *run,
                    uint32_t count, const loam_comparator *cmp, struct alloc *a, uint32_t readahead,
-                   bool background);
+                   bool background, struct sst_seat *seat);
 /* Unpins; keeps buffers. */
 void source_finish(struct source *s);
 /* Frees buffers too; safe on a zeroed source. */
@@ -63,6 +65,14 @@ void source_last(struct source *s);
 void source_aim(struct source *s, loam_slice key);
 void source_land(struct source *s, loam_slice key, uint64_t tag);
 void source_seek_before(struct source *s, loam_slice key, uint64_t tag); /* last < */
+/* Makes sure that the entry's value is in memory: a large one of a table may not be, see sst_cursor.h.
+ * LOAM_OK, or an error as of sst_cursor_show(). REQUIRES: valid. */
+int source_show_(struct source *s);
+static inline int source_show(struct source *s)
+{
+    return s->is_memtable || __builtin_expect(sst_cursor_shown(&s->cursor), 1) ? LOAM_OK
+                                                                               : source_show_(s);
+}
 /* REQUIRES: valid. */
 void source_next(struct source *s);
 void source_prev(struct source *s);

@@ -224,6 +224,7 @@ static int open_reader(struct table_cache *tc, const struct table *t, struct sst
     struct sst_open_options o = {.vfs = tc->options.vfs,
                                  .alloc = tc->options.alloc,
                                  .cache = tc->options.blocks,
+                                 .large = tc->options.large,
                                  .path = path,
                                  .file_number = t->meta.number,
                                  .db_id = tc->db_id,

@@ -40,6 +40,7 @@ struct table_cache_options {
     const char *dir; /* must outlive the cache */
     struct alloc *alloc;
     struct block_cache *blocks; /* NULL: blocks are not cached */
+    struct large_pool *large;   /* for large blocks; NULL: no limits */
     uint32_t max_open_files;    /* at least 1 */
     uint64_t max_bytes;         /* of open tables: resident indexes and filters above all;
                                    UINT64_MAX: no limit */

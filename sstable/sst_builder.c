@@ -106,6 +106,13 @@ int sst_builder_open(struct sst_builder **out, const struct sst_build_options *o
     return LOAM_OK;
 }
 
+static void drop_image(struct sst_builder *b)
+{
+    alloc_put(b->alloc, MEM_BUILD, b->image, b->image_cap);
+    b->image = NULL;
+    b->image_cap = 0;
+}
+
 /* Frees what only building needs: a merge keeps the builders of all its tables until they are
  * installed. */
 static void free_parts(struct sst_builder *b)
@@ -114,9 +121,7 @@ static void free_parts(struct sst_builder *b)
     index_builder_free(&b->index);
     filter_builder_free(&b->filter);
     buf_free(&b->separator);
-    alloc_put(b->alloc, MEM_BUILD, b->image, b->image_cap);
-    b->image = NULL;
-    b->image_cap = 0;
+    drop_image(b);
 }
 
 void sst_builder_free(struct sst_builder *b)
@@ -177,12 +182,21 @@ static int reserve_block(struct sst_builder *b)
 static int write_directly(struct sst_builder *b, const struct block_input *in, uint32_t n,
                           const struct block_shape *s)
 {
-    int rc = sst_fit(b->alloc, MEM_BUILD, &b->image, &b->image_cap, s->size);
-    if (rc != LOAM_OK) {
-        return rc;
+    bool in_turn = s->size > SST_TURN;
+    uint64_t turn = 2 * s->size; /* as it is, and packed */
+    if (in_turn) {
+        large_pass_begin(b->out.large, turn);
     }
-    block_emit(in, n, s, b->out.file_seed, b->blocks, b->image);
-    return sst_output_block(&b->out, b->blocks, b->image, s->size);
+    int rc = sst_fit(b->alloc, MEM_BUILD, &b->image, &b->image_cap, s->size);
+    if (rc == LOAM_OK) {
+        block_emit(in, n, s, b->out.file_seed, b->blocks, b->image);
+        rc = sst_output_block_in_turn(&b->out, b->blocks, b->image, s->size); /* small ones need none */
+    }
+    if (in_turn) {
+        drop_image(b);
+        large_pass_end(b->out.large, turn);
+    }
+    return rc;
 }
 
 static int write_through_ring(struct sst_builder *b, const struct block_input *in, uint32_t n,

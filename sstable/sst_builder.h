@@ -24,6 +24,7 @@ struct sst_build_options {
     const loam_vfs *vfs;
     struct alloc *alloc;
     struct block_cache *cache; /* NULL: blocks are written at once and not kept */
+    struct large_pool *large;  /* packing large blocks takes turns in it; NULL: it does not */
     const char *path;          /* must not exist yet; copied */
     uint64_t file_number;
     uint64_t db_id;

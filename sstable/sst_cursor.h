@@ -1,6 +1,12 @@
 /* sst_cursor.h - Walks one table both ways, every version, with a private copy of one block.
  * SPDX-License-Identifier: Apache-2.0
  *
+ * A large block (sst_is_large) holds one entry; the cursor remembers its key and needs the block for its value
+ * alone. Cursors that are merged share a seat: of all their large blocks one is in memory, the one read
+ * last as a rule. An entry whose block is not has no value (its size is known) until sst_cursor_show(),
+ * which takes the seat from whoever has it. So merging tables of large values costs one value, not one a
+ * table, and reading some blocks twice where tables take turns. A cursor without a seat keeps its block.
+ *
  * Order: keys ascending, versions of a key newest first. No epoch is held between calls; whoever
  * uses the cursor keeps the reader open. Entries are lent until the cursor moves. Buffers are
  * charged to MEM_ITER, in the background to MEM_BUILD, and reused from block to block, and from table
@@ -22,11 +28,21 @@
 /* For compaction: reads far ahead from the start and leaves the cache as it is. */
 #define SST_CURSOR_BACKGROUND 0x1u
 
+/* Room for one large value, shared by cursors. Ready when zeroed but for `way` and `keys_only`. */
+struct sst_seat {
+    enum large_way way; /* LARGE_HELD, or LARGE_WORK in the background */
+    bool keys_only;     /* nobody asks for values */
+    struct sst_cursor *holder; /* whose block is in memory; NULL: none */
+    struct large copy;         /* a value that belongs to no cursor (any more) */
+};
+
 struct sst_cursor {
     struct block_cursor at; /* position in the present block */
     struct sst_reader *r;
     uint32_t flags;
     int rc; /* LOAM_OK, or the first error: the cursor is then not valid until it is placed anew */
+    bool single;        /* the present block is large: at.entry is its entry, wherever the cursor stands */
+    bool showing;       /* it is read for its value: not without keeping it */
     uint32_t block;     /* number of the present block; UINT32_MAX: none loaded */
     uint32_t count;     /* data blocks of the table */
     uint32_t aim;       /* the block aimed at; UINT32_MAX: to be found when landing */
@@ -46,6 +62,8 @@ struct sst_cursor {
     struct alloc *alloc;
     struct sst_unpacker unpacker;
     uint64_t cache_hits, cache_misses; /* blocks */
+    struct sst_seat *seat;             /* NULL: none. Set after init */
+    struct large large;                /* the present block when it is large, while it is in memory */
 };
 
 /* readahead: bytes read at most in one go when the walk is sequential; 0: 64 KiB, in the background
@@ -56,7 +74,22 @@ int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a,
 int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r);
 /* Safe on a zeroed struct. */
 void sst_cursor_free(struct sst_cursor *c);
-/* Bytes of its buffers. */
+/* Whether the value of the present entry is in memory. */
+static inline bool sst_cursor_shown(const struct sst_cursor *c)
+{
+    return !c->single || c->large.data != NULL;
+}
+/* Brings the value of the present entry back into memory. LOAM_OK; LOAM_E_BUDGET (recorded): all there is is
+ * lent; or an error of reading. After an error the cursor is not valid. REQUIRES: valid. */
+int sst_cursor_show(struct sst_cursor *c);
+/* Whoever holds the seat lets go of its block. */
+void sst_seat_drop(struct sst_seat *s);
+/* The seat without a large value at all. */
+void sst_seat_clear(struct sst_seat *s);
+/* The present value of c stays where it is, as the seat's own. REQUIRES: c has the seat. */
+void sst_seat_keep(struct sst_seat *s, struct sst_cursor *c);
+
+/* Bytes of its buffers, without a large block. */
 static inline uint64_t sst_cursor_memory(const struct sst_cursor *c)
 {
     return c->window_cap + c->copy_cap + c->part.cap + c->key_cap + c->unpacker.zstd_size;

@@ -18,6 +18,7 @@
 
 #define HEADER_MAGIC   0x0a5453534d414f4cu /* "LOAMSST\n" */
 #define FOOTER_MAGIC   0x0a444e454d414f4cu /* "LOAMEND\n" */
+#define PACKED_KEPT    ((size_t)96 << 10) /* bytes; what packing a large block took is not kept */
 #define OUTSIZED       ((size_t)1 << 20) /* bytes; buffers above it are not kept for small blocks */
 #define ZSTD_LEVEL     3
 #define CODEC_SIZE_MAX ((size_t)0x7e000000) /* LZ4_MAX_INPUT_SIZE */
@@ -328,7 +329,7 @@ void sst_trailer_finish(struct sst_packed *b, uint64_t offset)
 
 void sst_packer_trim(struct sst_packer *p)
 {
-    if (p->out_cap > OUTSIZED) {
+    if (p->out_cap > PACKED_KEPT) {
         alloc_put(p->alloc, MEM_BUILD, p->out, p->out_cap);
         p->out = NULL;
         p->out_cap = 0;

@@ -387,6 +387,7 @@ int sst_open(const struct sst_open_options *o, struct sst_reader **out)
     r->vfs = o->vfs;
     r->alloc = o->alloc;
     r->cache = o->cache;
+    r->large = o->large;
     r->paranoid = o->paranoid;
     r->props.file_number = o->file_number;
     rc = open_file(r, o);

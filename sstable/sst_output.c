@@ -161,6 +161,7 @@ int sst_output_open(struct sst_output *o, const struct sst_build_options *option
     *o = (struct sst_output){
         .vfs = options->vfs,
         .alloc = options->alloc,
+        .large = options->large,
         .file_number = options->file_number,
         .db_id = options->db_id,
         .file_seed = sst_file_seed(options->db_id, options->file_number),
@@ -253,6 +254,20 @@ int sst_output_reserve(struct sst_output *o, uint32_t number)
 }
 
 int sst_output_block(void *output, uint32_t number, const void *data, size_t size)
+{
+    struct sst_output *o = output;
+    bool turn = size > SST_TURN;
+    if (turn) {
+        large_pass_begin(o->large, size);
+    }
+    int rc = sst_output_block_in_turn(o, number, data, size);
+    if (turn) {
+        large_pass_end(o->large, size);
+    }
+    return rc;
+}
+
+int sst_output_block_in_turn(void *output, uint32_t number, const void *data, size_t size)
 {
     struct sst_output *o = output;
     if (!block_sum_matches(data, size, o->file_seed, number)) {

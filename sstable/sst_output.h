@@ -11,6 +11,7 @@
 
 #include "arena/atomic.h"
 #include "arena/hash.h"
+#include "arena/large.h"
 #include "arena/sync.h"
 #include "sstable/sst_format.h"
 
@@ -21,6 +22,7 @@ struct sst_output {
     /* constant after open */
     const loam_vfs *vfs;
     struct alloc *alloc;
+    struct large_pool *large; /* may be NULL */
     uint64_t file_number, db_id, file_seed;
     enum sst_codec codec;
     loam_file *file; /* NULL once closed */
@@ -50,9 +52,14 @@ int sst_output_open(struct sst_output *o, const struct sst_build_options *option
 /* Room for the place of block `number`, which is the last number so far plus one. */
 int sst_output_reserve(struct sst_output *o, uint32_t number);
 
+/* Bytes: larger blocks are packed by turns, so that buffers for them do not add up over threads. */
+#define SST_TURN ((size_t)96 << 10)
+
 /* Compresses, seals and appends a data block; a block_write_fn with the output as its argument. Any
  * thread. REQUIRES: a place is reserved. */
 int sst_output_block(void *output, uint32_t number, const void *data, size_t size);
+/* The same of a caller whose turn among large blocks it is already. */
+int sst_output_block_in_turn(void *output, uint32_t number, const void *data, size_t size);
 
 /* Appends another part, sealed but not compressed; *h becomes its place. */
 int sst_output_part(struct sst_output *o, enum sst_type type, const void *data, size_t size,

@@ -26,6 +26,7 @@ void sst_get_scratch_free(struct sst_get_scratch *s)
     }
     alloc_put(s->alloc, MEM_ITER, s->io, s->io_cap);
     alloc_put(s->alloc, MEM_ITER, s->raw, s->raw_cap);
+    large_give(&s->large);
     sst_unpacker_free(&s->unpacker);
     sst_get_scratch_init(s, s->alloc);
 }
@@ -166,11 +167,116 @@ void sst_offer_piece(const struct sst_reader *r, const struct sst_piece *p, cons
     }
 }
 
+/* ---- large blocks ---- */
+
+/* LZ4 unpacks in place when what is packed ends so far behind what it becomes (lz4.h). */
+static size_t margin(size_t packed)
+{
+    return (packed >> 8) + 32;
+}
+
+/* Bytes that a stored block and what it becomes take together; the stored one stands at the end. */
+static size_t room_for(const struct sst_piece *p, enum sst_codec codec, size_t raw)
+{
+    size_t need = raw + SST_TRAILER_SIZE;
+    need += codec == SST_CODEC_LZ4 ? margin(p->size) : codec == SST_CODEC_ZSTD ? p->size : 0;
+    return need > p->size ? need : p->size;
+}
+
+/* What its trailer, not checked yet, says of a stored block: so that one buffer of the right size does. */
+static int ask_trailer(const struct sst_reader *r, const struct sst_piece *p, enum sst_codec *codec,
+                       size_t *raw)
+{
+    uint8_t trailer[SST_TRAILER_SIZE];
+    int rc = sst_read_full(r->vfs, r->file, r->props.file_number, trailer, sizeof trailer,
+                           p->offset + p->size - sizeof trailer);
+    if (rc == LOAM_OK) {
+        *codec = trailer[0] <= SST_CODEC_ZSTD ? (enum sst_codec)trailer[0] : SST_CODEC_NONE;
+        *raw = *codec != SST_CODEC_NONE ? get_fixed32(trailer + 4) : p->size - SST_TRAILER_SIZE;
+        *raw = *raw <= r->props.max_block ? *raw : 0; /* which will be found wrong */
+    }
+    return rc;
+}
+
+/* Reads the block to the end of l and unpacks it to its beginning. */
+static int fill_large(const struct sst_reader *r, const struct sst_piece *p, struct sst_unpacker *u,
+                      struct large *l, size_t raw, const uint8_t **data, size_t *size)
+{
+    struct sst_stored s;
+    uint8_t *stored = l->data + (l->size - p->size);
+    int rc = sst_read_full(r->vfs, r->file, r->props.file_number, stored, p->size, p->offset);
+    if (rc == LOAM_OK) {
+        rc = check_trailer(r, p, stored, &s);
+    }
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    *data = s.payload; /* its trailer is behind it */
+    *size = s.raw_size;
+    if (s.codec != SST_CODEC_NONE) {
+        if (s.raw_size != raw) {
+            return FAIL_CORRUPT(r->props.file_number, p->offset, "block %u of table %llu changed in between",
+                                p->number, (unsigned long long)r->props.file_number);
+        }
+        rc = sst_unpack(u, sst_place_of(r, p), &s, l->data);
+        memset(l->data + raw, 0, SST_TRAILER_SIZE);
+        *data = l->data;
+    }
+    return rc == LOAM_OK ? sst_check_piece(r, p, *data, *size) : rc;
+}
+
+int sst_read_large(const struct sst_reader *r, const struct sst_piece *p, struct sst_unpacker *u,
+                   struct large *l, enum large_way way, enum mem_owner owner, const uint8_t **data,
+                   size_t *size)
+{
+    enum sst_codec codec;
+    size_t raw;
+    int rc = ask_trailer(r, p, &codec, &raw);
+    if (rc == LOAM_OK) {
+        rc = large_take(r->large, u->alloc, l, way, owner, room_for(p, codec, raw));
+    }
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    rc = fill_large(r, p, u, l, raw, data, size);
+    if (rc != LOAM_OK) {
+        large_give(l);
+    }
+    return rc;
+}
+
+/* ---- pieces through a scratch ---- */
+
+/* Unpacks a checked piece into a buffer of s, or leaves it where it is. */
+static int unpack(const struct sst_reader *r, const struct sst_piece *p, const struct sst_stored *stored,
+                  struct sst_get_scratch *s, const uint8_t **data)
+{
+    *data = stored->payload;
+    if (stored->codec == SST_CODEC_NONE) {
+        return LOAM_OK;
+    }
+    size_t need = stored->raw_size + SST_TRAILER_SIZE;
+    bool large = sst_is_large(r, stored->raw_size);
+    int rc = large ? large_take(r->large, s->alloc, &s->large, LARGE_PASSING, MEM_ITER, need)
+                   : sst_fit(s->alloc, MEM_ITER, &s->raw, &s->raw_cap, need);
+    if (rc == LOAM_OK) {
+        uint8_t *raw = large ? s->large.data : s->raw;
+        rc = sst_unpack(&s->unpacker, sst_place_of(r, p), stored, raw);
+        memset(raw + stored->raw_size, 0, SST_TRAILER_SIZE);
+        *data = raw;
+    }
+    return rc;
+}
+
 int sst_read_piece(const struct sst_reader *r, const struct sst_piece *p, struct sst_get_scratch *s,
                    const uint8_t **data, size_t *size)
 {
     struct sst_place at = sst_place_of(r, p);
     struct sst_stored stored;
+    sst_get_scratch_rest(s);
+    if (p->type == SST_DATA && sst_is_large(r, p->size)) {
+        return sst_read_large(r, p, &s->unpacker, &s->large, LARGE_PASSING, MEM_ITER, data, size);
+    }
     int rc = sst_fit(s->alloc, MEM_ITER, &s->io, &s->io_cap, p->size);
     if (rc == LOAM_OK) {
         rc = sst_read_full(r->vfs, r->file, at.file, s->io, p->size, at.offset);
@@ -178,17 +284,9 @@ int sst_read_piece(const struct sst_reader *r, const struct sst_piece *p, struct
     if (rc == LOAM_OK) {
         rc = check_trailer(r, p, s->io, &stored);
     }
-    if (rc != LOAM_OK) {
-        return rc;
-    }
-    const uint8_t *raw = stored.payload;
-    if (stored.codec != SST_CODEC_NONE) {
-        rc = sst_fit(s->alloc, MEM_ITER, &s->raw, &s->raw_cap, stored.raw_size + SST_TRAILER_SIZE);
-        if (rc == LOAM_OK) {
-            rc = sst_unpack(&s->unpacker, at, &stored, s->raw);
-            memset(s->raw + stored.raw_size, 0, SST_TRAILER_SIZE);
-        }
-        raw = s->raw;
+    const uint8_t *raw = NULL;
+    if (rc == LOAM_OK) {
+        rc = unpack(r, p, &stored, s, &raw);
     }
     if (rc == LOAM_OK) {
         rc = sst_check_piece(r, p, raw, stored.raw_size);
@@ -196,6 +294,8 @@ int sst_read_piece(const struct sst_reader *r, const struct sst_piece *p, struct
     if (rc == LOAM_OK) {
         *data = raw;
         *size = stored.raw_size;
+    } else {
+        sst_get_scratch_rest(s);
     }
     return rc;
 }

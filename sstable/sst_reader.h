@@ -21,6 +21,7 @@
 #include "arena/buf.h"
 #include "arena/entry.h"
 #include "arena/epoch.h"
+#include "arena/large.h"
 #include "arena/vfs.h"
 #include "sstable/block_cache.h"
 #include "sstable/filter.h"
@@ -28,10 +29,14 @@
 #include "sstable/sst_builder.h"
 #include "sstable/sst_format.h"
 
+#define SST_LARGE_BLOCK 65536u /* the largest target of a block */
+#define SST_LARGE_MORE  4096u  /* blocks may be larger than their target by their shared prefix */
+
 struct sst_open_options {
     const loam_vfs *vfs;
     struct alloc *alloc;
     struct block_cache *cache; /* NULL: blocks are read each time */
+    struct large_pool *large;  /* for large blocks; NULL: no limits. Must outlive the reader */
     const char *path;
     uint64_t file_number, db_id; /* what the file must say of itself */
     const loam_comparator *cmp; /* NULL: byte order. Its name must match. Must outlive the reader */
@@ -85,6 +90,7 @@ struct sst_reader {
     const loam_vfs *vfs;
     struct alloc *alloc;
     struct block_cache *cache;
+    struct large_pool *large; /* may be NULL */
     const loam_comparator *cmp;
     loam_file *file;
     uint64_t file_seed;
@@ -106,13 +112,15 @@ struct sst_reader {
 };
 
 /* Buffers for blocks that are not in the cache: one per thread or caller. Grows to the largest
- * block met (an outsized one is given back at the next miss). */
+ * block met but for large ones, which have a buffer of their own until the next read or
+ * sst_get_scratch_rest(). */
 struct sst_get_scratch {
     struct alloc *alloc;
     uint8_t *io; /* as stored */
     size_t io_cap;
     uint8_t *raw; /* uncompressed */
     size_t raw_cap;
+    struct large large; /* LARGE_PASSING */
     struct sst_unpacker unpacker;
     bool no_fill; /* blocks read from the file are not offered to the cache */
     bool verify;  /* blocks found in the cache are checked again */
@@ -122,6 +130,13 @@ struct sst_get_scratch {
 
 void sst_get_scratch_init(struct sst_get_scratch *s, struct alloc *a);
 void sst_get_scratch_free(struct sst_get_scratch *s);
+/* What was read last is not needed any more. Due before waiting for anything. */
+static inline void sst_get_scratch_rest(struct sst_get_scratch *s)
+{
+    if (__builtin_expect(s->large.data != NULL, 0)) {
+        large_give(&s->large);
+    }
+}
 
 /* Returns LOAM_OK, E_NOMEM, E_NOENT, an I/O error, E_CORRUPT, or E_FORMAT (not a table, a newer
  * format, another comparator). Owns: *r is the caller's. */
@@ -208,6 +223,18 @@ int sst_check_stored(const struct sst_reader *r, const struct sst_piece *p, cons
 /* For a piece found in the cache, when paranoid or asked to verify: LOAM_OK or E_CORRUPT. */
 int sst_check_cached(const struct sst_reader *r, uint32_t number, const void *data, size_t size,
                      bool verify);
+/* Whether a block of so many bytes, stored or not, is larger than the table's blocks should be: then it holds one
+ * entry, as a rule. */
+static inline bool sst_is_large(const struct sst_reader *r, size_t size)
+{
+    size_t block = r->props.block_bytes < SST_LARGE_BLOCK ? r->props.block_bytes : SST_LARGE_BLOCK;
+    return size > LARGE_FROM && size > block + SST_LARGE_MORE;
+}
+/* Reads, verifies and unpacks a block whose stored size is large into one buffer, l, with 16 readable bytes
+ * behind it. way and errors as large_take(). */
+int sst_read_large(const struct sst_reader *r, const struct sst_piece *p, struct sst_unpacker *u,
+                   struct large *l, enum large_way way, enum mem_owner owner, const uint8_t **data,
+                   size_t *size);
 /* Reads, verifies and unpacks a piece into s; *data is lent until s is used again, with 16 readable
  * bytes behind it. */
 int sst_read_piece(const struct sst_reader *r, const struct sst_piece *p, struct sst_get_scratch *s,

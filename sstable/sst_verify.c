@@ -214,11 +214,12 @@ static void verify_block(struct verifier *v, const struct sst_piece *at, bool de
                           "block %u of table %llu was written with changed contents", at->number,
                           (unsigned long long)r->props.file_number);
     }
+    const char *what = rc == LOAM_OK ? check_entries(v, at->number, data) : NULL;
+    sst_get_scratch_rest(&v->scratch); /* reports and pauses may take long */
     if (rc != LOAM_OK) {
         report_piece(v, at, rc);
         return;
     }
-    const char *what = check_entries(v, at->number, data);
     what = what == NULL ? check_dead(v, dead, v->before, deletes) : what;
     if (what != NULL) {
         report_piece(v, at, damaged(v, at->offset, what));
