@@ -31,18 +31,25 @@ static uint64_t left_of(uint64_t share, uint64_t used)
     return share > used ? share - used : 0;
 }
 
-/* Chunks kept for the next memtables are of the memtables' share, too; they have `out` of them. */
-static void trim_chunks(struct db *db, uint64_t bytes, uint64_t out)
+/* Bytes that memtables have: chunks, and what large values take beside them. */
+static uint64_t memtables_in_use(struct db *db)
 {
-    chunk_pool_trim(&db->chunks, (size_t)left_of(bytes / db->options.limits.chunk_bytes, out));
+    uint64_t kept = chunk_pool_stats(&db->chunks).idle * db->options.limits.chunk_bytes;
+    return left_of(alloc_used_by(&db->alloc, MEM_MEMTABLE), kept);
+}
+
+/* Chunks kept for the next memtables are of the memtables' share, too; they have in_use bytes of it. */
+static void trim_chunks(struct db *db, uint64_t bytes, uint64_t in_use)
+{
+    chunk_pool_trim(&db->chunks, (size_t)(left_of(bytes, in_use) / db->options.limits.chunk_bytes));
 }
 
 /* Whether memtables have taken no memory for a while. */
-static bool at_rest(struct memory_share *s, uint64_t chunks)
+static bool at_rest(struct memory_share *s, uint64_t in_use)
 {
     uint64_t now = clock_micros();
-    if (chunks != s->chunks) {
-        s->chunks = chunks;
+    if (in_use != s->memtables) {
+        s->memtables = in_use;
         s->since = now;
     }
     return now - s->since >= LEND_AFTER_US;
@@ -69,15 +76,15 @@ uint64_t memory_share_keep(struct db *db)
     struct memory_share *s = &db->share;
     uint64_t indexes = table_cache_bytes(&db->tables);
     uint64_t memtables = share_memtables(db, indexes);
-    uint64_t chunks = chunk_pool_stats(&db->chunks).out;
+    uint64_t in_use = memtables_in_use(db);
     uint64_t kept = memtables / KEPT_PART;
     uint64_t unused =
-        left_of(memtables, chunks * l->chunk_bytes) + left_of(l->table_bytes, indexes);
+        left_of(memtables, in_use) + left_of(l->table_bytes, indexes);
     uint64_t lent = atom_load(&s->lent, relaxed);       /* relaxed: the keeper's own */
     bool wanted = atom_swap(&s->wanted, false, relaxed); /* relaxed: a wish */
     uint64_t more = left_of(unused, kept);
     more = more < l->lent_bytes_most ? more : l->lent_bytes_most;
-    bool rests = at_rest(s, chunks);
+    bool rests = at_rest(s, in_use);
     if (s->taking || (lent != 0 && (wanted || unused < lent + kept / 2))) {
         take_back(db);
     } else if (rests && more >= lent + l->ring_bytes / WORTH_PART &&
@@ -86,7 +93,7 @@ uint64_t memory_share_keep(struct db *db)
         block_cache_lend(&db->cache, (size_t)more);
     }
     lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
-    trim_chunks(db, lent != 0 ? kept + chunks * l->chunk_bytes : memtables, chunks);
+    trim_chunks(db, lent != 0 ? kept + in_use : memtables, in_use);
     return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
 

@@ -24,7 +24,7 @@ struct db;
 struct memory_share {
     /* the keeper's */
     bool taking;     /* what was lent is on its way back */
-    uint64_t chunks; /* that memtables had when last looked at */
+    uint64_t memtables; /* bytes that they had when last looked at */
     uint64_t since;  /* micros; when that last changed, or memory came back */
     /* atomic */
     _Atomic uint64_t lent; /* bytes */

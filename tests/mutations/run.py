@@ -18,6 +18,31 @@ def suite(folder, pattern):
 
 
 FAULTS = [
+    # ---- large values stay within their share of the memory ----
+    Fault("held-never-refused", "arena/large.c",
+          "        if (others + bytes > p->held_most) {\n            return false;\n        }\n", "",
+          suite("engine", "lending/*")),
+    Fault("held-not-given-back", "arena/large.c", "        atom_sub(&p->held, bytes, relaxed); /* relaxed: as above */\n",
+          "        atom_sub(&p->held, bytes - bytes / 64, relaxed); /* relaxed: as above */\n",
+          suite("engine", "lending/*")),
+    Fault("giants-are-not-told-apart", "arena/large.c", "    return bytes > p->held_most / 2;\n",
+          "    return bytes > p->held_most;\n", suite("arena", "large_pool/*")),
+    Fault("pins-are-not-counted", "engine/api_read.c", "    if (!large_hold(&c->db->large, value.size)) {\n",
+          "    if (!large_hold(&c->db->large, value.size) && value.size == 0) {\n", suite("engine", "lending/*")),
+    Fault("unpin-gives-nothing-back", "engine/api_read.c",
+          "    large_let_go(&shell->large, pin->opaque_[PIN_SIZE]);\n", "", suite("engine", "lending/*")),
+    Fault("turns-are-not-waited-for", "arena/large.c",
+          "    while (p->served != turn || (p->passing != 0 && p->passing + bytes > p->passing_most)) {\n",
+          "    while (p->served > turn) {\n", suite("arena", "large_pool/*")),
+    Fault("every-source-keeps-its-value", "sstable/sst_cursor.c",
+          "    return s->keys_only || s->holder != NULL || s->copy.data != NULL ? LARGE_PASSING : s->way;\n",
+          "    return s->keys_only ? LARGE_PASSING : LARGE_WORK;\n", suite("engine", "lending/*")),
+    Fault("value-read-for-its-key-stays", "engine/db_iter.c",
+          "            iter_lend_settle(it, it->merge.heap[0]);\n", "", suite("engine", "lending/*")),
+    Fault("value-stays-behind-the-entry", "engine/iter_lend.h", "        large_give(&it->seat.copy);\n", "        it->seat.copy.data = NULL;\n",
+          suite("engine", "lending/*")),
+    Fault("value-of-another-entry-shown", "sstable/sst_cursor.h", "    return !c->single || c->large.data != NULL;\n",
+          "    return !c->single || c->at.entry.value.size != 0;\n", suite("engine", "lending/*")),
     # ---- what is acknowledged is durable ----
     Fault("ack-before-sync", "wal/wal_sync.c",
           "            int rc = wal_sync_segment(w, seg);\n            if (rc < 0) {\n                return rc;",
