@@ -39,6 +39,7 @@ int iter_lend_value_(struct db_iter *it, struct source *s, bool stays)
         it->face->value = loam_bytes(NULL, 0);
         return LOAM_OK;
     }
+    large_give(&it->seat.copy); /* of an older version, met before on the way back */
     int rc = source_show(s);
     loam_slice value = s->entry.value;
     if (rc < 0) {
@@ -51,7 +52,6 @@ int iter_lend_value_(struct db_iter *it, struct source *s, bool stays)
         return copy_value(it, value);
     }
     if (!stays) {
-        large_give(&it->seat.copy);
         sst_seat_keep(&it->seat, &s->cursor);
     }
     it->face->value = value;

@@ -8,7 +8,10 @@
 
 #include <stdlib.h>
 
+#include "arena/epoch.h"
 #include "arena/random.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "tests/engine/db_support.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -105,6 +108,15 @@ static void empty(struct shelf *s)
     loam_vfs_free(s->disk);
 }
 
+/* Bytes that iterators and pins lend of large values. */
+static uint64_t held(loam_db *handle)
+{
+    epoch_enter();
+    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
+    epoch_exit();
+    return large_held(&db->large);
+}
+
 static uint64_t pinned(loam_db *db)
 {
     loam_stats st = {.struct_size = sizeof st};
@@ -181,12 +193,14 @@ static void one_at_a_time(bool forward)
     int rc = forward ? loam_iter_first(it) : loam_iter_last(it);
     for (unsigned i = 0; rc == LOAM_OK; i++) {
         size_t value = loam_iter_value(it).size;
-        size_t large = value > 16384 ? value + value / 128 + 8192 : 0;
+        size_t large = value > LARGE_FROM ? value + value / 128 + 8192 : 0;
+        CHECK(held(s.db) <= large && (large == 0 || held(s.db) >= value));
         CHECK(pinned(s.db) <= before + large + (uint64_t)170 * 1024); /* blocks and windows of its sources */
         rc = forward ? loam_iter_next(it) : loam_iter_prev(it);
     }
     CHECK_EQ(rc, LOAM_NOTFOUND);
     CHECK_EQ(loam_iter_value(it).size, 0);
+    CHECK_EQ(held(s.db), 0);
     loam_iter_close(it);
     empty(&s);
 }
@@ -212,6 +226,7 @@ Test(lending, reads_keys_alone_without_holding_a_value)
     unsigned n = 0;
     for (int rc = loam_iter_first(it); rc == LOAM_OK; rc = loam_iter_next(it)) {
         CHECK_EQ(loam_iter_value(it).size, 0);
+        CHECK_EQ(held(s.db), 0);
         CHECK(pinned(s.db) <= before + (uint64_t)170 * 1024);
         n++;
     }
@@ -317,6 +332,7 @@ Test(lending, is_limited_for_pins_and_iterators_together_and_leaks_nothing)
         CHECK(pin_all(db, pin) <= 9 - standing);
         close_all(it);
         unpin_all(pin);
+        CHECK_EQ(held(db), 0);
         CHECK_EQ(pin_all(db, pin), first);
     }
     GOES(loam_close(db)); /* pins stay */
