@@ -392,6 +392,9 @@ static int gather_backward(struct db_iter *it, uint64_t *seq, bool *newer)
                 rc = keep_value(it, it->merge.heap[0], false);
             }
         }
+        if (rc < 0) {
+            break; /* the source may have no entry any more */
+        }
         merge_prev(&it->merge);
     }
     return rc < 0 ? rc : it->merge.rc < 0 ? it->merge.rc : found ? LOAM_OK : LOAM_NOTFOUND;
