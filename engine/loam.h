@@ -100,7 +100,7 @@ typedef struct loam_options {
                                   limit. With values of up to 1 MiB it is kept to within 16 MiB; a larger
                                   value adds some times its size while it is written, merged or
                                   read. What iterators and pins lend, iterators only values of over
-                                  16 KiB, has a share of its own, for all of them together: 9 MiB or
+                                  16 KiB, has a share of its own, for all of them together: 8.5 MiB or
                                   1/64 of the budget, and beside it one value of more than half of
                                   that. Beyond it a pin or a move of an iterator is refused with
                                   LOAM_E_BUDGET (RETRY): give something back, then call again.

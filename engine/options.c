@@ -147,7 +147,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->ring_bytes = rest - l->table_bytes;
     l->lent_bytes_most = (memtables + l->table_bytes) / 4 * 3;
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
-    l->held_bytes = clamp(budget / 64, 9 * MIB, UINT64_MAX);
+    l->held_bytes = clamp(budget / 64, 8 * MIB + MIB / 2, UINT64_MAX); /* eight scans of 1 MiB values */
     l->passing_bytes = clamp(budget / 128, 2 * MIB + MIB / 8, UINT64_MAX);
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
