@@ -97,9 +97,9 @@ typedef struct loam_options {
     uint32_t threads;          /* background workers, at most 64; default min(cores / 2, 4), >= 1 */
     uint64_t memory_budget;    /* bytes for everything: memtables, cache, log windows, indexes,
                                   iterators; at least 1 MiB. Default 1/8 of RAM or of the cgroup's
-                                  limit. With values of up to 1 MiB it is kept to within 16 MiB; a larger
-                                  value adds some times its size while it is written, merged or
-                                  read. What iterators and pins lend, iterators only values of over
+                                  limit. With values of up to 1 MiB it is kept to within 16 MiB; larger
+                                  ones may add up to a dozen times their size while they are written,
+                                  merged and read. What iterators and pins lend, iterators only values of over
                                   16 KiB, has a share of its own, for all of them together: 8.5 MiB or
                                   1/64 of the budget, and beside it one value of more than half of
                                   that. Beyond it a pin or a move of an iterator is refused with
