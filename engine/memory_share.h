@@ -23,9 +23,9 @@ struct db;
 
 struct memory_share {
     /* the keeper's */
-    bool taking;     /* what was lent is on its way back */
+    bool taking;        /* what was lent is on its way back */
     uint64_t memtables; /* bytes that they had when last looked at */
-    uint64_t since;  /* micros; when that last changed, or memory came back */
+    uint64_t since;     /* micros; when that last changed, or memory came back */
     /* atomic */
     _Atomic uint64_t lent; /* bytes */
     _Atomic bool wanted;   /* by a writer who is about to need much at once */

@@ -8,6 +8,7 @@
 
 #include "arena/epoch.h"
 #include "arena/random.h"
+#include "arena/sync.h"
 #include "engine/db.h"
 #include "engine/handles.h"
 #include "tests/engine/db_support.h"
@@ -210,6 +211,33 @@ Test(memory_share, a_large_write_gets_its_memory_back)
     GOES(loam_put(db, NULL, loam_bytes("large", 5), loam_bytes(value, size), NULL));
     while (atom_load(&in->share.lent, acquire) != 0) {
         get_some(db, &r, 10);
+    }
+    free(value);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Values that get memory of their own beside the chunks are writers' memory, too. */
+Test(memory_share, a_cache_makes_room_for_large_values_in_memtables)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    const struct limits *l = &in->options.limits;
+    struct random r;
+    random_init(&r, 1);
+    read_until_lent(db, &r);
+    size_t size = l->memtable_bytes / 12; /* less than is kept for writers, more than a chunk */
+    CHECK(size > l->chunk_bytes);
+    char *value = calloc(1, size);
+    for (unsigned i = 0; i < 8; i++) { /* of one memtable */
+        char key[24];
+        int n = snprintf(key, sizeof key, "large%06u", i);
+        GOES(loam_put(db, NULL, loam_bytes(key, (size_t)n), loam_bytes(value, size), NULL));
+    }
+    for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
+        CHECK(i < 20000); /* the log has woken the keeper some times */
+        thread_sleep_micros(1000);
     }
     free(value);
     GOES(loam_close(db));
