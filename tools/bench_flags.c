@@ -434,7 +434,9 @@ static const char help_head[] =
     "                              filluniquerandom,compact\n"
     "  keeping house               flush compact compactall waitforcompaction open recover\n"
     "                              verifychecksum stats levelstats memstats resetstats sstables\n"
-    "  parts                       memtable xxh3 lz4comp lz4uncomp\n";
+    "  parts                       memtable xxh3 lz4comp lz4uncomp\n"
+    "  the machine alone           pauses: what it takes from threads that never wait (with\n"
+    "                              --duration, --threads and --histogram)\n";
 
 void bench_flags_help(FILE *out)
 {

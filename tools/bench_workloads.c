@@ -102,6 +102,7 @@ static const struct bench_workload workloads[] = {
     {"resetstats", .alone = true},
 
     {"xxh3", .run = bench_micro_xxh3, MICRO},
+    {"pauses", .run = bench_micro_pauses, MICRO, .timed_stop = true},
     {"lz4comp", .run = bench_micro_lz4_pack, MICRO, .message = bench_micro_lz4_message},
     {"lz4uncomp", .run = bench_micro_lz4_unpack, MICRO, .message = bench_micro_lz4_message},
 

@@ -56,6 +56,7 @@ void bench_cache_message(const struct bench_stats *s, char *out, size_t cap);
 
 /* bench_micro.c: parts measured alone, without a database */
 void bench_micro_xxh3(struct bench_thread *t);
+void bench_micro_pauses(struct bench_thread *t);
 void bench_micro_lz4_pack(struct bench_thread *t);
 void bench_micro_lz4_unpack(struct bench_thread *t);
 void bench_micro_lz4_message(const struct bench_stats *s, char *out, size_t cap);

@@ -218,7 +218,7 @@ if [ "$with_bench" = yes ]; then
     list=fillseq,fillrandom,fillbatch,fillsync,overwrite,readrandom,readmissing,readhot,readseq
     list=$list,readreverse,seekrandom,readwhilewriting,readrandomwriterandom,updaterandom
     list=$list,multireadrandom,deleteseq,deleterandom,compact,flush,waitforcompaction,stats
-    list=$list,levelstats,filluniquerandom,open,recover,memtable,xxh3,lz4comp,lz4uncomp
+    list=$list,levelstats,filluniquerandom,open,recover,memtable,xxh3,pauses,lz4comp,lz4uncomp
     list=$list,ycsba,ycsbb,ycsbc,ycsbd,ycsbe,ycsbf
     ok=no
     if "$bench" --db=bench --num=300 --threads=2 --benchmarks="$list" --json=b.json --csv=b.csv \
