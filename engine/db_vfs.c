@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arena/buf.h"
+#include "arena/vfs_full.h"
 #include "engine/filename.h"
 
 #include "arena/poison.h"
@@ -547,7 +548,7 @@ void db_vfs_init(struct db_vfs *v, const struct db_vfs_options *o, const char *d
     if (o->inner->map == NULL) {
         v->vfs.map = NULL;
     }
-    if (o->inner->struct_size < sizeof(loam_vfs) || o->inner->write_durable == NULL) {
+    if (!vfs_writes_durably(o->inner)) {
         v->vfs.write_durable = NULL;
     }
     disk_account_init(&v->account, o->alloc, o->disk_budget);

@@ -10,68 +10,18 @@
 #include "arena/coding.h"
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "engine/filename.h"
 
 #include "arena/poison.h"
 
 #define RECORD_EDIT  1u
-#define RETRIES_MAX  100 /* of one interrupted call */
 #define WINDOW_BYTES ((size_t)256 << 10)
 
 static const char manifest_magic[8] = {'l', 'o', 'a', 'm', 'M', 'A', 'N', 'I'};
 static const char current_magic[8] = {'l', 'o', 'a', 'm', 'C', 'U', 'R', 'R'};
 
 /* ---- files ----------------------------------------------------------------------------------- */
-
-static bool interrupted(int64_t n)
-{
-    return n == -EINTR || n == -EAGAIN;
-}
-
-/* 0 or -errno. */
-static int64_t write_all(const loam_vfs *vfs, loam_file *f, const uint8_t *p, size_t n,
-                         uint64_t offset)
-{
-    int retries = 0;
-    while (n != 0) {
-        int64_t done = vfs->write(vfs->ctx, f, p, n, offset);
-        if (done <= 0) {
-            if (!interrupted(done) || ++retries > RETRIES_MAX) {
-                return done < 0 ? done : -EIO;
-            }
-            continue;
-        }
-        assert((uint64_t)done <= n);
-        p += done;
-        n -= (size_t)done;
-        offset += (uint64_t)done;
-        retries = 0;
-    }
-    return 0;
-}
-
-/* Bytes read, fewer than n only at the end of the file; or -errno. */
-static int64_t read_all(const loam_vfs *vfs, loam_file *f, uint8_t *p, size_t n, uint64_t offset)
-{
-    size_t got = 0;
-    int retries = 0;
-    while (got < n) {
-        int64_t done = vfs->read(vfs->ctx, f, p + got, n - got, offset + got);
-        if (interrupted(done) && ++retries <= RETRIES_MAX) {
-            continue;
-        }
-        if (done < 0) {
-            return done;
-        }
-        if (done == 0) {
-            break;
-        }
-        assert((uint64_t)done <= n - got);
-        got += (size_t)done;
-        retries = 0;
-    }
-    return (int64_t)got;
-}
 
 /* Creates `path`, which must not be there; replace: what is there goes first. 0 or -errno. */
 static int64_t create_file(const loam_vfs *vfs, const char *path, bool replace, loam_file **f)
@@ -153,7 +103,7 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     put_fixed64(h + 24, number);
     m->tie = m->chain = checksum64(h, 32, 0);
     put_fixed64(h + 32, m->chain);
-    neg = write_all(m->vfs, m->file, h, sizeof h, 0);
+    neg = vfs_write_full(m->vfs, m->file, h, sizeof h, 0);
     if (neg < 0) {
         return write_failed(m, neg, "writing the header");
     }
@@ -215,7 +165,7 @@ int manifest_write(struct manifest *m, struct buf *record)
     put_fixed32(record->data + 4, RECORD_EDIT);
     uint64_t chain = record_checksum(record->data, payload, m->tie, m->chain);
     put_fixed64(record->data + 8, chain);
-    int64_t neg = write_all(m->vfs, m->file, record->data, record->size, m->size);
+    int64_t neg = vfs_write_full(m->vfs, m->file, record->data, record->size, m->size);
     if (neg < 0) {
         return write_failed(m, neg, "appending to the end");
     }
@@ -285,7 +235,7 @@ static int write_current(struct manifest *m, bool closed)
     if (neg < 0) {
         return FAIL_IO(neg, m->number, 0, "cannot create a temporary file for CURRENT");
     }
-    neg = write_all(m->vfs, f, c, sizeof c, 0);
+    neg = vfs_write_full(m->vfs, f, c, sizeof c, 0);
     if (neg >= 0) {
         neg = m->vfs->sync(m->vfs->ctx, f, 0);
     }
@@ -374,7 +324,7 @@ int manifest_read_current(const loam_vfs *vfs, const char *dir, struct manifest_
         return FAIL_IO(n, 0, 0, "cannot open CURRENT");
     }
     uint8_t c[MANIFEST_CURRENT_BYTES + 1];
-    n = read_all(vfs, f, c, sizeof c, 0);
+    n = vfs_read_full(vfs, f, c, sizeof c, 0);
     (void)vfs->close(vfs->ctx, f);
     if (n < 0) {
         return FAIL_IO(n, 0, 0, "cannot read CURRENT");
@@ -386,7 +336,7 @@ static int check_header(struct manifest_reader *r)
 {
     uint64_t id = r->expect.number;
     uint8_t h[MANIFEST_HEADER_BYTES];
-    int64_t n = read_all(r->vfs, r->file, h, sizeof h, 0);
+    int64_t n = vfs_read_full(r->vfs, r->file, h, sizeof h, 0);
     if (n < 0) {
         return FAIL_IO(n, id, 0, "cannot read the manifest");
     }
@@ -487,7 +437,7 @@ static int fetch(struct manifest_reader *r, uint64_t offset, size_t n, const uin
     if (to == NULL) {
         return buf_status(&r->window);
     }
-    int64_t got = read_all(r->vfs, r->file, to, want, offset);
+    int64_t got = vfs_read_full(r->vfs, r->file, to, want, offset);
     if (got < 0) {
         return FAIL_IO(got, r->expect.number, offset, "cannot read the manifest");
     }

@@ -13,6 +13,7 @@
 #include "arena/coding.h"
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 
 #include "arena/poison.h"
 
@@ -440,20 +441,15 @@ void sst_unpacker_free(struct sst_unpacker *u)
 int sst_read_full(const loam_vfs *vfs, loam_file *f, uint64_t file, void *buf, size_t n,
                   uint64_t offset)
 {
-    uint8_t *p = buf;
-    while (n != 0) {
-        int64_t got = vfs->read(vfs->ctx, f, p, n, offset);
-        if (got < 0) {
-            return FAIL_IO(got, file, offset, "reading table %llu at %llu",
-                           (unsigned long long)file, (unsigned long long)offset);
-        }
-        if (got == 0 || (uint64_t)got > n) {
-            return FAIL_CORRUPT(file, offset, "table %llu ends early, at %llu",
-                                (unsigned long long)file, (unsigned long long)offset);
-        }
-        p += got;
-        n -= (size_t)got;
+    int64_t got = vfs_read_full(vfs, f, buf, n, offset);
+    if (got < 0) {
+        return FAIL_IO(got, file, offset, "reading table %llu at %llu", (unsigned long long)file,
+                       (unsigned long long)offset);
+    }
+    if ((uint64_t)got < n) {
         offset += (uint64_t)got;
+        return FAIL_CORRUPT(file, offset, "table %llu ends early, at %llu",
+                            (unsigned long long)file, (unsigned long long)offset);
     }
     return LOAM_OK;
 }

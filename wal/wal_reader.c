@@ -9,6 +9,7 @@
 
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "wal/wal_segment.h"
 
 #include "arena/poison.h"
@@ -89,7 +90,7 @@ static const uint8_t *bytes_at(struct wal_reader *r, uint64_t off, size_t want, 
             return NULL;
         }
         size_t n = left < r->buffer_cap ? (size_t)left : r->buffer_cap;
-        int64_t got = wal_file_read(r->vfs, r->file, r->buffer, n, off);
+        int64_t got = vfs_read_full(r->vfs, r->file, r->buffer, n, off);
         if (got < 0) {
             r->buffer_size = 0;
             (void)wal_reader_io_error_(r, got, off);
@@ -243,7 +244,7 @@ static int lend_payload(struct wal_reader *r, uint64_t off, const struct wal_rec
                           FAIL(LOAM_E_NOMEM, "no memory for a log record of %u bytes", h->length));
     }
     r->big_size = size;
-    int64_t n = wal_file_read(r->vfs, r->file, r->big, (size_t)size, off);
+    int64_t n = vfs_read_full(r->vfs, r->file, r->big, (size_t)size, off);
     if (n < 0) {
         return wal_reader_io_error_(r, n, off);
     }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "wal/wal_reader.h"
 #include "wal/wal_segment.h"
 
@@ -49,7 +50,7 @@ static int take_buffer(struct wal_reader *r)
 
 static int read_header(struct wal_reader *r, uint64_t db_id)
 {
-    int64_t n = wal_file_read(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
+    int64_t n = vfs_read_full(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
     if (n < 0) {
         return wal_reader_io_error_(r, n, 0);
     }
@@ -81,7 +82,7 @@ static int read_header(struct wal_reader *r, uint64_t db_id)
 /* A header that does not decode is believed as far as it is needed: the salt proves the records. */
 static int guess_header(struct wal_reader *r, uint64_t db_id)
 {
-    int64_t n = wal_file_read(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
+    int64_t n = vfs_read_full(r->vfs, r->file, r->buffer, WAL_HEADER_PAGE, 0);
     if (n < WAL_HEADER_PAGE) {
         return FAIL_CORRUPT(r->number, n > 0 ? (uint64_t)n : 0,
                             "log segment %llu is cut inside its header",

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 
 #include "arena/poison.h"
 
@@ -20,12 +21,12 @@ static int copy_bytes(const struct wal_place *place, loam_file *from, loam_file 
     int rc = 0;
     for (uint64_t off = 0; off < used && rc == 0;) {
         size_t n = used - off < STEP_BYTES ? (size_t)(used - off) : STEP_BYTES;
-        int64_t got = wal_file_read(place->vfs, from, buffer, n, off);
+        int64_t got = vfs_read_full(place->vfs, from, buffer, n, off);
         if (got <= 0) {
             rc = got < 0 ? (int)got : -EIO; /* it was longer when it was replayed */
             break;
         }
-        rc = wal_file_write(place->vfs, to, buffer, (size_t)got, off);
+        rc = vfs_write_full(place->vfs, to, buffer, (size_t)got, off);
         off += (uint64_t)got;
     }
     alloc_put(place->alloc, MEM_LOG, buffer, STEP_BYTES);
@@ -66,7 +67,7 @@ static int make_copy(const struct wal_place *place, const char *name, const char
         rc = copy_bytes(place, old, copy, used < bytes ? used : bytes);
     }
     if (rc >= 0) {
-        rc = wal_file_sync(vfs, copy, false);
+        rc = vfs_sync_full(vfs, copy, false);
     }
     if (copy != NULL) {
         int closed = vfs->close(vfs->ctx, copy);

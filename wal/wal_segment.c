@@ -8,87 +8,9 @@
 #include <string.h>
 
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 
 #include "arena/poison.h"
-
-/* An interrupted call goes on; one that is interrupted this often without moving a byte has failed.
- */
-#define RETRY_MAX 100
-
-static bool interrupted(int64_t rc)
-{
-    return rc == -EINTR || rc == -EAGAIN;
-}
-
-/* Of a call that makes something durable any other error may stand for data that is lost: it is final. */
-static bool only_interrupted(int64_t rc)
-{
-    return rc == -EINTR;
-}
-
-typedef int64_t write_fn(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
-
-static int write_all(const loam_vfs *vfs, write_fn *write_some, loam_file *f, const void *data,
-                     size_t n, uint64_t off)
-{
-    const uint8_t *p = data;
-    for (unsigned idle = 0; n != 0;) {
-        int64_t rc = write_some(vfs->ctx, f, p, n, off);
-        bool again = write_some == vfs->write ? interrupted(rc) : only_interrupted(rc);
-        if (rc < 0 && !again) {
-            return (int)rc;
-        }
-        if (rc <= 0) {
-            if (++idle == RETRY_MAX) {
-                return rc < 0 ? (int)rc : -EIO;
-            }
-            continue;
-        }
-        idle = 0;
-        p += rc;
-        n -= (size_t)rc;
-        off += (uint64_t)rc;
-    }
-    return 0;
-}
-
-int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off)
-{
-    return write_all(vfs, vfs->write, f, data, n, off);
-}
-
-int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off)
-{
-    uint8_t *p = data;
-    size_t done = 0;
-    for (unsigned idle = 0; done < n;) {
-        int64_t rc = vfs->read(vfs->ctx, f, p + done, n - done, off + done);
-        if (rc < 0 && !interrupted(rc)) {
-            return rc;
-        }
-        if (rc < 0) {
-            if (++idle == RETRY_MAX) {
-                return rc;
-            }
-            continue;
-        }
-        if (rc == 0) {
-            break;
-        }
-        idle = 0;
-        done += (size_t)rc;
-    }
-    return (int64_t)done;
-}
-
-int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only)
-{
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && only_interrupted(rc); i++) {
-        rc = vfs->sync(vfs->ctx, f, data_only ? 1u : 0u);
-    }
-    return rc;
-}
 
 char *wal_place_path(const struct wal_place *place, const char *name, size_t *size)
 {
@@ -133,12 +55,10 @@ void wal_place_remove(const struct wal_place *place, const char *name)
 static int create_path(const struct wal_place *place, const char *path, void *arg)
 {
     loam_file **f = arg;
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
-        rc = place->vfs->open(place->vfs->ctx, path,
-                              LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE,
-                              f);
-    }
+    const uint32_t flags =
+        LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE;
+    int rc;
+    VFS_RETRY(rc, place->vfs->open(place->vfs->ctx, path, flags, f));
     return rc;
 }
 
@@ -155,10 +75,8 @@ int wal_place_create(const struct wal_place *place, const char *name, loam_file 
 static int rename_path(const struct wal_place *place, const char *path, void *arg)
 {
     const char *to = arg;
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
-        rc = place->vfs->rename(place->vfs->ctx, path, to);
-    }
+    int rc;
+    VFS_RETRY(rc, place->vfs->rename(place->vfs->ctx, path, to));
     return rc;
 }
 
@@ -176,10 +94,8 @@ int wal_place_rename(const struct wal_place *place, const char *from, const char
 
 int wal_place_sync(const struct wal_place *place)
 {
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && only_interrupted(rc); i++) {
-        rc = place->vfs->sync_dir(place->vfs->ctx, place->dir);
-    }
+    int rc;
+    VFS_RETRY(rc, place->vfs->sync_dir(place->vfs->ctx, place->dir));
     return rc;
 }
 
@@ -198,7 +114,7 @@ static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t siz
     int rc = 0;
     for (uint64_t off = 0; off < size && rc == 0; off += step) {
         size_t n = size - off < step ? (size_t)(size - off) : step;
-        rc = wal_file_write(place->vfs, f, zeros, n, off);
+        rc = vfs_write_full(place->vfs, f, zeros, n, off);
     }
     alloc_put(place->alloc, MEM_LOG, zeros, step);
     return rc;
@@ -207,10 +123,8 @@ static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t siz
 int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
                         bool *full)
 {
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && rc == -EINTR; i++) {
-        rc = place->vfs->reserve(place->vfs->ctx, f, 0, size);
-    }
+    int rc;
+    VFS_RETRY(rc, place->vfs->reserve(place->vfs->ctx, f, 0, size));
     *full = rc >= 0 || hard;
     if (rc == -EOPNOTSUPP) {
         rc = hard ? write_zeros(place, f, size) : 0;
@@ -221,13 +135,11 @@ int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t si
 static int pick_salt(const struct wal_place *place, uint64_t *salt)
 {
     *salt = 0;
-    for (unsigned i = 0; i < RETRY_MAX && *salt == 0; i++) {
-        int rc = place->vfs->random(place->vfs->ctx, salt, sizeof *salt);
-        if (rc < 0 && !interrupted(rc)) {
-            return rc;
-        }
+    for (unsigned i = 0; i < VFS_TRIES && *salt == 0; i++) {
+        int rc;
+        VFS_RETRY(rc, place->vfs->random(place->vfs->ctx, salt, sizeof *salt));
         if (rc < 0) {
-            *salt = 0;
+            return rc;
         }
     }
     return *salt != 0 ? 0 : -EIO;
@@ -239,11 +151,11 @@ static int pick_salt(const struct wal_place *place, uint64_t *salt)
  * any more. */
 static int write_durably(const loam_vfs *vfs, loam_file *f, const uint8_t *page, bool settled)
 {
-    if (settled && vfs->struct_size >= sizeof *vfs && vfs->write_durable != NULL) {
-        return write_all(vfs, vfs->write_durable, f, page, WAL_HEADER_PAGE, 0);
+    if (settled && vfs_writes_durably(vfs)) {
+        return vfs_write_durable_full(vfs, f, page, WAL_HEADER_PAGE, 0);
     }
-    int rc = wal_file_write(vfs, f, page, WAL_HEADER_PAGE, 0);
-    return rc == 0 ? wal_file_sync(vfs, f, false) : rc;
+    int rc = vfs_write_full(vfs, f, page, WAL_HEADER_PAGE, 0);
+    return rc == 0 ? vfs_sync_full(vfs, f, false) : rc;
 }
 
 /* Writes the header, makes it durable and reads it back: a file that lost or misplaced the write is
@@ -259,7 +171,7 @@ static int write_header(const struct wal_place *place, loam_file *f,
     wal_file_header_encode(pages, h);
     int rc = write_durably(place->vfs, f, pages, settled);
     if (rc >= 0) {
-        int64_t n = wal_file_read(place->vfs, f, back, WAL_HEADER_PAGE, 0);
+        int64_t n = vfs_read_full(place->vfs, f, back, WAL_HEADER_PAGE, 0);
         rc = n < 0 ? (int)n : 0;
         if (rc == 0 && (n != WAL_HEADER_PAGE || memcmp(pages, back, WAL_HEADER_PAGE) != 0)) {
             rc = -EIO;
@@ -398,11 +310,9 @@ int wal_window_map(const struct wal_segment *seg, const struct wal_place *place,
     }
     size_t bytes = (size_t)1 << shift;
     void *memory = NULL;
-    int rc = -EINTR;
-    for (unsigned i = 0; i < RETRY_MAX && interrupted(rc); i++) {
-        rc = place->vfs->map(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + ((uint64_t)k << shift),
-                             bytes, &memory);
-    }
+    int rc;
+    VFS_RETRY(rc, place->vfs->map(place->vfs->ctx, seg->file,
+                                  WAL_HEADER_PAGE + ((uint64_t)k << shift), bytes, &memory));
     if (rc < 0) {
         return rc;
     }

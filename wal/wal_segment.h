@@ -106,13 +106,6 @@ void wal_window_prefetch(const struct wal_segment *seg, const struct wal_place *
 /* -errno of a map call that says there will never be one. */
 bool wal_map_unsupported(int rc);
 
-/* Writes all of data at off. 0, or -errno; interrupted and short writes go on. */
-int wal_file_write(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off);
-/* Reads n bytes, fewer only at the end of the file: the number read, or -errno. */
-int64_t wal_file_read(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off);
-/* 0, or -errno. Going on after an interruption is sound: no error was reported and none was
- * cleared. */
-int wal_file_sync(const loam_vfs *vfs, loam_file *f, bool data_only);
 /* dir/name with a NUL, from the allocator; NULL: no memory. */
 char *wal_place_path(const struct wal_place *place, const char *name, size_t *size);
 void wal_place_remove(const struct wal_place *place, const char *name);

@@ -12,6 +12,7 @@
 #include <assert.h>
 
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "wal/wal_writer.h"
 
 #include "arena/poison.h"
@@ -79,7 +80,7 @@ static int poison(struct wal *w, struct wal_segment *seg, int rc)
 int wal_sync_segment(struct wal *w, struct wal_segment *seg)
 {
     assert(!seg->sync_failed);
-    int rc = wal_file_sync(w->place.vfs, seg->file, true);
+    int rc = vfs_sync_full(w->place.vfs, seg->file, true);
     return rc < 0 ? poison(w, seg, rc) : LOAM_OK;
 }
 

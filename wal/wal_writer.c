@@ -9,6 +9,7 @@
 
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 
 #include "arena/poison.h"
 
@@ -371,7 +372,7 @@ static int append_failed(struct wal *w, struct wal_segment *seg, const struct wa
     atom_store(&seg->limit, 0, relaxed);
     atom_store(&seg->write_failed, true, relaxed);
     static const uint8_t zeros[WAL_RECORD_HEADER];
-    bool gone = wal_file_write(w->place.vfs, seg->file, zeros, sizeof zeros, offset) == 0;
+    bool gone = vfs_write_full(w->place.vfs, seg->file, zeros, sizeof zeros, offset) == 0;
     mutex_unlock(&w->tail_mu);
     if (gone) {
         wal_sync_lock(w);
@@ -394,7 +395,7 @@ static int end_buffered(struct wal *w, struct wal_slot *s)
     uint64_t size = s->end - s->position;
     /* relaxed: base and, in this mode, the tail change under tail_mu. */
     uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
-    int rc = wal_file_write(w->place.vfs, seg->file, record, (size_t)size, offset);
+    int rc = vfs_write_full(w->place.vfs, seg->file, record, (size_t)size, offset);
     if (rc < 0) {
         rc = append_failed(w, seg, s, rc);
     } else {
@@ -447,7 +448,7 @@ static int void_buffered(struct wal *w, struct wal_slot *s)
     seal(header, s, WAL_TYPE_VOID, WAL_DURABLE_UNKNOWN);
     /* relaxed: the record is not published, so the segment stays. */
     uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
-    int rc = wal_file_write(w->place.vfs, seg->file, header, sizeof header, offset);
+    int rc = vfs_write_full(w->place.vfs, seg->file, header, sizeof header, offset);
     return rc < 0 ? FAIL_IO(rc, seg->number, offset, "cannot void a log record") : LOAM_OK;
 }
 

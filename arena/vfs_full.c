@@ -1,0 +1,88 @@
+/* vfs_full.c - Reads, writes and syncs that are whole.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include "arena/vfs_full.h"
+
+#include <errno.h>
+
+#include "arena/poison.h"
+
+static bool interrupted(int64_t rc, bool durable)
+{
+    return rc == -EINTR || (rc == -EAGAIN && !durable);
+}
+
+typedef int64_t write_fn(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
+
+static int write_full(const loam_vfs *vfs, write_fn *write_some, bool durable, loam_file *f,
+                      const void *data, size_t n, uint64_t off)
+{
+    const uint8_t *p = data;
+    for (unsigned idle = 0; n != 0;) {
+        int64_t rc = write_some(vfs->ctx, f, p, n, off);
+        if (rc < 0 && !interrupted(rc, durable)) {
+            return (int)rc;
+        }
+        if ((uint64_t)rc > n && rc > 0) {
+            return -EIO; /* a vfs that says so wrote something else */
+        }
+        if (rc <= 0) {
+            if (++idle == VFS_TRIES) {
+                return rc < 0 ? (int)rc : -EIO;
+            }
+            continue;
+        }
+        idle = 0;
+        p += rc;
+        n -= (size_t)rc;
+        off += (uint64_t)rc;
+    }
+    return 0;
+}
+
+int vfs_write_full(const loam_vfs *vfs, loam_file *f, const void *data, size_t n, uint64_t off)
+{
+    return write_full(vfs, vfs->write, false, f, data, n, off);
+}
+
+bool vfs_writes_durably(const loam_vfs *vfs)
+{
+    return vfs->struct_size >= sizeof *vfs && vfs->write_durable != NULL;
+}
+
+int vfs_write_durable_full(const loam_vfs *vfs, loam_file *f, const void *data, size_t n,
+                           uint64_t off)
+{
+    return write_full(vfs, vfs->write_durable, true, f, data, n, off);
+}
+
+int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off)
+{
+    uint8_t *p = data;
+    size_t done = 0;
+    for (unsigned idle = 0; done < n;) {
+        int64_t rc = vfs->read(vfs->ctx, f, p + done, n - done, off + done);
+        if (rc == 0) {
+            break;
+        }
+        if (rc < 0) {
+            if (!interrupted(rc, false) || ++idle == VFS_TRIES) {
+                return rc;
+            }
+            continue;
+        }
+        if ((uint64_t)rc > n - done) {
+            return -EIO;
+        }
+        idle = 0;
+        done += (size_t)rc;
+    }
+    return (int64_t)done;
+}
+
+int vfs_sync_full(const loam_vfs *vfs, loam_file *f, bool data_only)
+{
+    int rc;
+    VFS_RETRY(rc, vfs->sync(vfs->ctx, f, data_only ? 1u : 0u));
+    return rc;
+}
