@@ -15,6 +15,8 @@
 #define NEXTS_AT_ONCE     256u /* moves between two visits to the counters */
 #define SEEKS_AT_ONCE     64u  /* likewise seeks, to those of level 0 */
 #define SCOUT_READ        16384u /* bytes: a scout's walk ends soon, mostly */
+#define SCOUT_LOOK        64u    /* keys between two looks at what they cost to read */
+#define SCOUT_EACH        256u   /* bytes read for a key, on average, that a scout goes on for */
 #define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -262,6 +264,23 @@ static void pass_key(struct db_iter *it)
     }
 }
 
+/* Bytes that the sources' tables have read. */
+static uint64_t bytes_read(const struct db_iter *it)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < it->source_count; i++) {
+        sum += it->sources[i]->cursor.read_bytes;
+    }
+    return sum;
+}
+
+/* Whether a scout has done what it was sent for. */
+static bool scouted(const struct db_iter *it, uint64_t hidden)
+{
+    return hidden == it->dead_limit ||
+           (hidden % SCOUT_LOOK == 0 && bytes_read(it) > (uint64_t)it->dead_limit * SCOUT_EACH);
+}
+
 static void end_stretch(struct db *db, struct db_iter *it, struct dead_walk *w, uint64_t hidden)
 {
     dead_walk_end(db, it, w);
@@ -303,7 +322,8 @@ static int find_forward(struct db *db, struct db_iter *it)
         pass_key(it);
         dead_walk_pass(db, it, &w, seq);
         rc = LOAM_NOTFOUND;
-        if (++hidden == it->dead_limit) {
+        hidden++;
+        if (it->dead_limit != 0 && scouted(it, hidden)) {
             break;
         }
     }
@@ -427,7 +447,7 @@ static int find_backward(struct db *db, struct db_iter *it)
         }
         dead_walk_pass(db, it, &w, seq);
         hidden += seq != 0;
-        if (hidden == it->dead_limit && hidden != 0) {
+        if (it->dead_limit != 0 && hidden != 0 && scouted(it, hidden)) {
             break;
         }
     }
@@ -517,7 +537,7 @@ int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key)
 }
 
 bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, loam_slice key,
-                   bool forward, uint32_t limit, uint32_t *passed)
+                   bool forward, uint32_t limit, struct db_scouted *found)
 {
     const struct view *v = db_view(db);
     struct iter_face face = {.on_entry = false}; /* nobody looks at it */
@@ -531,6 +551,9 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
     it->dead_limit = limit;
     it->passed = 0;
     int rc = build(db, it, v);
+    for (uint32_t i = 0; i < it->source_count; i++) {
+        it->sources[i]->cursor.read_bytes = 0; /* buffers are kept, and so is what was counted */
+    }
     if (rc == LOAM_OK && forward) {
         merge_seek(&it->merge, key, UINT64_MAX);
         rc = find_forward(db, it);
@@ -539,11 +562,11 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
         rc = find_backward(db, it);
     }
     bool more = rc == LOAM_NOTFOUND && merge_valid(&it->merge);
+    *found = (struct db_scouted){.passed = it->passed, .read = bytes_read(it)};
     for (uint32_t i = 0; i < it->source_count; i++) {
         source_finish(it->sources[i]); /* the tables it has pinned are the section's */
     }
     it->face = NULL;
-    *passed = it->passed;
     return more;
 }
 

@@ -92,10 +92,16 @@ int db_iter_next(struct db *db, struct db_iter *it);
 int db_iter_prev(struct db *db, struct db_iter *it);
 int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq);
 
+/* What a scout has done. */
+struct db_scouted {
+    uint32_t passed; /* deleted keys */
+    uint64_t read;   /* bytes of blocks that were not in the cache */
+};
 /* Passes the deleted keys from `key` on (forward) or down from it, in the newest state, which nobody holds:
- * it is good inside the caller's section. True when there were more than `limit` of them; *passed: how
- * many there were. it: from iter_pool_make(), used for nothing else. An error counts as an end. */
+ * it is good inside the caller's section. True when there were more than `limit` of them, or more than so
+ * many times as many bytes as a short entry has to be read for them. it: from iter_pool_make(), used for
+ * nothing else. An error counts as an end. */
 bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, loam_slice key,
-                   bool forward, uint32_t limit, uint32_t *passed);
+                   bool forward, uint32_t limit, struct db_scouted *found);
 
 #endif

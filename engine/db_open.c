@@ -227,7 +227,7 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         }
         return FAIL(LOAM_E_NOMEM, "no memory for a database");
     }
-    bool created = false;
+    struct recovery_found found;
     struct view *first = NULL;
     int rc = open_directory(db);
     if (rc < 0 || (rc = init_parts(db)) < 0) {
@@ -236,7 +236,7 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
     if (!db->readonly) {
         disk_reserve_yield(&db->reserve, 2 * db->options.limits.segment_bytes);
     }
-    rc = recovery_run(db, &created);
+    rc = recovery_run(db, &found);
     if (rc < 0) {
         goto fail;
     }
@@ -257,9 +257,7 @@ static int open_once(const char *dir, const struct options *o, struct db **out)
         rc = FAIL(LOAM_E_NOMEM, "no memory for a database handle");
         goto fail;
     }
-    if (!db->readonly) {
-        dead_scout_survey(db);
-    }
+    dead_survey_open(db, found.as_closed, found.deletes);
     rc = db->readonly ? hold_tables(db, true) : background_start(db);
     if (rc < 0) {
         goto fail;

@@ -4,7 +4,7 @@
  * The last edit of a clean close carries the proven ranges (version_edit.h, field 27). Nothing can come
  * between that edit and the open that reads it, and the first edit of that open starts a manifest which
  * says nothing of them: so a range on disk is never older than what it speaks of. After a crash there are
- * none, and the tables are surveyed (dead_scout.h).
+ * none, and the open looks for itself (dead_survey.h).
  *
  * A range needs its keyspace's order. Until a comparator is given the ranges of its keyspace wait in
  * version_set.known: nobody can write there before; if it is never given, the next close takes them along.

@@ -7,8 +7,9 @@
 
 #include "arena/poison.h"
 
-#define STEP 8192u /* dead keys passed inside one section */
-#define VAIN 3u    /* steps that may come to nothing: the view can change in the midst of one */
+#define STEP  8192u /* dead keys passed inside one section */
+#define PLACE 32u   /* keys that a seek costs as much as */
+#define VAIN  3u    /* steps that may come to nothing: the view can change in the midst of one */
 
 void dead_scout_init(struct dead_scout *s, struct alloc *a)
 {
@@ -17,11 +18,10 @@ void dead_scout_init(struct dead_scout *s, struct alloc *a)
         buf_init(&s->hint[i].key, a, MEM_ITER);
     }
     s->hints = s->turn = 0;
-    s->running = s->survey = false;
-    s->again_at = s->surveyed = 0;
-    s->tries = 0;
+    s->running = false;
+    s->again_at = 0;
+    dead_survey_init(&s->survey);
     atomic_init(&s->waiting, false);
-    atomic_init(&s->again, false);
 }
 
 void dead_scout_destroy(struct dead_scout *s)
@@ -48,6 +48,13 @@ static void keep(struct dead_scout *s, uint32_t ks, loam_slice key)
     atom_store(&s->waiting, true, relaxed); /* relaxed: looked at now and then */
 }
 
+void dead_scout_survey(struct dead_scout *s)
+{
+    atom_store(&s->survey.again, true, relaxed); /* relaxed: the release below publishes it */
+    /* release: pairs with the acquire in dead_scout_run_locked(). */
+    atom_store(&s->waiting, true, release);
+}
+
 void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key)
 {
     if (mutex_try_lock(&s->mu)) {
@@ -58,9 +65,9 @@ void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key)
 
 /* ---- walks ----------------------------------------------------------------------------------- */
 
-/* Walks one way from the key; false: `left` keys were not enough. */
+/* Walks one way from the key. */
 static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key, bool forward,
-                 uint32_t *left)
+                 uint64_t *left)
 {
     bool more = true;
     for (uint32_t vain = 0; more && *left >= STEP && vain < VAIN;) {
@@ -72,9 +79,10 @@ static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
         /* acquire: pairs with version_set_order_ks(). */
         more = space != NULL && atom_load(&space->ordered, acquire);
         if (more) {
-            uint32_t passed = 0;
-            more = db_iter_scout(db, it, space, key, forward, STEP, &passed);
-            *left -= passed;
+            struct db_scouted found;
+            more = db_iter_scout(db, it, space, key, forward, STEP, &found);
+            uint64_t work = PLACE + found.passed + found.read / DEAD_SCOUT_READ;
+            *left -= work < *left ? work : *left;
             vain +=
                 more && dead_ranges_find(&db->dead, ks, buf_slice(&it->key), it->seq) == NULL;
         }
@@ -83,124 +91,26 @@ static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
     return !more || *left >= STEP;
 }
 
-/* Likewise both ways. */
-static bool walk_from(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
-                      uint32_t *left)
+bool dead_scout_walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key, uint64_t *left)
 {
     return walk(db, it, ks, key, true, left) && walk(db, it, ks, key, false, left);
 }
 
-/* ---- the survey after an open ------------------------------------------------------------------ */
-
-/* A table worth a look with the lowest number above `after`; NULL: none is left. */
-static struct table *next_dense(const struct version *v, uint64_t after)
-{
-    struct table *best = NULL;
-    for (uint32_t i = 0; i < v->ks_count; i++) {
-        for (int n = 0; n < LEVEL_COUNT; n++) {
-            const struct level *l = &v->ks[i]->level[n];
-            for (uint32_t k = 0; k < l->count; k++) {
-                struct table *t = l->tables[k];
-                if (t->meta.number > after && t->meta.deletes >= DEAD_SCOUT_TABLE &&
-                    table_dense_deletes(t) &&
-                    (best == NULL || t->meta.number < best->meta.number)) {
-                    best = t;
-                }
-            }
-        }
-    }
-    return best;
-}
-
-void dead_scout_survey(struct db *db)
-{
-    struct version *v = version_set_ref_current(&db->versions);
-    if (next_dense(v, 0) != NULL) {
-        atom_store(&db->scout.again, true, relaxed); /* relaxed: the release below publishes it */
-        /* release: pairs with the acquire in dead_scout_run_locked(). */
-        atom_store(&db->scout.waiting, true, release);
-    }
-    version_unref(v);
-}
-
-/* A key at part/parts of the table. */
-static bool place_in(struct db *db, struct table *t, uint64_t part, uint64_t parts, struct buf *key)
-{
-    struct sst_reader *r;
-    key->size = 0;
-    if (part == 0) {
-        buf_append(key, t->meta.smallest.data, t->meta.smallest.size);
-    } else if (part == parts) {
-        buf_append(key, t->meta.largest.data, t->meta.largest.size);
-    } else if (table_cache_pin(&db->tables, t, &r) == LOAM_OK) {
-        sst_split_key(r, part, parts, key);
-        table_cache_unpin(&db->tables, t);
-    } else {
-        return false; /* it is for readers to report */
-    }
-    return buf_status(key) == LOAM_OK;
-}
-
-/* False: `left` keys were not enough. */
-static bool look_over(struct db *db, struct db_iter *it, struct table *t, uint32_t *left)
-{
-    uint64_t parts = 1 + t->meta.deletes / DEAD_SCOUT_EVERY;
-    struct buf key;
-    bool done = true;
-    buf_init(&key, &db->alloc, MEM_ITER);
-    parts = parts < DEAD_SCOUT_PLACES ? parts : DEAD_SCOUT_PLACES;
-    for (uint64_t i = 0; i <= parts && done && place_in(db, t, i, parts, &key); i++) {
-        done = walk_from(db, it, t->meta.ks, buf_slice(&key), left);
-    }
-    buf_free(&key);
-    return done;
-}
-
-static void survey(struct db *db, struct db_iter *it, uint32_t *left)
-{
-    struct dead_scout *s = &db->scout;
-    struct version *v = version_set_ref_current(&db->versions);
-    if (atom_swap(&s->again, false, relaxed)) { /* relaxed: a wish, as below */
-        s->survey = true;
-        s->surveyed = 0;
-        s->tries = 0;
-    }
-    /* relaxed: a wish. */
-    while (s->survey && *left >= STEP && !atom_load(&db->stopping, relaxed)) {
-        struct table *t = next_dense(v, s->surveyed);
-        s->survey = t != NULL;
-        if (t == NULL) {
-            break;
-        }
-        uint64_t enough = 2 + 2 * (t->meta.deletes / DEAD_SCOUT_KEYS);
-        if (look_over(db, it, t, left) || ++s->tries > enough) {
-            s->surveyed = t->meta.number;
-            s->tries = 0;
-        }
-    }
-    version_unref(v);
-    if (s->survey) {
-        atom_store(&s->waiting, true, relaxed); /* relaxed: looked at now and then */
-    }
-}
-
-/* ---- rounds, the whole ------------------------------------------------------------------------- */
+/* ---- rounds ------------------------------------------------------------------------------------ */
 
 /* A hint whose walk did not end is kept for the next round. */
 static void run(struct db *db, const struct dead_hint *hint, uint32_t count)
 {
     struct db_iter *it = iter_pool_make(db);
-    uint32_t left = DEAD_SCOUT_KEYS;
+    uint64_t left = DEAD_SCOUT_KEYS;
     for (uint32_t i = 0; it != NULL && i < count; i++) {
         loam_slice key = buf_slice(&hint[i].key);
-        if (!walk_from(db, it, hint[i].ks, key, &left)) {
+        if (!dead_scout_walk(db, it, hint[i].ks, key, &left)) {
             dead_scout_leave_(&db->scout, hint[i].ks, key);
         }
     }
-    if (it != NULL) {
-        survey(db, it, &left);
-    } else {
-        db->scout.survey = false; /* without memory nothing is kept anyway */
+    if (it != NULL && dead_survey_step(db, it, &left)) { /* without memory nothing is kept anyway */
+        atom_store(&db->scout.waiting, true, relaxed);   /* relaxed: looked at now and then */
     }
     iter_pool_unmake(it);
 }

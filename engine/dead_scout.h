@@ -7,12 +7,7 @@
  * steps are spread: at most DEAD_SCOUT_KEYS of them in DEAD_SCOUT_US. Blocks read on the way stay out of
  * the cache. Nothing depends on it: a hint that is lost, or comes too late, leaves the walk to a reader.
  *
- * What was known is gone with a crash (dead_known.h has it from a clean close). Replaying the log leaves
- * hints as writers do; and after an open the worker surveys the tables of which most entries are
- * deletes, by number: it walks from keys spread over each as it does from hints. A table whose walks do
- * not end - there is no room for what they find - is given up after as many rounds as its deletes fill,
- * twice. Keyspaces whose comparator is not known yet are passed over; when one is given the survey begins
- * again, and costs a few steps a table where all is known.
+ * The worker also surveys what nobody knows of after an open, a share in each round (dead_survey.h).
  */
 #ifndef LOAM_ENGINE_DEAD_SCOUT_H_
 #define LOAM_ENGINE_DEAD_SCOUT_H_
@@ -21,15 +16,15 @@
 #include "arena/buf.h"
 #include "arena/entry.h"
 #include "arena/sync.h"
+#include "engine/dead_survey.h"
 
 struct db;
 
 #define DEAD_SCOUT_HINTS   4u
 #define DEAD_SCOUT_EVERY   1024u   /* deletes of a thread between two hints */
-#define DEAD_SCOUT_KEYS    65536u  /* dead keys passed in one round */
+#define DEAD_SCOUT_KEYS    65536u  /* dead keys passed in one round, or bytes in their stead */
 #define DEAD_SCOUT_US      100000u /* between two rounds */
-#define DEAD_SCOUT_TABLE   256u    /* deletes of a table that is worth a look after an open */
-#define DEAD_SCOUT_PLACES  16u     /* of a table from which a survey walks, at most */
+#define DEAD_SCOUT_READ    128u    /* bytes read on a walk that count as a key */
 
 struct dead_hint {
     uint32_t ks;
@@ -42,20 +37,22 @@ struct dead_scout {
     struct dead_hint hint[DEAD_SCOUT_HINTS];
     uint32_t hints, turn;
     _Atomic bool waiting; /* there are hints, or tables to survey */
-    _Atomic bool again;   /* the survey is to begin again */
-    /* of whoever runs a round */
-    bool running;      /* guarded by the database's mu */
-    uint64_t again_at; /* likewise: micros */
-    bool survey;       /* there are tables to look at */
-    uint32_t tries;    /* rounds spent on the next one */
-    uint64_t surveyed; /* tables up to this number have been looked at */
+    bool running;         /* guarded by the database's mu: a round */
+    uint64_t again_at;    /* likewise: micros */
+    struct dead_survey survey;
 };
 
 void dead_scout_init(struct dead_scout *s, struct alloc *a);
 void dead_scout_destroy(struct dead_scout *s);
 
-/* Begins the survey, if there is something for it: at an open, and when a keyspace got its order. */
-void dead_scout_survey(struct db *db);
+/* The next round begins the survey. */
+void dead_scout_survey(struct dead_scout *s);
+
+/* Walks both ways from the key as long as it meets nothing live, and so makes the stretch known. False: `left`
+ * units were not enough; what was passed is known so far. An error, or a keyspace without an order, counts as an
+ * end. REQUIRES: outside of sections. */
+bool dead_scout_walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
+                     uint64_t *left);
 
 /* Writers: the deletes of this thread have come to `count`. Never waits. */
 void dead_scout_leave_(struct dead_scout *s, uint32_t ks, loam_slice key);

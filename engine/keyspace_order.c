@@ -230,8 +230,6 @@ int keyspace_order_give(struct db *db, struct keyspace *space, const loam_compar
     }
     db_publish_view(db, fresh); /* the tables of each level stand in another order now */
     dead_known_order(db, space->id);
-    if (!db->readonly) {
-        dead_scout_survey(db);
-    }
+    dead_survey_order(db, space);
     return LOAM_OK;
 }

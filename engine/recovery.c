@@ -56,9 +56,7 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
     while (rc >= 0 && op_read(&r, &o) == LOAM_OK) {
         rc = memtable_add(p->m, o.ks, o.key, hash_key(o.key.data, o.key.size),
                           entry_tag(seq++, o.kind), o.value);
-        if (o.kind == ENTRY_DELETE && !p->db->readonly) {
-            dead_scout_delete(&p->db->scout, ++p->deletes, o.ks, o.key);
-        }
+        p->deletes += o.kind == ENTRY_DELETE;
     }
     return rc;
 }
@@ -348,13 +346,11 @@ static bool ends_as_closed(const struct log_chain *c)
            (c->o.sealed_number != 0 ? c->end <= c->o.sealed_position : !c->based);
 }
 
-int recovery_run(struct db *db, bool *created)
+int recovery_run(struct db *db, struct recovery_found *found)
 {
-    *created = false;
     int rc = version_set_recover(&db->versions);
     if (rc == LOAM_E_NOENT && !db->readonly &&
         (db->options.user.flags & LOAM_OPEN_MUST_EXIST) == 0) {
-        *created = true;
         rc = make_database(db);
     } else if (rc == LOAM_OK && (db->options.user.flags & LOAM_OPEN_NEW) != 0) {
         rc = FAIL(LOAM_E_EXISTS, "there is a database already, and LOAM_OPEN_NEW was given");
@@ -380,7 +376,8 @@ int recovery_run(struct db *db, bool *created)
         commit_init(&db->commit, p.logs.end);
     }
     if (rc == LOAM_OK) {
-        dead_known_open(db, ends_as_closed(&p.logs));
+        *found = (struct recovery_found){ends_as_closed(&p.logs), p.deletes};
+        dead_known_open(db, found->as_closed);
     }
     memtable_destroy(p.m);
     log_chain_free(&p.logs);

@@ -12,8 +12,13 @@
 
 #include "engine/db.h"
 
+struct recovery_found {
+    bool as_closed;   /* the last close was clean, and nothing was logged since */
+    uint64_t deletes; /* replayed */
+};
+
 /* Fills versions, memtables, commit and wal of a database object whose directory exists and is
- * locked (read-only: is not). created: there was no database and one was made. */
-int recovery_run(struct db *db, bool *created);
+ * locked (read-only: is not). Makes the database if there is none and the options allow it. */
+int recovery_run(struct db *db, struct recovery_found *found);
 
 #endif

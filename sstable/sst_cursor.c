@@ -364,6 +364,7 @@ static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const 
     struct sst_piece p;
     int rc = sst_place_block(c->r, &c->part, i, parts_from(c), &p);
     if (rc == LOAM_OK) {
+        c->read_bytes += p.size;
         rc = sst_is_large(c->r, p.size) ? read_large(c, &p, data, size)
                                         : load_through_window(c, &p, sequential, data, size);
     }

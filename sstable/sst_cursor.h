@@ -64,6 +64,7 @@ struct sst_cursor {
     uint64_t cache_hits, cache_misses; /* blocks */
     struct sst_seat *seat;             /* NULL: none. Set after init */
     struct large large;                /* the present block when it is large, while it is in memory */
+    uint64_t read_bytes;               /* of blocks missed, as stored */
 };
 
 /* readahead: bytes read at most in one go when the walk is sequential; 0: 64 KiB, in the background

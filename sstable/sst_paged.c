@@ -191,6 +191,52 @@ bool sst_block_dead(const struct sst_reader *r, const struct sst_part *h, uint32
     return v.dead;
 }
 
+/* Holds what sst_block_dead() needs of the block. */
+static int hold_mark(const struct sst_reader *r, struct sst_part *h, enum sst_part_from from,
+                     uint32_t block)
+{
+    uint32_t part = r->resident ? 0 : sst_part_of(r, block);
+    return r->resident || index_dead(&r->top, part) ? LOAM_OK : sst_part_hold(r, h, part, from);
+}
+
+/* The separator of a block whose mark is held; of its partition where nothing else is known of it. */
+static void append_separator(const struct sst_reader *r, const struct sst_part *h, uint32_t block,
+                             struct buf *out)
+{
+    const struct index *x = r->resident ? &r->index : &r->top;
+    uint32_t i = r->resident ? block : sst_part_of(r, block);
+    if (r->resident || index_dead(x, i)) {
+        loam_slice prefix = index_prefix(x), rest = index_rest(x, i);
+        buf_append(out, prefix.data, prefix.size);
+        buf_append(out, rest.data, rest.size);
+        return;
+    }
+    struct block_item item;
+    block_item(&h->at, block - r->part_first[i], &item);
+    buf_append(out, h->at.prefix, h->at.prefix_size);
+    buf_append(out, item.rest, item.rest_size);
+}
+
+int sst_next_dead(const struct sst_reader *r, struct sst_part *h, enum sst_part_from from,
+                  uint32_t *block, struct buf *out)
+{
+    uint32_t i = *block, count = (uint32_t)r->props.blocks;
+    bool found = false;
+    int rc = LOAM_OK;
+    for (; i < count && (rc = hold_mark(r, h, from, i)) == LOAM_OK; i++) {
+        bool dead = sst_block_dead(r, h, i);
+        if (found && !dead) {
+            break;
+        }
+        if (dead && !found) {
+            append_separator(r, h, i, out);
+            found = true;
+        }
+    }
+    *block = i;
+    return rc != LOAM_OK ? rc : found ? LOAM_OK : LOAM_NOTFOUND;
+}
+
 /* ---- get ---- */
 
 static int get_piece(const struct sst_reader *r, const struct sst_piece *p,

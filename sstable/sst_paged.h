@@ -65,6 +65,12 @@ bool sst_place_held(const struct sst_reader *r, const struct sst_part *h, uint32
                     struct sst_piece *p);
 /* Every entry of the block is a delete. false as well when h does not hold its partition. */
 bool sst_block_dead(const struct sst_reader *r, const struct sst_part *h, uint32_t block);
+/* A key at the next stretch of blocks that hold nothing but deletes: of their first one's end, in its order
+ * behind *block. LOAM_OK: *block is behind the stretch, and the key is appended to out; LOAM_NOTFOUND: there is
+ * none any more, and as sst_part_hold(). Partitions that are not in memory are read, but for those of deletes
+ * alone. Begins with *block 0. O(blocks) for all stretches of a table. */
+int sst_next_dead(const struct sst_reader *r, struct sst_part *h, enum sst_part_from from,
+                  uint32_t *block, struct buf *out);
 /* The partition that a block is in. */
 uint32_t sst_part_of(const struct sst_reader *r, uint32_t block);
 

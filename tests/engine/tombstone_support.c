@@ -34,8 +34,8 @@ static int reverse(void *ctx, loam_slice a, loam_slice b)
     return c != 0 ? c : (b.size > a.size) - (b.size < a.size);
 }
 
-static const loam_comparator backwards = {
-    .struct_size = sizeof backwards, .name = "tombstone.reverse", .compare = reverse};
+const loam_comparator town_backwards = {
+    .struct_size = sizeof town_backwards, .name = "tombstone.reverse", .compare = reverse};
 
 static void set_up(struct town *t, loam_vfs *disk)
 {
@@ -63,7 +63,7 @@ void town_open_db(struct town *t, uint32_t flags)
 
 void town_open_ks(struct town *t)
 {
-    loam_ks_options k = {.struct_size = sizeof k, .comparator = t->reversed ? &backwards : NULL};
+    loam_ks_options k = {.struct_size = sizeof k, .comparator = t->reversed ? &town_backwards : NULL};
     if (loam_ks_open(t->db, "town", &k, &t->ks) < 0) {
         CHECK_FAIL_("%s", loam_last_error()->message);
     }

@@ -14,7 +14,8 @@ enum {
     FIRST = 10, /* [FIRST, LAST) are deleted */
     LAST = KEYS - 10,
     DEAD = LAST - FIRST,
-    FEW = 8,   /* deletes a move may pass where all is known */
+    FEW = 8,    /* deletes a move may pass where all is known */
+    WORTH = 64, /* fewer, beside what is known, are not worth a range */
     TRIES = 10 /* walks until a range is known: one, and one more when a view changes meanwhile */
 };
 
@@ -30,6 +31,8 @@ struct town {
     loam_snap *before; /* of all keys */
     bool reversed;
 };
+
+extern const loam_comparator town_backwards;
 
 loam_slice town_key(uint32_t i, char to[16]);
 void town_put(struct town *t, uint32_t i);

@@ -228,7 +228,7 @@ Test(tombstone, the_front_of_a_queue_is_found_in_a_bounded_number_of_steps)
     struct town t;
     town_open(&t, false);
     GOES(loam_snap_take(t.db, &t.before));
-    enum { LENGTH = 5, OPS = 20000, WORTH = 64 };
+    enum { LENGTH = 5, OPS = 20000 };
     uint64_t most = 0, slow = 0;
     for (uint32_t i = 0; i < OPS; i++) {
         town_put(&t, i);

@@ -373,6 +373,63 @@ Test(sst_paged, blocks_and_partitions_of_nothing_but_deletes_are_marked)
     sst_world_end(&w);
 }
 
+static bool is_marked(struct sst_reader *r, struct sst_part *h, uint32_t block)
+{
+    struct sst_piece p;
+    CHECK_EQ(sst_place_block(r, h, block, SST_PART_FILE, &p), LOAM_OK);
+    return sst_block_dead(r, h, block);
+}
+
+/* One key for each stretch of marked blocks, in its first one or, where a partition is all that is known,
+ * within it. */
+static void find_stretches(struct sst_world *w, struct sst_reader *r)
+{
+    struct sst_part h, look;
+    struct buf key;
+    sst_part_init(&h, &w->alloc, MEM_MISC);
+    sst_part_init(&look, &w->alloc, MEM_MISC);
+    buf_init(&key, &w->alloc, MEM_MISC);
+    uint32_t at = 0, found = 0, of_key, count = (uint32_t)r->props.blocks;
+    for (uint32_t block = 0; block < count;) {
+        if (!is_marked(r, &look, block)) {
+            block++;
+            continue;
+        }
+        key.size = 0;
+        CHECK_EQ(sst_next_dead(r, &h, SST_PART_FILE, &at, &key), LOAM_OK);
+        CHECK_EQ(sst_find_block(r, &look, buf_slice(&key), SST_PART_FILE, &of_key), LOAM_OK);
+        CHECK(r->resident ? of_key == block : of_key >= block && of_key < at);
+        while (block < count && is_marked(r, &look, block)) {
+            block++;
+        }
+        CHECK_EQ(at, block);
+        found++;
+    }
+    key.size = 0;
+    CHECK_EQ(sst_next_dead(r, &h, SST_PART_FILE, &at, &key), LOAM_NOTFOUND);
+    CHECK(at == count && found > 2 && key.size == 0);
+    buf_free(&key);
+    sst_part_free(&look);
+    sst_part_free(&h);
+}
+
+Test(sst_paged, stretches_of_deletes_are_found_one_by_one)
+{
+    struct sst_world w;
+    struct model m;
+    build_dead(&w, &m);
+    struct sst_open_options o = sst_world_open_options(&w);
+    for (int resident = 0; resident < 2; resident++) {
+        struct sst_reader *r = NULL;
+        o.resident_bytes = resident != 0 ? UINT64_MAX : 0;
+        CHECK_EQ(sst_open(&o, &r), LOAM_OK);
+        find_stretches(&w, r);
+        sst_close(r);
+    }
+    model_free(&m);
+    sst_world_end(&w);
+}
+
 /* Changes a byte of a piece of the file and makes all its checksums right again. */
 static void forge(struct sst_world *w, const struct sst_piece *at, size_t byte)
 {
