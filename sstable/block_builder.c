@@ -85,6 +85,12 @@ static uint32_t common_bytes(const uint8_t *a, const uint8_t *b, uint32_t n)
     return i;
 }
 
+uint32_t block_builder_shared(const struct block_builder *b, loam_slice key)
+{
+    uint32_t limit = key.size < b->prefix ? (uint32_t)key.size : b->prefix;
+    return common_bytes(b->inputs[0].key, key.data, limit);
+}
+
 static void note_entry(struct block_builder *b, const uint8_t *key, uint32_t key_size, uint64_t seq)
 {
     if (b->count == 0) {
@@ -92,8 +98,7 @@ static void note_entry(struct block_builder *b, const uint8_t *key, uint32_t key
         b->seq_min = b->seq_max = seq;
         return;
     }
-    uint32_t limit = key_size < b->prefix ? key_size : b->prefix;
-    b->prefix = common_bytes(b->inputs[0].key, key, limit);
+    b->prefix = block_builder_shared(b, loam_bytes(key, key_size));
     b->seq_min = seq < b->seq_min ? seq : b->seq_min;
     b->seq_max = seq > b->seq_max ? seq : b->seq_max;
 }

@@ -44,6 +44,8 @@ static inline size_t block_builder_estimate(const struct block_builder *b)
 {
     return 40 + b->prefix + b->bytes_size + (size_t)b->count * 8 - (size_t)b->count * b->prefix;
 }
+/* Bytes that the keys would share with this one among them; 0 without strip. O(bytes). REQUIRES: count > 0. */
+uint32_t block_builder_shared(const struct block_builder *b, loam_slice key);
 /* REQUIRES: count > 0. */
 static inline const struct block_input *block_builder_last(const struct block_builder *b)
 {

@@ -12,7 +12,9 @@
 
 #include "arena/poison.h"
 
-#define RAW_FACTOR 8u /* a partition is cut, too, when stripped prefixes add up to that */
+#define RAW_FACTOR 8u   /* a partition is cut, too, when stripped prefixes add up to that */
+#define LONG_KEY   256u /* bytes; of longer ones a partition holds LONG_COUNT, if only they share enough */
+#define LONG_COUNT 64u
 
 void index_builder_init(struct index_builder *b, struct alloc *a)
 {
@@ -126,10 +128,22 @@ static int cut(struct emission *m, uint32_t next)
     return add(&m->top, buf_slice(&m->part_key), &v);
 }
 
-static bool is_full(const struct block_builder *b, size_t more)
+/* Separators count whole, which leaves room for what they may lose of the prefix they share. Long ones do not:
+ * each would fill a partition, and the index of keys with a long prefix be as large as the keys. */
+static bool is_full(const struct block_builder *b, loam_slice key)
 {
-    return b->count != 0 && (block_builder_estimate(b) + more > PARTITION_BYTES + b->prefix ||
-                             b->bytes_size > (size_t)RAW_FACTOR * PARTITION_BYTES);
+    if (b->count == 0) {
+        return false;
+    }
+    if (key.size <= LONG_KEY) {
+        return block_builder_estimate(b) + key.size + PARTITION_VALUE_MAX >
+                   PARTITION_BYTES + b->prefix ||
+               b->bytes_size > (size_t)RAW_FACTOR * PARTITION_BYTES;
+    }
+    size_t prefix = block_builder_shared(b, key);
+    size_t rests = b->bytes_size + key.size - ((size_t)b->count + 1) * prefix;
+    return rests + ((size_t)b->count + 1) * PARTITION_VALUE_MAX > PARTITION_BYTES ||
+           b->count >= LONG_COUNT;
 }
 
 static int emit_block(struct emission *m, struct reader *r, uint32_t i)
@@ -139,7 +153,7 @@ static int emit_block(struct emission *m, struct reader *r, uint32_t i)
     m->key.size = (size_t)read_varint64(r);
     loam_slice rest = read_slice(r);
     buf_append(&m->key, rest.data, rest.size);
-    if (is_full(&m->part.block, m->key.size + PARTITION_VALUE_MAX)) {
+    if (is_full(&m->part.block, buf_slice(&m->key))) {
         rc = cut(m, i);
     }
     if (rc == LOAM_OK) {

@@ -455,6 +455,8 @@ FAULTS = [
           "    if (!enough && l->db->readonly) {\n", suite("engine", "tombstone_crash/an_open*")),
     Fault("scout-of-big-values-uncounted", "engine/dead_scout.c", " + found.read / DEAD_SCOUT_READ;", ";",
           suite("engine", "tombstone_crash/an_open*")),
+    Fault("long-separator-fills-a-partition", "sstable/index_builder.c", "    if (key.size <= LONG_KEY) {\n",
+          "    if (key.size != 0) {\n", suite("sstable", "partition/*")),
     Fault("dead-stretch-begins-late", "sstable/sst_paged.c",
           "        if (dead && !found) {\n            append_separator(r, h, i, out);\n",
           "        if (dead && !found) {\n            append_separator(r, h, i + 1 < count ? i + 1 : i, out);\n",

@@ -61,13 +61,10 @@ static int emit(struct made *x)
     return rc;
 }
 
-/* Blocks stand in the file in pairs that are swapped. */
-static void make(struct made *x, struct random *r, enum model_shape shape, size_t n,
-                 const loam_comparator *cmp)
+/* Of the separators that x has. Blocks stand in the file in pairs that are swapped. */
+static void make_of(struct made *x, struct random *r)
 {
-    *x = (struct made){.regular = shape == SHAPE_DECIMAL && cmp == NULL};
-    model_generate(&x->m, r, shape, n, cmp);
-    n = x->m.n;
+    size_t n = x->m.n;
     x->offsets = calloc(n, sizeof *x->offsets);
     x->sizes = calloc(n, sizeof *x->sizes);
     x->data_end = SST_HEADER_SIZE;
@@ -81,6 +78,14 @@ static void make(struct made *x, struct random *r, enum model_shape shape, size_
     }
     buf_init(&x->file, alloc_global(), MEM_MISC);
     CHECK_EQ(emit(x), LOAM_OK);
+}
+
+static void make(struct made *x, struct random *r, enum model_shape shape, size_t n,
+                 const loam_comparator *cmp)
+{
+    *x = (struct made){.regular = shape == SHAPE_DECIMAL && cmp == NULL};
+    model_generate(&x->m, r, shape, n, cmp);
+    make_of(x, r);
 }
 
 static void drop(struct made *x)
@@ -186,6 +191,40 @@ Test(partition, says_what_the_builder_was_told)
             }
         }
     }
+}
+
+/* Keys of `size` bytes, of which the last `own` tell them apart. */
+static uint64_t size_of_long(size_t size, size_t own)
+{
+    static char key[SST_KEY_MAX];
+    struct random r;
+    struct made m = {.regular = false};
+    random_init(&r, model_seed());
+    memset(key, 'k', sizeof key);
+    for (uint32_t i = 0; i < 500; i++) {
+        for (size_t k = own; k > 0; k--) {
+            key[size - k] = (char)(k > 4 ? random_next(&r) : i >> 8 * (k - 1));
+        }
+        for (uint32_t k = 0; own > 4 && k < 4; k++) {
+            key[size - own + k] = (char)(i >> 8 * (3 - k));
+        }
+        model_add(&m.m, loam_bytes(key, size), entry_tag(7 + i, ENTRY_PUT), loam_bytes("", 0));
+    }
+    make_of(&m, &r);
+    check_all(&m);
+    uint64_t bytes = m.index.size;
+    drop(&m);
+    return bytes;
+}
+
+/* What they share is stored once for many, and what they do not share bounds a partition as ever. */
+Test(partition, long_keys_share_their_prefix)
+{
+    CHECK(size_of_long(5000, 4) < 500 * 5000 / 20);
+    CHECK(size_of_long(SST_KEY_MAX, 4) < 500u * SST_KEY_MAX / 20);
+    CHECK(size_of_long(300, 4) < 500 * 300 / 5);
+    CHECK(size_of_long(5000, 5000) < 500 * 5200);
+    CHECK(size_of_long(5000, 2000) < 500 * 5200);
 }
 
 Test(partition, a_failure_to_write_is_the_result)
