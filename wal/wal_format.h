@@ -9,7 +9,7 @@
  *     12   4  flags: bit 0 = the file had its full size before its first record
  *     16   8  database id
  *     24   8  segment number, the one in the file's name
- *     32   8  salt: random, never 0, new at each use of the file
+ *     32   8  salt: never 0, another one at each use of the file; random
  *     40   8  capacity: bytes for records, which start at 4096
  *     48      zeros
  *   4088   8  XXH3-64 of bytes [0, 4088), seed 0

@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "arena/coding.h"
+#include "arena/hash.h"
 #include "arena/status.h"
 #include "arena/vfs_full.h"
 
@@ -132,17 +134,19 @@ int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t si
     return rc < 0 ? rc : 0;
 }
 
-static int pick_salt(const struct wal_place *place, uint64_t *salt)
+/* What random() gives is mixed with the segment's number, which is never used again in a database: where it
+ * gives the same once more - on a disk of a test, in a machine set back to a snapshot - what a file held
+ * under its old number is still no record under the new one. */
+static int pick_salt(const struct wal_place *place, uint64_t number, uint64_t *salt)
 {
-    *salt = 0;
-    for (unsigned i = 0; i < VFS_TRIES && *salt == 0; i++) {
-        int rc;
-        VFS_RETRY(rc, place->vfs->random(place->vfs->ctx, salt, sizeof *salt));
-        if (rc < 0) {
-            return rc;
-        }
-    }
-    return *salt != 0 ? 0 : -EIO;
+    uint64_t seed = 0;
+    int rc;
+    VFS_RETRY(rc, place->vfs->random(place->vfs->ctx, &seed, sizeof seed));
+    uint8_t named[8];
+    put_fixed64(named, number);
+    *salt = checksum64(named, sizeof named, seed);
+    *salt += *salt == 0;
+    return rc < 0 ? rc : 0;
 }
 
 /* settled: the size and space of the file are durable. Then only the header need be made so: what else the
@@ -211,7 +215,7 @@ int wal_segment_make(struct wal_segment_file *made, const struct wal_place *plac
         .db_id = place->db_id, .number = plan->number, .capacity = plan->capacity};
     int rc = obtain_file(place, plan, name, &f, &full);
     if (rc == 0) {
-        rc = pick_salt(place, &h.salt);
+        rc = pick_salt(place, plan->number, &h.salt);
     }
     if (rc == 0) {
         h.flags = full ? WAL_FLAG_FULL_SIZE : 0;

@@ -1,11 +1,11 @@
-/* tombstone_oracle_test.c - Random stretches of deletes, refilled in part, against an oracle, across closes.
+/* tombstone_oracle_test.c - Random stretches of deletes, refilled in part, against an oracle, across kills.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Stretches are deleted that lie in memtables and on several levels at once, while iterators and snapshots
- * stand in them; parts are put again; the database flushes, merges, is closed and opened again. (Crashes among
+ * stand in them; parts are put again; the database flushes, merges, is closed and killed. (Power cuts among
  * such stretches: tests/model.)
- * Oracle: an array of what lives, and a copy of it for each iterator and snapshot. After each operation no range
- * that the database believes dead holds a key that lives.
+ * Oracle: an array of what lives, and a copy of it for each iterator and snapshot; each write counts itself in a
+ * key of its own. After each operation no range that the database believes dead holds a key that lives.
  * Prints its seed; LOAM_SEED replays.
  */
 #include <criterion/criterion.h>
@@ -36,7 +36,7 @@ struct stander {
 };
 
 struct plot {
-    loam_vfs *disk;
+    loam_vfs *disk, *front;
     loam_db *db;
     loam_ks *ks[SPACES];
     loam_batch *batch;
@@ -61,6 +61,13 @@ static loam_slice key_of(uint32_t space, uint32_t row, char to[16])
 
 /* ---- the database's life ------------------------------------------------------------------------- */
 
+static void attach_disk(struct plot *p, loam_vfs *disk)
+{
+    const loam_fault_plan none = {.struct_size = sizeof none};
+    p->disk = disk;
+    GOES(loam_vfs_fault(disk, &none, &p->front));
+}
+
 static struct db *inside(const struct plot *p)
 {
     return slotmap_get(&registry_get()->dbs, HANDLE_OF(p->db));
@@ -69,7 +76,7 @@ static struct db *inside(const struct plot *p)
 static void open_db(struct plot *p)
 {
     static const char *const names[SPACES] = {"forward", "backwards"};
-    loam_options o = small_options(p->disk);
+    loam_options o = small_options(p->front);
     if (loam_open("/db", &o, &p->db) < 0) {
         CHECK_FAIL_("%s", loam_last_error()->message);
     }
@@ -97,6 +104,29 @@ static void close_db(struct plot *p)
     GOES(loam_close(p->db));
 }
 
+/* How many writes are there. */
+static uint32_t count_found(const struct plot *p)
+{
+    char text_of[16] = {0};
+    size_t n = 0;
+    int rc = loam_get(p->db, NULL, LOAM_LIT("writes"), text_of, sizeof text_of - 1, &n, NULL);
+    CHECK(rc == LOAM_OK || (rc == LOAM_NOTFOUND && p->op == 0));
+    return rc == LOAM_OK ? (uint32_t)strtoul(text_of, NULL, 10) : 0;
+}
+
+/* The process is killed: all that was written is there. */
+static void kill_db(struct plot *p)
+{
+    loam_vfs *after;
+    GOES(loam_vfs_power_cut(p->front, LOAM_CUT_ALL, &after));
+    close_db(p);
+    loam_vfs_free(p->front);
+    loam_vfs_free(p->disk);
+    attach_disk(p, after);
+    open_db(p);
+    CHECK_EQ(count_found(p), p->op);
+}
+
 /* ---- writes -------------------------------------------------------------------------------------- */
 
 static void change(struct plot *p, uint32_t space, uint32_t row, bool put)
@@ -120,6 +150,9 @@ static void begin_write(struct plot *p)
 
 static void end_write(struct plot *p)
 {
+    char n[16];
+    snprintf(n, sizeof n, "%u", p->op);
+    GOES(loam_batch_put(p->batch, NULL, LOAM_LIT("writes"), text(n)));
     GOES(loam_write(p->db, p->batch, NULL));
 }
 
@@ -267,8 +300,13 @@ static void compact(struct plot *p)
 
 static void reopen(struct plot *p)
 {
-    close_db(p);
-    open_db(p);
+    uint32_t how = below(p, 8);
+    if (how < 2) {
+        close_db(p);
+        open_db(p);
+    } else {
+        kill_db(p);
+    }
     check_ranges(p); /* what the open has found out */
     scan(p);
 }
@@ -311,13 +349,14 @@ static void run(uint64_t seed)
     printf("tombstone_oracle LOAM_SEED=%llu\n", (unsigned long long)seed);
     random_init(&p->r, seed);
     p->batch = loam_batch_new(0);
-    p->disk = memory_disk();
+    attach_disk(p, memory_disk());
     open_db(p);
     for (uint32_t i = 0; i < OPS; i++) {
         step(p);
     }
     close_db(p);
     CHECK(p->proven > OPS / 100);
+    loam_vfs_free(p->front);
     loam_vfs_free(p->disk);
     loam_batch_free(p->batch);
     free(p);

@@ -200,6 +200,10 @@ static void find_prefix(struct run *r)
     while (p <= to && !equals(r, p)) {
         p++;
     }
+    /* Nor can it tell whether one that was settled since is there when it changed nothing. */
+    while (p < r->m.now && r->m.first_seq[p + 1] == r->m.first_seq[p] && equals(r, p + 1)) {
+        p++;
+    }
     if (p > to) {
         for (p = 0; p < from && !equals(r, p); p++) {
         }

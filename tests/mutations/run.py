@@ -150,6 +150,8 @@ FAULTS = [
           "    atom_store(&w->poisoned, 0, release);\n", suite("wal", "wal_roundtrip/*")),
     Fault("poison-cleared-in-place", "wal/wal_sync.c", "    bool clear = !seg->sync_failed;\n",
           "    bool clear = true;\n", suite("wal", "wal_roundtrip/*")),
+    Fault("salt-of-chance-alone", "wal/wal_segment.c", "    put_fixed64(named, number);\n",
+          "    put_fixed64(named, number == 0);\n", suite("wal", "wal_recycle/*")),
     Fault("poisoned-segment-reused", "wal/wal_recycle.c", "seg->full_size && !seg->sync_failed &&\n",
           "seg->full_size &&\n", suite("wal", "wal_roundtrip/*")),
     Fault("torn-segment-reused", "wal/wal_recycle.c", "                        !atom_load(&seg->write_failed, relaxed) &&\n",

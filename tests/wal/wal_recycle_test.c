@@ -115,6 +115,40 @@ Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_a
     loam_vfs_free(disk);
 }
 
+static int the_same_again(void *ctx, void *buf, size_t n)
+{
+    (void)ctx;
+    memset(buf, 7, n);
+    return 0;
+}
+
+/* As on the disk of a test, or in a machine that was set back. */
+Test(wal_recycle, a_recycled_file_is_empty_even_if_chance_repeats_itself)
+{
+    loam_vfs vfs, *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    vfs = *disk;
+    vfs.random = the_same_again;
+    struct wal_options o = log_options(&vfs, "/");
+    uint64_t number, end, base;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    append();
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    o.first_number = number + 1;
+    o.start_position = end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    wal_adopt(&w, number);
+    append();
+    CHECK_EQ(log_keep(&w, wal_position(&w)), LOAM_OK);
+    CHECK_EQ(w.idle_count, 0);
+    struct wal_reader r;
+    CHECK_EQ(wal_reader_open(&r, &vfs, "/", alloc_global(), number + 2, LOG_DB), LOAM_OK);
+    CHECK_EQ(wal_reader_peek(&r, &base), LOAM_NOTFOUND);
+    wal_reader_close(&r);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
 Test(wal_recycle, a_release_does_not_wait_for_a_sync_that_runs)
 {
     loam_vfs *disk;
