@@ -11,7 +11,7 @@
 #define LEND_AFTER_US 500000u /* memtables have taken nothing for so long */
 #define STEP_US       1000u   /* between two steps of taking back */
 #define LENT_US       10000u  /* between looks while something is lent that no log tells the keeper of */
-#define WANT_STEPS    100u
+#define WANT_STEPS    1000u
 #define KEPT_PART     8u      /* of the memtables' share stays theirs: an eighth */
 #define WORTH_PART    16u     /* of the cache: what is less is not worth lending */
 

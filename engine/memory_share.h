@@ -35,7 +35,7 @@ struct memory_share {
  * called again at the latest. */
 uint64_t memory_share_keep(struct db *db);
 /* Before a write of so many bytes: when that is more than is kept for writers, waits until what was lent is
- * back, some 100 ms at most. wait false: only asks for it. REQUIRES: inside the call's section. Returns
+ * back, a second at most. wait false: only asks for it. REQUIRES: inside the call's section. Returns
  * LOAM_OK or E_CLOSED. */
 int memory_share_want(struct call *c, uint64_t bytes, bool wait);
 

@@ -124,11 +124,12 @@ static uint64_t power_of_two_below(uint64_t v)
 }
 
 /* A third goes to memtables (above 64 MiB they gain little and make the list's cache misses dearer), a
- * sixteenth to iterators, the log and the rest; of what is left 16 % to indexes and filters, which is
- * what tables of about five times the budget need, and the rest to the cache, its directory for tables
- * that are not resident included. Indexes may take half of the memtables' share beyond that: a smaller
- * memtable costs some rewriting, an index that is not resident a page and a partition of cache for
- * each lookup. */
+ * sixteenth to iterators, the log and the rest, and an eighth, at most 6 MiB, to what the log has mapped behind
+ * writers and merges have in hand at the worst of times. Of what is left 16 % go to indexes and filters,
+ * which is what tables of about five times the budget need, and the rest to the cache, its directory for
+ * tables that are not resident included. Indexes may take half of the memtables' share beyond that: a
+ * smaller memtable costs some rewriting, an index that is not resident a page and a partition of cache
+ * for each lookup. */
 static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
 {
     l->budget = budget;
@@ -141,14 +142,15 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     memtables = l->memtable_bytes * l->memtables_max;
     l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
     l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
-    uint64_t rest = budget - memtables - budget / 16;
+    uint64_t rest = budget - memtables - budget / 16 - clamp(budget / 8, 0, 6 * MIB);
     l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
     l->ring_bytes = rest - l->table_bytes;
     l->lent_bytes_most = (memtables + l->table_bytes) / 4 * 3;
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
-    l->held_bytes = clamp(budget / 64, 8 * MIB + MIB / 2, UINT64_MAX); /* eight scans of 1 MiB values */
-    l->passing_bytes = clamp(budget / 128, 2 * MIB + MIB / 8, UINT64_MAX);
+    l->held_bytes = clamp(budget / 64, 8 * MIB + MIB / 4, UINT64_MAX); /* eight scans of 1 MiB values */
+    /* Two values of 1 MiB at once; of a small budget, one. */
+    l->passing_bytes = clamp(budget / 128, clamp(budget / 8, MIB, 2 * MIB) + MIB / 8, UINT64_MAX);
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;

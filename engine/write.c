@@ -12,6 +12,7 @@
 
 #include "arena/poison.h"
 
+#define LARGE_WRITE ((uint64_t)64 << 10) /* bytes from which on a write counts before it is there */
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
 #define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
@@ -188,19 +189,38 @@ static bool space_to_come(struct call *c, const struct patience *p, const loam_w
     return flushes && wait_for_flush(c, p, 1, opts) == LOAM_OK;
 }
 
-/* A place in the log of a generation whose memtable is below its limit. */
+/* Whether the memtable has room. A large request counts in it from now on, until arrived(): else as many
+ * as there are writers would come on top of the limit. */
+static bool has_room(struct db *db, struct memtable *m, uint64_t data)
+{
+    uint64_t limit = db_memtable_limit(db);
+    return data < LARGE_WRITE ? memtable_bytes(m) < limit : memtable_expect(m, data, limit);
+}
+
+static void arrived(struct memtable *m, uint64_t data)
+{
+    if (data >= LARGE_WRITE) {
+        memtable_came(m, data);
+    }
+}
+
+/* A place in the log of a generation whose memtable is below its limit; *m is told of the request. */
 static int reserve(struct call *c, const struct write_request *q, uint64_t size,
-                   const loam_write_opts *opts, struct wal_slot *s)
+                   const loam_write_opts *opts, struct wal_slot *s, struct memtable **m)
 {
     struct db *db = c->db;
     struct patience patience = {0};
     for (;;) {
         uint32_t generation = wal_generation(&db->wal);
-        struct memtable *m = memtable_list_find(&db->memtables, generation);
+        *m = memtable_list_find(&db->memtables, generation);
         int rc = WAL_FULL;
-        /* m is NULL for an instant when the generation read is an old one: look again. */
-        if (m != NULL && memtable_bytes(m) < db_memtable_limit(db)) {
+        /* NULL for an instant when the generation read is an old one: look again. */
+        if (*m != NULL && has_room(db, *m, q->data)) {
             rc = wal_begin(&db->wal, size, s);
+            if (rc == LOAM_OK) {
+                return rc;
+            }
+            arrived(*m, q->data); /* not at all */
             if (rc != WAL_FULL) {
                 return rc;
             }
@@ -299,12 +319,15 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
                          const loam_write_opts *opts, struct wal_slot *s)
 {
     struct db *db = c->db;
-    int rc = reserve(c, q, size, opts, s);
+    struct memtable *told;
+    int rc = reserve(c, q, size, opts, s, &told);
     if (rc < 0) {
         return rc;
     }
+    /* Another one, if there was a switch in between. */
     struct memtable *m = memtable_list_find(&db->memtables, s->generation);
     rc = memtable_reserve(m, (size_t)q->count, q->data);
+    arrived(told, q->data);
     if (rc < 0) {
         if (wal_void(&db->wal, s) != WAL_UNUSED) {
             commit_publish(&db->commit, s->position, s->end);

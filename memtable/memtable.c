@@ -43,6 +43,7 @@ struct memtable {
     uint64_t filter_used; /* what nodes had handed out for filter and index */
     uint64_t limit;       /* constant: bytes of memory, UINT64_MAX = none */
     uint64_t id;
+    _Atomic uint64_t expected; /* bytes: see memtable_expect() */
     _Atomic bool frozen;
 };
 
@@ -117,6 +118,23 @@ uint64_t memtable_id(const struct memtable *m)
 int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes)
 {
     return skiplist_ensure(&m->list, n, bytes);
+}
+
+bool memtable_expect(struct memtable *m, uint64_t bytes, uint64_t limit)
+{
+    uint64_t others = atom_load(&m->expected, relaxed); /* relaxed, all: a count */
+    do {
+        bool alone = others == 0 && memtable_empty(m);
+        if (!alone && memtable_bytes(m) + others + bytes > limit) {
+            return false;
+        }
+    } while (!atom_cas(&m->expected, &others, others + bytes, relaxed, relaxed));
+    return true;
+}
+
+void memtable_came(struct memtable *m, uint64_t bytes)
+{
+    atom_sub(&m->expected, bytes, relaxed); /* relaxed: as above */
 }
 
 /* Under a comparator keys of different bytes may be one key: their hashes say nothing then. */

@@ -55,6 +55,12 @@ uint64_t memtable_id(const struct memtable *m);
  * entries with `bytes` of keys and values in all cannot fail. LOAM_E_BUDGET or E_NOMEM. */
 int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
 
+/* Counts bytes that are about to be added as if they were there. False: beside what is there and what others
+ * expect there is no room for them below `limit`; an empty memtable of which nobody expects anything has
+ * room for any. After true, one memtable_came() with the same bytes, when they are there or given up. */
+bool memtable_expect(struct memtable *m, uint64_t bytes, uint64_t limit);
+void memtable_came(struct memtable *m, uint64_t bytes);
+
 /* Copies key and value; the newest tag of a key is its current version. Any thread.
  * key_hash: hash_key() of the key. tag: entry_tag(); not used with this key before.
  * LOAM_OK; E_TOOBIG, or E_BUDGET or E_NOMEM without a reservation: then nothing was added. */

@@ -412,6 +412,27 @@ Test(memtable, F19_keys_and_values_over_their_limits_are_refused)
     memtable_destroy(m);
 }
 
+Test(memtable, what_is_expected_counts_until_it_came)
+{
+    struct memtable *m = make(1 << 20, 0);
+    uint64_t limit = 1 << 20;
+    CHECK(memtable_expect(m, 3 * limit, limit)); /* into an empty one, whatever it is */
+    CHECK(!memtable_expect(m, 1, limit));
+    memtable_came(m, 3 * limit);
+    CHECK(memtable_expect(m, limit / 2, limit));
+    CHECK(!memtable_expect(m, limit, limit));
+    CHECK(memtable_expect(m, limit / 4, limit));
+    CHECK_EQ(memtable_add(m, 0, LOAM_LIT("k"), hash_key("k", 1), entry_tag(9, ENTRY_PUT),
+                          LOAM_LIT("v")),
+             LOAM_OK);
+    memtable_came(m, limit / 2);
+    memtable_came(m, limit / 4);
+    CHECK(memtable_expect(m, limit / 2, limit));
+    memtable_came(m, limit / 2);
+    CHECK(!memtable_expect(m, limit, limit)); /* something is there */
+    memtable_destroy(m);
+}
+
 Test(memtable, large_values_round_trip)
 {
     struct memtable *m = make(1 << 20, 0);
