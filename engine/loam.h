@@ -99,9 +99,10 @@ typedef struct loam_options {
                                   iterators; at least 1 MiB. Default 1/8 of RAM or of the cgroup's
                                   limit. With values of up to 1 MiB it is kept to within 16 MiB; larger
                                   ones may add up to a dozen times their size while they are written,
-                                  merged and read. What iterators and pins lend, iterators only values of over
-                                  16 KiB, has a share of its own, for all of them together: 8.5 MiB or
-                                  1/64 of the budget, and beside it one value of more than half of
+                                  merged and read. What iterators and pins lend,
+                                  iterators only values of over 16 KiB, has a share of its own, for all
+                                  of them together: 1/64 of the budget, but at least 8.25 MiB or, if
+                                  that is less, half of it; and beside it one value of more than half of
                                   that. Beyond it a pin or a move of an iterator is refused with
                                   LOAM_E_BUDGET (RETRY): give something back, then call again.
                                   Writes, gets into the caller's buffer and iterators over keys alone
@@ -295,7 +296,7 @@ LOAM_API void loam_iter_close(loam_iter *it); /* NULL is allowed */
  * for the end. next and prev from no entry give LOAM_NOTFOUND; an error leaves the iterator on none.
  * LOAM_E_BUDGET (RETRY): the value is over 16 KiB and all iterators and pins together lend too much already, see
  * memory_budget. An iterator lends one value at a time, so eight threads that scan values of 1 MiB are not
- * refused under any budget while nobody holds pins; one that is goes on by a seek to where it was. */
+ * refused under a budget of 16 MiB or more while nobody holds pins; one that is goes on by a seek to where it was. */
 LOAM_API LOAM_MUST int loam_iter_first(loam_iter *it);
 LOAM_API LOAM_MUST int loam_iter_last(loam_iter *it);
 LOAM_API LOAM_MUST int loam_iter_seek(loam_iter *it, loam_slice key);    /* first entry >= key */

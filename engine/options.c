@@ -148,7 +148,8 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->ring_bytes = rest - l->table_bytes;
     l->lent_bytes_most = (memtables + l->table_bytes) / 4 * 3;
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
-    l->held_bytes = clamp(budget / 64, 8 * MIB + MIB / 4, UINT64_MAX); /* eight scans of 1 MiB values */
+    /* Eight scans of 1 MiB values at once; of a small budget, fewer. */
+    l->held_bytes = clamp(budget / 64, clamp(budget / 2, 0, 8 * MIB) + MIB / 4, UINT64_MAX);
     /* Two values of 1 MiB at once; of a small budget, one. */
     l->passing_bytes = clamp(budget / 128, clamp(budget / 8, MIB, 2 * MIB) + MIB / 8, UINT64_MAX);
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);

@@ -75,6 +75,8 @@ static int write_snapshot(struct version_set *vs, struct snapshot *s, struct ver
     bool empty = s->edit.added_count == 0 && !s->edit.has_next_file;
     rc = empty ? LOAM_OK : snapshot_flush(s);
     if (rc == LOAM_OK) {
+        /* Last: a file number given out since the snapshot was stamped must not make it go back. */
+        version_set_stamp_(vs, edit);
         edit->snapshot_end = true;
         manifest_record_begin(&s->record);
         version_edit_encode(edit, &s->record);
@@ -139,9 +141,6 @@ int version_set_roll_(struct version_set *vs, struct version_edit *edit, bool *u
     }
     bool first = vs->manifest_number == 0;
     uint64_t number = version_set_new_file(vs);
-    if (edit != NULL) {
-        version_set_stamp_(vs, edit); /* the manifest's own number is below next_file */
-    }
     struct snapshot s = {.to = &next};
     version_edit_init(&s.edit, vs->options.alloc);
     buf_init(&s.record, vs->options.alloc, MEM_VERSION);

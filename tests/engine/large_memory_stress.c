@@ -51,6 +51,7 @@ struct hall {
     loam_allocator allocator;
     loam_db *db;
     uint64_t budget;
+    unsigned scanners; /* at once, of whom none may be refused */
     uint8_t *value[SCANNERS]; /* of each writer */
     struct watchdog dog;
     uint64_t rounds;
@@ -150,7 +151,7 @@ static void hold_iterators(struct hall *h, bool forward)
             CHECK_EQ(loam_iter_value(it[i]).size, 0);
         }
     }
-    CHECK(held >= SCANNERS);
+    CHECK(held >= h->scanners);
     for (unsigned i = 0; i <= last; i++) { /* what is lent stays what it is */
         if (loam_iter_key(it[i]).size != 0) {
             value_check(loam_iter_value(it[i]), i % KEYS);
@@ -184,7 +185,7 @@ static void hold_pins(struct hall *h)
             CHECK_EQ(pin[i].value.size, 0);
         }
     }
-    CHECK(held >= SCANNERS);
+    CHECK(held >= h->scanners);
     for (unsigned i = 0; i < held; i++) {
         struct load_key k = load_key_of(i % KEYS);
         value_check(pin[i].value, i % KEYS);
@@ -318,6 +319,7 @@ static void run_hall(uint64_t budget, uint64_t seed)
     CHECK(h != NULL);
     memset(h, 0, sizeof *h);
     h->budget = budget;
+    h->scanners = budget / 2 < SCANNERS * VALUE ? (unsigned)(budget / 2 / VALUE) : SCANNERS;
     h->rounds = 2 * stress_scale;
     for (unsigned i = 0; i < SCANNERS; i++) {
         h->value[i] = malloc(VALUE);
@@ -336,7 +338,7 @@ static void run_hall(uint64_t budget, uint64_t seed)
     close_hall(h, "pins");
     open_hall(h);
     watchdog_start(&h->dog, "large scans");
-    crew_run(SCANNERS, scanner, h, seed);
+    crew_run(h->scanners, scanner, h, seed);
     watchdog_stop(&h->dog);
     close_hall(h, "scans");
     open_hall(h);

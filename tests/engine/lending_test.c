@@ -307,7 +307,7 @@ static loam_db *open_big(const loam_vfs *disk, uint64_t budget)
 Test(lending, is_limited_for_pins_and_iterators_together_and_leaks_nothing)
 {
     loam_vfs *disk = memory_disk();
-    loam_db *db = open_big(disk, 8 * MIB);
+    loam_db *db = open_big(disk, 16 * MIB);
     uint8_t *value = calloc(1, BIG);
     for (unsigned i = 0; i < MANY; i++) {
         char key[16];

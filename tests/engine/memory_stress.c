@@ -17,7 +17,13 @@
 
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define RESIDENT_IS_OURS false
-#else
+#endif
+#if defined(__has_feature) && !defined(RESIDENT_IS_OURS)
+#if __has_feature(address_sanitizer)
+#define RESIDENT_IS_OURS false
+#endif
+#endif
+#ifndef RESIDENT_IS_OURS
 #define RESIDENT_IS_OURS true
 #endif
 

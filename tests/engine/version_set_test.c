@@ -542,6 +542,40 @@ Test(version_set, cleans_the_directory_but_leaves_strangers)
     loam_vfs_free(disk);
 }
 
+/* A worker takes a number for a file in the middle of a new manifest. */
+static struct {
+    const loam_vfs *disk;
+    struct version_set *set;
+} busy;
+
+static int open_busily(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    if ((flags & LOAM_VFS_NEW) != 0) {
+        (void)version_set_new_file(busy.set);
+    }
+    return busy.disk->open(ctx, path, flags, f);
+}
+
+Test(version_set, a_new_manifest_with_an_edit_reads_back_beside_workers)
+{
+    loam_vfs *disk = new_disk();
+    loam_vfs vfs = *disk;
+    struct db d;
+    struct numbers state = {.count = 0};
+    vfs.open = open_busily;
+    db_start(&d, &vfs, false, 0);
+    busy.disk = disk;
+    busy.set = &d.vs;
+    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
+    CHECK_EQ(make_db(&d), LOAM_OK); /* its first edit ends a snapshot */
+    CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
+    db_stop(&d);
+    db_start(&d, disk, false, 0);
+    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_stop(&d);
+    loam_vfs_free(disk);
+}
+
 /* ---- faults ---------------------------------------------------------------------------------- */
 
 /* What the disk holds now must open to `acked` or `maybe`. False: there was no database yet. */
