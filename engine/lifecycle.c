@@ -111,18 +111,25 @@ static int clear_log(struct db *db)
     }
 }
 
+static bool log_goes_on(struct db *db)
+{
+    mutex_lock(&db->mu);
+    bool goes_on = db->seal_error.code == LOAM_OK;
+    mutex_unlock(&db->mu);
+    return goes_on;
+}
+
 int lifecycle_resume(struct db *db)
 {
     mutex_lock(&db->mu);
     loam_error old = db->error;
-    bool goes_on = db->seal_error.code == LOAM_OK;
     db->error.code = LOAM_OK;
     db->retry_at = db->merge_at = db->merge_wait = 0;
     db->resuming = old.code != LOAM_OK;
     background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
-        return goes_on ? LOAM_OK : seal_and_wait(db, wal_generation(&db->wal));
+        return log_goes_on(db) ? LOAM_OK : seal_and_wait(db, wal_generation(&db->wal));
     }
     int rc = version_set_resume(&db->versions);
     if (rc == LOAM_OK && !disk_reserve_restore(&db->reserve)) {
@@ -131,6 +138,9 @@ int lifecycle_resume(struct db *db)
     }
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
         rc = clear_log(db);
+    }
+    if (rc == LOAM_OK && !log_goes_on(db)) { /* nor could it go on, beside what was refused */
+        rc = seal_and_wait(db, wal_generation(&db->wal));
     }
     mutex_lock(&db->mu);
     db->resuming = false;
