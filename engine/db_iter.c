@@ -101,12 +101,18 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     return LOAM_OK;
 }
 
+/* Nothing is lent any more, and no large value in memory. */
+static void lend_nothing(struct db_iter *it)
+{
+    iter_lend_end(it);
+    sst_seat_clear(&it->seat);
+}
+
 int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
 {
     snapshot_drop(&db->snapshots, &it->held);
     hold(db, it, seq);
-    iter_lend_end(it);
-    sst_seat_clear(&it->seat);
+    lend_nothing(it);
     it->view_number = 0; /* the view may be older than the new number */
     return LOAM_OK;
 }
@@ -217,16 +223,14 @@ static int attach(struct db *db, struct db_iter *it, bool *fresh)
 
 static int fail(struct db_iter *it, int rc)
 {
-    iter_lend_end(it);
-    sst_seat_clear(&it->seat);
+    lend_nothing(it);
     it->view_number = 0;
     return rc;
 }
 
 static int off_range(struct db_iter *it)
 {
-    iter_lend_end(it);
-    sst_seat_clear(&it->seat);
+    lend_nothing(it);
     return it->merge.rc < 0 ? fail(it, it->merge.rc) : LOAM_NOTFOUND;
 }
 

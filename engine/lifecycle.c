@@ -111,12 +111,13 @@ static int clear_log(struct db *db)
     }
 }
 
-static bool log_goes_on(struct db *db)
+/* Goes on in another segment, if the log could not when it was to. */
+static int go_on_with_log(struct db *db)
 {
     mutex_lock(&db->mu);
     bool goes_on = db->seal_error.code == LOAM_OK;
     mutex_unlock(&db->mu);
-    return goes_on;
+    return goes_on ? LOAM_OK : seal_and_wait(db, wal_generation(&db->wal));
 }
 
 int lifecycle_resume(struct db *db)
@@ -129,7 +130,7 @@ int lifecycle_resume(struct db *db)
     background_wake_locked(db);
     mutex_unlock(&db->mu);
     if (old.code == LOAM_OK) {
-        return log_goes_on(db) ? LOAM_OK : seal_and_wait(db, wal_generation(&db->wal));
+        return go_on_with_log(db);
     }
     int rc = version_set_resume(&db->versions);
     if (rc == LOAM_OK && !disk_reserve_restore(&db->reserve)) {
@@ -139,8 +140,8 @@ int lifecycle_resume(struct db *db)
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
         rc = clear_log(db);
     }
-    if (rc == LOAM_OK && !log_goes_on(db)) { /* nor could it go on, beside what was refused */
-        rc = seal_and_wait(db, wal_generation(&db->wal));
+    if (rc == LOAM_OK) {
+        rc = go_on_with_log(db); /* it may have failed beside what was refused */
     }
     mutex_lock(&db->mu);
     db->resuming = false;

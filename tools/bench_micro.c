@@ -19,10 +19,10 @@ static const char *block_at(const struct bench_thread *t, uint64_t i)
     return pool->data + i * BLOCK % (pool->size - BLOCK);
 }
 
-void bench_micro_xxh3(struct bench_thread *t)
+static void hash_blocks(struct bench_thread *t, uint64_t turns)
 {
     uint64_t sum = 0;
-    bench_thread_limit(t, HASH_BYTES / BLOCK);
+    bench_thread_limit(t, turns);
     while (bench_more(t)) {
         sum += XXH3_64bits(block_at(t, t->turn), BLOCK);
         t->stats.bytes += BLOCK;
@@ -32,18 +32,16 @@ void bench_micro_xxh3(struct bench_thread *t)
     t->stats.found = 0;
 }
 
+void bench_micro_xxh3(struct bench_thread *t)
+{
+    hash_blocks(t, HASH_BYTES / BLOCK);
+}
+
 /* The longest operation is what scheduler and hypervisor take at once from threads that never wait. */
 void bench_micro_pauses(struct bench_thread *t)
 {
-    uint64_t sum = 0;
     t->stats.warn = false;
-    bench_thread_limit(t, t->job->reads);
-    while (bench_more(t)) {
-        sum += XXH3_64bits(block_at(t, t->turn), BLOCK);
-        bench_stats_done(&t->stats, OP_HASH, 1);
-    }
-    t->stats.found = sum & 1; /* as above */
-    t->stats.found = 0;
+    hash_blocks(t, t->job->reads);
 }
 
 void bench_micro_lz4_pack(struct bench_thread *t)
