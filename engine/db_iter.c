@@ -225,6 +225,10 @@ static int fail(struct db_iter *it, int rc)
 {
     lend_nothing(it);
     it->view_number = 0;
+    /* NULL: a scout. acquire: a drop comes before what it makes fail, such as opening a table. */
+    if (it->space != NULL && atom_load(&it->space->dropped, acquire)) {
+        return FAIL(LOAM_E_NOENT, "the keyspace was dropped");
+    }
     return rc;
 }
 

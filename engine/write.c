@@ -15,6 +15,7 @@
 #define LARGE_WRITE ((uint64_t)64 << 10) /* bytes from which on a write counts before it is there */
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
 #define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
+#define OVER_MAX ((uint64_t)256 << 10) /* what deletes on a full disk may take beyond a memtable's limit */
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
 
 static int refused(struct db *db)
@@ -100,6 +101,7 @@ static int admit(struct call *c, const struct write_request *q, uint64_t bytes,
 struct patience {
     bool begun;
     bool deletes;     /* it frees space: on a full disk it waits for flushes, too */
+    bool over;        /* and then may go over the memtable's limit, where the log has room */
     uint64_t deadline;
     uint64_t failed;  /* flushes that had failed when it began */
 };
@@ -111,7 +113,8 @@ static void begin_patience(struct db *db, struct patience *p, const struct write
         mutex_lock(&db->mu);
         uint64_t failed = db->failed_flushes;
         mutex_unlock(&db->mu);
-        *p = (struct patience){true, only_deletes(q), deadline_of(opts), failed};
+        *p = (struct patience){
+            .begun = true, .deletes = only_deletes(q), .deadline = deadline_of(opts), .failed = failed};
     }
 }
 
@@ -191,9 +194,9 @@ static bool space_to_come(struct call *c, const struct patience *p, const loam_w
 
 /* Whether the memtable has room. A large request counts in it from now on, until arrived(): else as many
  * as there are writers would come on top of the limit. */
-static bool has_room(struct db *db, struct memtable *m, uint64_t data)
+static bool has_room(struct db *db, struct memtable *m, uint64_t data, bool over)
 {
-    uint64_t limit = db_memtable_limit(db);
+    uint64_t limit = db_memtable_limit(db) + (over ? OVER_MAX : 0);
     return data < LARGE_WRITE ? memtable_bytes(m) < limit : memtable_expect(m, data, limit);
 }
 
@@ -215,7 +218,7 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
         *m = memtable_list_find(&db->memtables, generation);
         int rc = WAL_FULL;
         /* NULL for an instant when the generation read is an old one: look again. */
-        if (*m != NULL && has_room(db, *m, q->data)) {
+        if (*m != NULL && has_room(db, *m, q->data, patience.over)) {
             rc = wal_begin(&db->wal, size, s);
             if (rc == LOAM_OK) {
                 return rc;
@@ -228,6 +231,10 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
         begin_patience(db, &patience, q, opts);
         rc = seal_and_wait(c, generation, size, &patience, opts);
         if (rc == LOAM_E_NOSPACE && patience.deletes && space_to_come(c, &patience, opts)) {
+            continue;
+        }
+        if (rc == LOAM_E_NOSPACE && patience.deletes && !patience.over) {
+            patience.over = true;
             continue;
         }
         if (rc < 0) {

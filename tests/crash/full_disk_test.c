@@ -326,6 +326,47 @@ Test(full_disk, is_what_a_budget_below_the_data_makes)
     crash_alarm(0);
 }
 
+/* Opens with a budget that is spent, and with a log that left a memtable about as full as it may be: the
+ * delete has no segment to go on in, but the one made by the open has room. */
+static void delete_behind_a_log(const loam_vfs *disk, uint32_t *n, uint32_t logged)
+{
+    const struct small_disk d = {"a full memtable", disk, IO_DIR, 4u << 20, 4u << 20};
+    loam_options roomy = crash_options(disk), tight = options_on(&d);
+    loam_db *db;
+    oracle_context("%s: %u keys in the log", d.name, logged);
+    crash_must(loam_open(IO_DIR, &roomy, &db), "open");
+    crash_must(loam_flush(db, NULL), "flush");
+    put_range(db, *n, *n + logged);
+    *n += logged;
+    crash_must(loam_close(db), "close");
+    crash_must(loam_open(IO_DIR, &tight, &db), "open with a small budget");
+    for (uint32_t i = 0; i < *n; i += 8) { /* the tables' indexes come in: the memtables' limit falls */
+        CHECK(loam_get(db, NULL, key_of(i), NULL, 0, NULL, NULL) >= LOAM_OK);
+    }
+    thread_sleep_micros(50000);
+    crash_must(loam_delete(db, NULL, key_of(*n), NULL), "delete");
+    int rc = loam_close(db);
+    CHECK(rc == LOAM_OK || rc == LOAM_E_NOSPACE);
+}
+
+Test(full_disk, lets_deletes_go_over_the_limit_of_a_memtable)
+{
+    loam_vfs *disk;
+    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_options roomy = crash_options(disk);
+    loam_db *db;
+    uint32_t n = 2000;
+    crash_alarm(RUN_SECONDS);
+    crash_must(loam_open(IO_DIR, &roomy, &db), "open");
+    put_range(db, 0, n);
+    crash_must(loam_close(db), "close");
+    for (uint32_t logged = 28; logged <= 40; logged++) {
+        delete_behind_a_log(disk, &n, logged);
+    }
+    loam_vfs_free(disk);
+    crash_alarm(0);
+}
+
 /* ---- disk_reserve ------------------------------------------------------------------------------ */
 
 static uint64_t reserve_of(loam_db *db)

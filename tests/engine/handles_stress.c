@@ -358,6 +358,9 @@ static void shared_keyspace(struct street *s, struct random *r)
         uint64_t n = 0;
         rc = i % 20 == 0 ? loam_scan(s->db, ks, NULL, 0, count_entry, &n)
                          : loam_get(s->db, ks, load_key_slice(&k), NULL, 0, NULL, NULL);
+        if (rc < 0 && rc != LOAM_E_NOENT) {
+            fprintf(stderr, "a read gives %d: %s\n", rc, loam_last_error()->message);
+        }
         CHECK(rc >= 0 || rc == LOAM_E_NOENT);
     }
     loam_batch_free(b);

@@ -4,6 +4,7 @@
  * Oracle: the order of the comparator, and the last value written of each key.
  */
 #include <criterion/criterion.h>
+#include <pthread.h>
 
 #include "tests/engine/db_support.h"
 #include "tests/support/model.h"
@@ -196,5 +197,62 @@ Test(keyspace_order, a_reader_holds_tables_whose_order_it_is_given_later)
     }
     loam_ks_release(ks);
     GOES(loam_close(reader));
+    loam_vfs_free(disk);
+}
+
+/* ---- a drop while somebody reads --------------------------------------------------------------- */
+
+/* Byte order, that drops the keyspace in the midst of the next comparison. */
+struct dropper {
+    loam_db *db;
+    bool armed;
+};
+
+static void *drop_space(void *arg)
+{
+    GOES(loam_ks_drop(arg, "space"));
+    return NULL;
+}
+
+static int compare_and_drop(void *ctx, loam_slice a, loam_slice b)
+{
+    struct dropper *d = ctx;
+    if (d->armed) {
+        d->armed = false;
+        pthread_t t;
+        CHECK_EQ(pthread_create(&t, NULL, drop_space, d->db), 0);
+        CHECK_EQ(pthread_join(t, NULL), 0);
+    }
+    int c = memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
+    return c != 0 ? c : (a.size > b.size) - (a.size < b.size);
+}
+
+/* A table that is opened only then has no keyspace any more: that is no fault of the table's. */
+Test(keyspace_order, a_table_opened_behind_a_drop_says_that_the_keyspace_is_gone)
+{
+    static struct dropper dropper;
+    static const loam_comparator cmp = {sizeof cmp, "dropping", compare_and_drop, NULL, &dropper};
+    const loam_ks_options o = {.struct_size = sizeof o, .comparator = &cmp};
+    loam_vfs *disk = memory_disk();
+    loam_ks *ks;
+    for (int round = 0; round < 2; round++) { /* the second time the table has not been opened yet */
+        dropper.db = open_small(disk, "/db");
+        GOES(loam_ks_open(dropper.db, "space", &o, &ks));
+        if (round == 0) {
+            put_text(dropper.db, ks, "a", "1");
+            GOES(loam_flush(dropper.db, NULL));
+            loam_ks_release(ks);
+            GOES(loam_close(dropper.db));
+        }
+    }
+    dropper.armed = true;
+    loam_iter *it;
+    GOES(loam_iter_open(dropper.db, ks, NULL, &it));
+    FAILS(loam_iter_seek(it, text("a")), LOAM_E_NOENT);
+    CHECK(!dropper.armed);
+    loam_iter_close(it);
+    put_text(dropper.db, NULL, "a", "2"); /* nothing else is the worse for it */
+    loam_ks_release(ks);
+    GOES(loam_close(dropper.db));
     loam_vfs_free(disk);
 }
