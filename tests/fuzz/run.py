@@ -27,9 +27,12 @@ ROW = re.compile(r"^\| (\w+) \| +([\d,]+) \| (\S+) \|$")
 SIZE_MAX = {"table": 8192}
 SIZE_MAX_ELSE = 4096
 LIMITS = ["-rss_limit_mb=512", "-malloc_limit_mb=64", "-timeout=60"]
-# Neither stack traces of allocations nor statistics of rare features: twice the executions.
-FAST = ["-entropic=0", "-purge_allocator_interval=-1", "-detect_leaks=0", "-print_funcs=0"]
-ASAN = "malloc_context_size=0:quarantine_size_mb=8:allocator_release_to_os_interval_ms=-1"
+# Neither stack traces of allocations nor statistics of rare features: twice the executions. What others add
+# to the corpus is read by the next slice. Freed memory is kept from use for about two inputs' allocations,
+# which a processor's cache holds.
+FAST = ["-entropic=0", "-purge_allocator_interval=-1", "-detect_leaks=0", "-print_funcs=0", "-reload=0"]
+ASAN = ("malloc_context_size=0:allocator_release_to_os_interval_ms=-1:max_malloc_fill_size=256:"
+        "quarantine_size_mb=1:thread_local_quarantine_size_kb=256")
 
 
 def read_counts(path):
