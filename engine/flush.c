@@ -12,7 +12,7 @@
 
 #include "arena/poison.h"
 
-#define SPACES_AT_ONCE 64u /* keyspaces whose tables one edit adds; more make more edits */
+#define SPACES_AT_ONCE 64u /* keyspaces whose tables are held open at once */
 
 struct flush {
     struct db *db;
@@ -27,6 +27,8 @@ struct flush {
     struct table_output out[SPACES_AT_ONCE];
     struct keyspace *space[SPACES_AT_ONCE];
     uint32_t out_count;
+    struct version_edit edit; /* the next one; its tables are the flush's, but for those of `out` */
+    uint64_t edit_bytes;      /* of these tables */
 };
 
 bool flush_due_locked(const struct db *db)
@@ -113,39 +115,52 @@ static void set_log_number(struct flush *f, struct version_edit *edit)
                                 replayed == 0 && !db->logging);
 }
 
+/* Adds the tables of `out` to the edit: all or none. */
+static int describe(struct flush *f)
+{
+    uint32_t before = f->edit.added_count;
+    int rc = LOAM_OK;
+    for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
+        rc = table_output_describe(&f->out[i], &f->edit);
+    }
+    while (rc < 0 && f->edit.added_count > before) {
+        version_edit_drop_added(&f->edit, f->edit.added_count - 1);
+    }
+    for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
+        f->edit_bytes += f->out[i].background_bytes;
+    }
+    return rc;
+}
+
 /* Makes the tables built so far part of the database. last: also gives up the log behind them. */
 static int install(struct flush *f, bool last)
 {
     struct db *db = f->db;
-    struct version_edit edit;
-    version_edit_init(&edit, &db->alloc);
-    int rc = LOAM_OK;
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
-        rc = table_output_describe(&f->out[i], &edit);
-        bytes += f->out[i].background_bytes;
-    }
-    if (rc == LOAM_OK && edit.added_count != 0) {
-        rc = db_sync_names(db);
-    }
+    bool tables = f->out_count != 0 || f->edit.added_count != 0;
+    int rc = tables ? db_sync_names(db) : LOAM_OK;
     if (rc == LOAM_OK) {
-        if (last) { /* the two go together: the log begins behind the last number in tables */
-            set_log_number(f, &edit);
-            version_edit_set_last_seq(&edit, f->boundary - 1);
-        }
-        rc = version_set_apply(&db->versions, &edit);
-        for (uint32_t i = 0; i < f->out_count; i++) {
-            if (rc == LOAM_OK) {
-                table_output_installed(&f->out[i]);
-            } else {
-                table_output_disown(&f->out[i]);
-            }
+        rc = describe(f);
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    if (last) { /* the two go together: the log begins behind the last number in tables */
+        set_log_number(f, &f->edit);
+        version_edit_set_last_seq(&f->edit, f->boundary - 1);
+    }
+    rc = version_set_apply(&db->versions, &f->edit);
+    for (uint32_t i = 0; i < f->out_count; i++) {
+        if (rc == LOAM_OK) {
+            table_output_installed(&f->out[i]);
+        } else {
+            table_output_disown(&f->out[i]);
         }
     }
-    version_edit_free(&edit);
+    version_edit_free(&f->edit); /* the version set has taken charge of its tables */
     if (rc == LOAM_OK) {
-        stats_add(&db->stats, STAT_BYTES_FLUSHED, bytes);
+        stats_add(&db->stats, STAT_BYTES_FLUSHED, f->edit_bytes);
     }
+    f->edit_bytes = 0;
     return rc;
 }
 
@@ -166,6 +181,25 @@ static int install_some(struct flush *f)
     return rc < 0 ? rc : install(f, false);
 }
 
+/* Without a log only one edit keeps batches whole: the tables wait for it, closed. */
+static int gather(struct flush *f)
+{
+    int rc = describe(f);
+    for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
+        table_output_disown(&f->out[i]);
+    }
+    return rc;
+}
+
+/* The flush has failed: what it gathered is nobody's. */
+static void drop_gathered(struct flush *f)
+{
+    for (uint32_t i = 0; i < f->edit.added_count; i++) {
+        obsolete_files_add(&f->db->obsolete, FILE_TABLE, f->edit.added[i].number);
+    }
+    version_edit_free(&f->edit);
+}
+
 static int write_all(struct flush *f)
 {
     struct db *db = f->db;
@@ -175,7 +209,7 @@ static int write_all(struct flush *f)
         struct keyspace *space = keyspace_get(&db->versions.keyspaces, id);
         if (space != NULL) { /* NULL: dropped meanwhile, and its entries with it */
             if (f->out_count == SPACES_AT_ONCE) {
-                rc = install_some(f);
+                rc = db->logging ? install_some(f) : gather(f);
                 close_outputs(f);
                 if (rc < 0) {
                     keyspace_put(space);
@@ -243,6 +277,7 @@ int flush_run(struct db *db)
         return FAIL(LOAM_E_NOMEM, "no memory for a flush");
     }
     f->db = db;
+    version_edit_init(&f->edit, &db->alloc);
     uint64_t start = clock_nanos();
     choose(f);
     int rc = LOAM_OK;
@@ -267,6 +302,7 @@ int flush_run(struct db *db)
         view_discard(fresh);
     }
     close_outputs(f);
+    drop_gathered(f);
     alloc_put(&db->alloc, MEM_BUILD, f, sizeof *f);
     return rc;
 }

@@ -1,0 +1,155 @@
+/* unlogged_test.c - Databases without a log (LOAM_DUR_MEMORY), killed or full in the middle of a flush.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Goal: what a crash leaves of a session without a log is what some flush of it ended with: batches are
+ * there or not, what an earlier session logged is there, and a later one loses nothing of its own.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+
+#include "engine/filename.h"
+#include "tests/engine/db_support.h"
+
+#define DIR "/db"
+
+TestSuite(unlogged);
+
+enum { SPACES = 100 /* more than a flush holds open at once */, STEP = 7 };
+
+static loam_options unlogged_on(const loam_vfs *vfs)
+{
+    loam_options o = small_options(vfs);
+    o.durability = LOAM_DUR_MEMORY;
+    return o;
+}
+
+static void open_spaces(loam_db *db, loam_ks *ks[SPACES])
+{
+    for (int i = 0; i < SPACES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "space%d", i);
+        GOES(loam_ks_open(db, name, NULL, &ks[i]));
+    }
+}
+
+static void close_spaces(loam_db *db, loam_ks *ks[SPACES])
+{
+    for (int i = 0; i < SPACES; i++) {
+        loam_ks_release(ks[i]);
+    }
+    GOES(loam_close(db));
+}
+
+static void write_batch(loam_db *db, loam_ks *ks[SPACES], const char *key)
+{
+    loam_batch *b = loam_batch_new(0);
+    CHECK(b != NULL);
+    for (int i = 0; i < SPACES; i++) {
+        GOES(loam_batch_put(b, ks[i], text(key), text("v")));
+    }
+    GOES(loam_write(db, b, NULL));
+    loam_batch_free(b);
+}
+
+static int count(loam_db *db, loam_ks *ks[SPACES], const char *key)
+{
+    int n = 0;
+    for (int i = 0; i < SPACES; i++) {
+        n += loam_get(db, ks[i], text(key), NULL, 0, NULL, NULL) == LOAM_OK;
+    }
+    return n;
+}
+
+static void kill_while_flushing(bool logged_before)
+{
+    loam_vfs *disk = memory_disk(), *after;
+    loam_options logged = small_options(disk), unlogged = unlogged_on(disk);
+    loam_recording *rec;
+    loam_ks *ks[SPACES];
+    loam_db *db;
+    GOES(loam_vfs_record(disk, &rec));
+    GOES(loam_open(DIR, &logged, &db));
+    open_spaces(db, ks);
+    if (logged_before) {
+        write_batch(db, ks, "logged");
+    }
+    close_spaces(db, ks);
+    GOES(loam_open(DIR, &unlogged, &db));
+    open_spaces(db, ks);
+    write_batch(db, ks, "new");
+    uint64_t begin = loam_recording_mark(rec);
+    GOES(loam_flush(db, NULL));
+    uint64_t end = loam_recording_mark(rec);
+    close_spaces(db, ks);
+    for (uint64_t at = begin; at <= end; at += at + STEP < end ? STEP : 1) {
+        loam_crash crash = {.struct_size = sizeof crash, .at = at, .variant = LOAM_CUT_ALL};
+        GOES(loam_recording_crash(rec, &crash, &after));
+        for (int i = 0; i < 2; i++) {
+            loam_options o = small_options(after);
+            if (loam_open(DIR, &o, &db) < 0) {
+                CHECK_FAIL_("cut %llu: %s", (unsigned long long)at, loam_last_error()->message);
+            }
+            open_spaces(db, ks);
+            int n = count(db, ks, "new");
+            if (n != 0 && n != SPACES) {
+                CHECK_FAIL_("cut %llu: %d keys of a batch", (unsigned long long)at, n);
+            }
+            CHECK_EQ(count(db, ks, "logged"), logged_before ? SPACES : 0);
+            CHECK_EQ(count(db, ks, "later"), i == 0 ? 0 : SPACES);
+            write_batch(db, ks, "later");
+            close_spaces(db, ks);
+        }
+        loam_vfs_free(after);
+    }
+    loam_recording_free(rec);
+    loam_vfs_free(disk);
+}
+
+Test(unlogged, batches_over_many_keyspaces_are_whole_after_a_kill)
+{
+    kill_while_flushing(false);
+}
+
+Test(unlogged, what_was_logged_before_is_there_after_a_kill)
+{
+    kill_while_flushing(true);
+}
+
+static int count_table(void *ctx, loam_slice name)
+{
+    enum file_kind kind;
+    uint64_t number;
+    *(unsigned *)ctx += filename_parse(name, &kind, &number) && kind == FILE_TABLE;
+    return 0;
+}
+
+/* The disk is full for a while: what waited for the last edit goes with the flush that failed. */
+Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
+{
+    for (uint64_t n = 1; n < 240; n += 17) {
+        loam_vfs *disk = memory_disk(), *front;
+        loam_fault_plan plan = {.struct_size = sizeof plan};
+        loam_ks *ks[SPACES];
+        loam_db *db;
+        GOES(loam_vfs_fault(disk, &plan, &front));
+        loam_options o = unlogged_on(front);
+        GOES(loam_open(DIR, &o, &db));
+        open_spaces(db, ks);
+        write_batch(db, ks, "k");
+        plan.fail_errno = ENOSPC;
+        plan.fail_calls = LOAM_CALL_ALL & ~LOAM_CALL_SYNC; /* a failed sync would not heal */
+        plan.fail_at = loam_vfs_calls_of(front, plan.fail_calls) + n;
+        GOES(loam_vfs_set_plan(front, &plan));
+        GOES(loam_flush(db, NULL)); /* tried again */
+        CHECK_EQ(loam_vfs_faults(front), 1);
+        CHECK_EQ(count(db, ks, "k"), SPACES);
+        GOES(loam_resume(db));
+        GOES(loam_wait_idle(db, UINT64_MAX));
+        unsigned tables = 0;
+        CHECK(disk->list(disk->ctx, DIR, count_table, &tables) >= 0);
+        CHECK_EQ(tables, SPACES);
+        close_spaces(db, ks);
+        loam_vfs_free(front);
+        loam_vfs_free(disk);
+    }
+}
