@@ -295,8 +295,9 @@ int lifecycle_open(const char *dir, const struct options *o, struct db **out)
 
 /* ---- close ------------------------------------------------------------------------------------- */
 
-/* Ends the log as durability asks. LOAM_DUR_MEMORY has none: what is in memory goes to tables. */
-static int close_log(struct db *db)
+/* Ends the log as durability asks. LOAM_DUR_MEMORY has none: what is in memory goes to tables.
+ * whole: that was so; else the next open finds keys whose deletes are lost, and no range may hide them. */
+static int close_log(struct db *db, bool whole)
 {
     uint64_t number = 0, position = 0;
     int rc = db->logging ? wal_close(&db->wal, &number, &position) : LOAM_OK;
@@ -311,7 +312,9 @@ static int close_log(struct db *db)
         position = needed ? db->replayed_end : 0;
     }
     if (rc == LOAM_OK) {
-        dead_known_close(db);
+        if (whole) {
+            dead_known_close(db);
+        }
         rc = version_set_close_clean(&db->versions, number, position);
     }
     return rc;
@@ -335,7 +338,7 @@ int lifecycle_close(struct db *db)
             db->log_open = false;
             rc = status_raise(&e);
         } else {
-            int rc_log = close_log(db);
+            int rc_log = close_log(db, rc == LOAM_OK);
             rc = rc < 0 ? rc : rc_log;
         }
     }

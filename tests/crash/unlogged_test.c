@@ -14,7 +14,7 @@
 
 TestSuite(unlogged);
 
-enum { SPACES = 100 /* more than a flush holds open at once */, STEP = 7 };
+enum { SPACES = 100 /* more than a flush holds open at once */, KEYS = 3000, STEP = 7 };
 
 static loam_options unlogged_on(const loam_vfs *vfs)
 {
@@ -152,4 +152,83 @@ Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
         loam_vfs_free(front);
         loam_vfs_free(disk);
     }
+}
+
+static void each_key(loam_db *db, int from, int to, bool put)
+{
+    for (int i = from; i < to; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "key%04d", i);
+        if (put) {
+            put_text(db, NULL, key, "v");
+        } else {
+            GOES(loam_delete(db, NULL, text(key), NULL));
+        }
+    }
+}
+
+/* Puts in a table, then deletes in memory that iterators have found to hide all of it. */
+static loam_db *open_with_known_range(const loam_vfs *vfs)
+{
+    loam_options o = unlogged_on(vfs);
+    loam_db *db;
+    loam_iter *it;
+    o.memory_budget = (uint64_t)64 << 20; /* nothing is flushed but by hand */
+    GOES(loam_open(DIR, &o, &db));
+    each_key(db, 0, KEYS, true);
+    GOES(loam_flush(db, NULL));
+    each_key(db, 0, KEYS, false);
+    for (int i = 0; i < 10; i++) {
+        GOES(loam_iter_open(db, NULL, NULL, &it));
+        CHECK_EQ(loam_iter_first(it), LOAM_NOTFOUND);
+        loam_iter_close(it);
+    }
+    return db;
+}
+
+/* Where the next key is found behind a few that are deleted now, at numbers beyond all that were used. */
+static void expect_next_key(const loam_vfs *vfs, bool lost)
+{
+    loam_options o = small_options(vfs);
+    loam_db *db;
+    loam_ks *other;
+    loam_iter *it;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_ks_open(db, "other", NULL, &other));
+    for (int i = 0; i < 2 * KEYS; i++) {
+        put_text(db, other, "k", "a value that moves the log on");
+    }
+    each_key(db, KEYS / 3, KEYS / 2, false);
+    GOES(loam_iter_open(db, NULL, NULL, &it));
+    CHECK_EQ(loam_iter_seek(it, text("key1000")), lost ? LOAM_OK : LOAM_NOTFOUND);
+    if (lost) {
+        CHECK_BYTES(loam_iter_key(it).data, loam_iter_key(it).size, "key1500", 7);
+    }
+    loam_iter_close(it);
+    loam_ks_release(other);
+    GOES(loam_close(db));
+}
+
+/* The deletes are lost with what the close could not write; the keys are there again, and seen. */
+Test(unlogged, a_range_of_keys_whose_deletes_a_close_could_not_write_is_forgotten)
+{
+    const uint32_t kinds = LOAM_CALL_WRITE | LOAM_CALL_RESERVE;
+    unsigned losses = 0;
+    for (uint32_t failures = 1; failures < 6; failures++) {
+        loam_vfs *disk = memory_disk(), *front;
+        loam_fault_plan plan = {.struct_size = sizeof plan};
+        GOES(loam_vfs_fault(disk, &plan, &front));
+        loam_db *db = open_with_known_range(front);
+        plan.fail_at = loam_vfs_calls_of(front, kinds) + 1;
+        plan.fail_calls = kinds;
+        plan.fail_errno = ENOSPC;
+        plan.fail_repeat = failures;
+        GOES(loam_vfs_set_plan(front, &plan));
+        bool lost = loam_close(db) != LOAM_OK;
+        losses += lost;
+        expect_next_key(disk, lost);
+        loam_vfs_free(front);
+        loam_vfs_free(disk);
+    }
+    CHECK(losses != 0);
 }

@@ -454,6 +454,8 @@ FAULTS = [
           suite("engine", "manifest/*")),
     Fault("dead-ranges-not-kept-at-close", "engine/db_open.c", "        dead_known_close(db);\n", "",
           suite("engine", "tombstone_reopen/*")),
+    Fault("dead-ranges-outlive-lost-deletes", "engine/db_open.c", "        if (whole) {\n", "        if (whole || !db->logging) {\n",
+          suite("crash", "unlogged/*")),
     Fault("dead-ranges-forgotten-without-an-order", "engine/dead_known.c",
           "            version_edit_drop_dead(&vs->known, i);\n        }\n",
           "        }\n        version_edit_drop_dead(&vs->known, i);\n",
