@@ -23,6 +23,9 @@ enum file_kind { FILE_LOG, FILE_TABLE, FILE_MANIFEST, FILE_CURRENT, FILE_LOCK, F
 
 #define FILENAME_BASE_CAP 32 /* bytes of the longest name without its directory, NUL included */
 #define FILENAME_CAP 4096    /* bytes of the longest path, NUL included */
+/* So large a number was not made by counting, and no new name will ever meet it. Half of what an edit
+ * can tell (version_edit.c): behind a smaller one there is room for all that will ever be counted. */
+#define FILENAME_COUNTED (UINT64_MAX / 4)
 
 /* The bytes filename_make() needs for files in dir, its NUL included. */
 size_t filename_size(const char *dir);

@@ -406,8 +406,7 @@ static int check_name(void *arg, loam_slice name)
     if (!filename_parse(name, &kind, &number)) {
         return 0;
     }
-    /* A number so large was not made by counting; no new name will ever meet it. */
-    if (number >= r->next_file && number < UINT64_MAX / 2) {
+    if (number >= r->next_file && number < FILENAME_COUNTED) {
         r->next_file = number + 1;
     }
     if (kind == FILE_TABLE) {

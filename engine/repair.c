@@ -185,8 +185,7 @@ static int note_file(void *arg, loam_slice name)
     if (!filename_parse(name, &kind, &number)) {
         return 0;
     }
-    /* As in manifest_replay_check_files(): so large a number was not made by counting. */
-    if (number >= l->next_file && number < UINT64_MAX / 2) {
+    if (number >= l->next_file && number < FILENAME_COUNTED) { /* as in manifest_replay_check_files() */
         l->next_file = number + 1;
     }
     if (kind == FILE_TABLE || kind == FILE_MANIFEST) {

@@ -70,6 +70,38 @@ Test(reopen, leaves_no_log_segments_without_records_behind)
     loam_vfs_free(vfs);
 }
 
+/* The numbers of a stray file are passed over or counted on from, by an open and by a repair. */
+Test(reopen, beside_a_file_of_a_number_near_the_largest_goes_on_counting)
+{
+    static const uint64_t numbers[] = {UINT64_MAX, UINT64_MAX / 2, UINT64_MAX / 2 - 1, UINT64_MAX / 4,
+                                       UINT64_MAX / 4 - 1};
+    for (size_t i = 0; i < 2 * sizeof numbers / sizeof *numbers; i++) {
+        loam_vfs *vfs;
+        CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+        const loam_options options = crash_options(vfs);
+        loam_db *db;
+        loam_file *f;
+        char path[FILENAME_CAP];
+        CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+        put(db, "k", "v");
+        CHECK_EQ(loam_close(db), LOAM_OK);
+        CHECK_EQ(filename_make(DIR, FILE_TEMP, numbers[i / 2], path), LOAM_OK);
+        CHECK(vfs->open(vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_NEW, &f) >= 0);
+        CHECK(vfs->close(vfs->ctx, f) >= 0);
+        if (i % 2 != 0) {
+            CHECK_EQ(vfs->remove(vfs->ctx, DIR "/CURRENT"), 0);
+            CHECK_EQ(loam_repair(DIR, &options, NULL, NULL), LOAM_OK);
+        }
+        for (int n = 0; n < 3; n++) {
+            CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
+            CHECK(has(db, "k"));
+            CHECK_EQ(loam_flush(db, NULL), LOAM_OK);
+            CHECK_EQ(loam_close(db), LOAM_OK);
+        }
+        loam_vfs_free(vfs);
+    }
+}
+
 /* A log of an earlier use must not come back over what was flushed without one. */
 Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
 {

@@ -273,6 +273,8 @@ FAULTS = [
           "    (void)check_close;\n    return rc;", suite("crash", "damage/of_a_manifest*")),
     Fault("gathered-tables-stay", "engine/flush.c", "    drop_gathered(f);\n", "    if (rc == LOAM_OK) {\n        drop_gathered(f);\n    }\n",
           suite("crash", "unlogged/*")),
+    Fault("stray-number-ends-counting", "engine/manifest_replay.c", "number < FILENAME_COUNTED) {",
+          "number < UINT64_MAX / 2) {", suite("crash", "reopen/*")),
     Fault("closed-manifest-may-be-torn", "engine/manifest.c",
           "    return r->expect.closed && r->offset < r->expect.size;", "    return r->expect.closed && r->offset < 1;",
           suite("engine", "manifest/*")),
