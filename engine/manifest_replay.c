@@ -291,7 +291,8 @@ static int note_later(void *arg, loam_slice name)
     struct later_tables *l = arg;
     enum file_kind kind;
     uint64_t number;
-    if (filename_parse(name, &kind, &number) && kind == FILE_TABLE && number >= l->from) {
+    if (filename_parse(name, &kind, &number) && kind == FILE_TABLE && number >= l->from &&
+        number - l->from < MANIFEST_REPLAY_GAP) {
         buf_append(&l->numbers, &number, sizeof number);
     }
     return 0;

@@ -10,6 +10,10 @@
 #include "engine/manifest.h"
 #include "engine/version.h"
 
+/* Behind a clean close a repair numbers its tables from so far behind the manifest's next file that
+ * those which it leaves when it is cut off are not taken for tables that an open made. */
+#define MANIFEST_REPLAY_GAP ((uint64_t)1 << 32)
+
 struct manifest_replay {
     struct alloc *alloc;
     uint64_t file_id; /* number of the manifest, for errors */

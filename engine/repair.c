@@ -272,7 +272,6 @@ static int by_manifest(struct repair *r, struct manifest_replay *m)
     r->whole = true;
     r->next_ks = m->next_ks;
     r->last_seq = m->last_seq;
-    r->next_file = r->next_file > m->next_file ? r->next_file : m->next_file;
     for (uint32_t i = 0; i < m->keyspaces.created_count && rc == LOAM_OK; i++) {
         rc = version_edit_create_ks(&r->state, &m->keyspaces.created[i]);
     }
@@ -455,9 +454,23 @@ static void drop_new_tables(struct repair *r, uint64_t first)
     }
 }
 
+/* From where new files are numbered: not from the next number of a manifest that was closed cleanly,
+ * for a table there says that edits are missing. */
+static void start_numbers(struct repair *r, const struct manifest_replay *m)
+{
+    uint64_t first = m->next_file;
+    if (m->sealed && first < FILENAME_COUNTED) {
+        first += MANIFEST_REPLAY_GAP;
+    }
+    r->next_file = r->next_file > first ? r->next_file : first;
+}
+
 static int build_and_switch(struct repair *r, struct manifest_replay *m,
                             const struct manifest_salvage *s, const struct listing *l)
 {
+    if (m != NULL) {
+        start_numbers(r, m);
+    }
     uint64_t first = r->next_file;
     int rc = m != NULL ? by_manifest(r, m) : by_directory(r, s, l);
     if (rc == LOAM_OK && r->sink.stopped) {

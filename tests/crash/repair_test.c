@@ -400,6 +400,36 @@ Test(repair, cut_off_by_a_loss_of_power_at_any_call_and_repeated_ends_the_same)
     fprintf(stderr, "%u disks\n", cuts);
 }
 
+/* A database that can be opened beside its damage still can. */
+Test(repair, cut_off_at_any_call_leaves_a_database_that_opens)
+{
+    struct repair_files fs;
+    repair_reference(&fs, 40, true);
+    damage_for_cuts(&fs, 0);
+    bool done = false;
+    for (uint64_t n = 1; !done; n++) {
+        loam_vfs *disk = repair_disk_of(&fs), *fault, *after;
+        loam_fault_plan plan = {.struct_size = sizeof plan, .seed = n, .crash_at = n};
+        GOES(loam_vfs_fault(disk, &plan, &fault));
+        loam_options o = repair_options_on(fault);
+        done = loam_repair(DIR, &o, NULL, NULL) == LOAM_OK;
+        GOES(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &after));
+        oracle_context("cut at call %llu", (unsigned long long)n);
+        o.vfs = after;
+        for (int i = 0; i < 2; i++) { /* and still when what the repair left is gone */
+            loam_db *db;
+            if (loam_open(DIR, &o, &db) < 0) {
+                oracle_fail("%s", loam_last_error()->message);
+            }
+            GOES(loam_close(db));
+        }
+        loam_vfs_free(after);
+        loam_vfs_free(fault);
+        loam_vfs_free(disk);
+    }
+    repair_free_files(&fs);
+}
+
 Test(repair, that_meets_failing_calls_fails_or_tells_and_may_be_repeated)
 {
     struct repair_files fs;

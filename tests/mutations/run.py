@@ -273,6 +273,8 @@ FAULTS = [
           "    (void)check_close;\n    return rc;", suite("crash", "damage/of_a_manifest*")),
     Fault("gathered-tables-stay", "engine/flush.c", "    drop_gathered(f);\n", "    if (rc == LOAM_OK) {\n        drop_gathered(f);\n    }\n",
           suite("crash", "unlogged/*")),
+    Fault("repair-counts-on-from-a-clean-close", "engine/repair.c", "    if (m->sealed && first < FILENAME_COUNTED) {\n",
+          "    if (m->sealed && first == 0) {\n", suite("crash", "repair/cut_off_at_any_call_leaves*")),
     Fault("stray-number-ends-counting", "engine/manifest_replay.c", "number < FILENAME_COUNTED) {",
           "number < UINT64_MAX / 2) {", suite("crash", "reopen/*")),
     Fault("closed-manifest-may-be-torn", "engine/manifest.c",
