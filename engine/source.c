@@ -88,7 +88,7 @@ static bool bind(struct source *s, uint32_t i)
         return fail(s, rc);
     }
     rc = s->cursor.alloc != NULL
-             ? sst_cursor_rebind(&s->cursor, r)
+             ? sst_cursor_rebind(&s->cursor, r, s->readahead)
              : sst_cursor_init(&s->cursor, r, s->alloc, s->background ? SST_CURSOR_BACKGROUND : 0,
                                s->readahead);
     s->run_at = i;

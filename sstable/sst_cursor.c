@@ -63,18 +63,18 @@ static void forget_block(struct sst_cursor *c)
 int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a, uint32_t flags,
                     uint32_t readahead)
 {
-    bool background = (flags & SST_CURSOR_BACKGROUND) != 0;
     memset(c, 0, sizeof *c);
     c->alloc = a;
     c->unpacker.alloc = a;
     sst_part_init(&c->part, a, (flags & SST_CURSOR_BACKGROUND) != 0 ? MEM_BUILD : MEM_ITER);
     c->flags = flags;
-    c->read_max = readahead != 0 ? readahead : background ? READ_MAX_BACKGROUND : READ_MAX;
-    return sst_cursor_rebind(c, r);
+    return sst_cursor_rebind(c, r, readahead);
 }
 
-int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r)
+int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r, uint32_t readahead)
 {
+    bool background = (c->flags & SST_CURSOR_BACKGROUND) != 0;
+    c->read_max = readahead != 0 ? readahead : background ? READ_MAX_BACKGROUND : READ_MAX;
     c->r = r;
     c->rc = LOAM_OK;
     c->count = (uint32_t)r->props.blocks;

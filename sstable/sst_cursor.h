@@ -71,8 +71,9 @@ struct sst_cursor {
  * 256 KiB. The cursor starts out not valid. Returns LOAM_OK or E_NOMEM. */
 int sst_cursor_init(struct sst_cursor *c, struct sst_reader *r, struct alloc *a, uint32_t flags,
                     uint32_t readahead);
-/* Points the cursor at another table, keeping its buffers; not valid then. LOAM_OK or E_NOMEM. */
-int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r);
+/* Points the cursor at another table, keeping its buffers; not valid then. readahead: as above. LOAM_OK or
+ * E_NOMEM. */
+int sst_cursor_rebind(struct sst_cursor *c, struct sst_reader *r, uint32_t readahead);
 /* Safe on a zeroed struct. */
 void sst_cursor_free(struct sst_cursor *c);
 /* Whether the value of the present entry is in memory. */

@@ -115,3 +115,62 @@ Test(iter_pool, walks_backward_within_their_share)
 {
     walk_all(false);
 }
+
+/* ---- options of one iterator do not outlive it ---- */
+
+enum { TABLE_ENTRIES = 40000, WIDE = 512 << 10 };
+
+/* A disk that notes the longest read. */
+static struct {
+    const loam_vfs *inner;
+    size_t longest;
+} reads;
+
+static int64_t noting_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t off)
+{
+    reads.longest = n > reads.longest ? n : reads.longest;
+    return reads.inner->read(ctx, f, buf, n, off);
+}
+
+/* The longest read of a walk over the whole table. */
+static size_t longest_of_walk(loam_db *db, uint32_t readahead)
+{
+    const loam_iter_opts o = {.struct_size = sizeof o, .readahead = readahead};
+    loam_iter *it;
+    uint64_t n = 0;
+    reads.longest = 0;
+    GOES(loam_iter_open(db, NULL, &o, &it));
+    int rc;
+    for (rc = loam_iter_first(it); rc == LOAM_OK; rc = loam_iter_next(it)) {
+        n++;
+    }
+    CHECK_EQ(rc, LOAM_NOTFOUND);
+    CHECK_EQ(n, TABLE_ENTRIES);
+    loam_iter_close(it);
+    return reads.longest;
+}
+
+Test(iter_pool, an_iterator_reads_ahead_as_it_was_told_whoever_had_its_memory_before)
+{
+    loam_vfs *disk = memory_disk(), noting = *disk;
+    noting.read = noting_read;
+    reads.inner = disk;
+    loam_options o = small_options(&noting);
+    loam_ks_options plain = {.struct_size = sizeof plain, .compression = LOAM_COMPRESS_NONE};
+    o.memory_budget = 16 << 20; /* enough for an iterator with a wide window to be kept */
+    o.default_ks = &plain;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    char key[24], value[VALUE];
+    for (uint64_t i = 0; i < TABLE_ENTRIES; i++) {
+        GOES(loam_put(db, NULL, key_of(i, key), value_of(i, value), NULL));
+    }
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    GOES(loam_close(db)); /* and the cache with it */
+    GOES(loam_open("/db", &o, &db));
+    CHECK(longest_of_walk(db, 0) < WIDE / 4);
+    CHECK(longest_of_walk(db, WIDE) >= WIDE / 2);
+    CHECK(longest_of_walk(db, 0) < WIDE / 4);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
