@@ -109,12 +109,24 @@ static void free_space_locked(struct disk_account *a, struct disk_file *f)
     }
 }
 
+static void forget_locked(struct disk_account *a, struct disk_file **at)
+{
+    struct disk_file *f = *at;
+    *at = f->next;
+    f->removed = true;
+    free_space_locked(a, f);
+}
+
 void disk_account_put(struct disk_account *a, struct disk_file *f)
 {
     mutex_lock(&a->mu);
     assert(f->users != 0);
     f->users--;
-    free_space_locked(a, f);
+    if (f->users == 0 && f->size == 0 && !f->removed) {
+        forget_locked(a, find_locked(a, f->name)); /* it weighs nothing, or could not be made at all */
+    } else {
+        free_space_locked(a, f);
+    }
     mutex_unlock(&a->mu);
 }
 
@@ -147,14 +159,6 @@ void disk_account_settle(struct disk_account *a, struct disk_file *f, uint64_t s
     mutex_unlock(&a->mu);
 }
 
-static void forget_locked(struct disk_account *a, struct disk_file **at)
-{
-    struct disk_file *f = *at;
-    *at = f->next;
-    f->removed = true;
-    free_space_locked(a, f);
-}
-
 void disk_account_remove(struct disk_account *a, const char *path)
 {
     mutex_lock(&a->mu);
@@ -170,18 +174,19 @@ void disk_account_rename(struct disk_account *a, const char *from, const char *t
     from = name_of(from);
     to = name_of(to);
     mutex_lock(&a->mu);
-    struct disk_file **at = a->chains != NULL ? find_locked(a, from) : NULL;
-    struct disk_file *f = at != NULL ? *at : NULL;
-    if (f != NULL && strcmp(from, to) != 0) {
-        *at = f->next;
+    if (a->chains != NULL && strcmp(from, to) != 0) {
         struct disk_file **there = find_locked(a, to);
         if (*there != NULL) {
             forget_locked(a, there);
         }
-        set_name(f, to);
-        at = chain_of(a, to);
-        f->next = *at;
-        *at = f;
+        struct disk_file **at = find_locked(a, from), *f = *at;
+        if (f != NULL) {
+            *at = f->next;
+            set_name(f, to);
+            at = chain_of(a, to);
+            f->next = *at;
+            *at = f;
+        }
     }
     mutex_unlock(&a->mu);
 }

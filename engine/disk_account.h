@@ -39,7 +39,8 @@ void disk_account_destroy(struct disk_account *a);
 void disk_account_enforce(struct disk_account *a);
 
 /* Paths lead to files of the database; only their last component counts.
- * The file of this name, entered with size 0 when it is not known, until put. NULL: no memory. */
+ * The file of this name, entered with size 0 when it is not known, until put; one that has size 0 then is
+ * forgotten. NULL: no memory. */
 struct disk_file *disk_account_get(struct disk_account *a, const char *path);
 void disk_account_put(struct disk_account *a, struct disk_file *f);
 /* Counts the file as at least `size` bytes long. False: over the budget, and nothing changed. */

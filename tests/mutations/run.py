@@ -186,6 +186,8 @@ FAULTS = [
           "    return db->error.code != LOAM_OK;", MODEL),
     Fault("full-disk-is-for-good", "arena/status.c",
           "    return e->code == LOAM_E_NOSPACE || e->code == LOAM_E_NOMEM ||", "    return e->code == LOAM_E_NOMEM ||", suite("crash", "full_disk/*")),
+    Fault("names-tried-are-kept", "engine/disk_account.c", "    if (f->users == 0 && f->size == 0 && !f->removed) {",
+          "    if (f->users == 0 && f->size == 0 && f->name[0] == 0) {", suite("engine", "disk_account/*")),
     Fault("deletes-have-no-reserve", "engine/write.c", "        return q->one->kind == ENTRY_DELETE;\n",
           "        return q->one->kind == ENTRY_BLOB;\n", suite("crash", "full_disk/*")),
     Fault("reserve-is-not-made-again", "engine/disk_reserve.c",
@@ -355,6 +357,8 @@ FAULTS = [
           "static inline uint64_t ring_tag_(uint64_t addr)\n{\n    return addr & ~(RING_UNITS_MAX - 1) & 0;",
           suite("arena", "ring/reading*")),
     # ---- reading ----
+    Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
+          "sst_cursor_rebind(&s->cursor, r, s->cursor.read_max)", suite("engine", "iter_pool/*")),
     Fault("smallest-key-not-found", "engine/read.c", "key_compare(cmp, l->tables[i]->meta.smallest, key) > 0) {",
           "key_compare(cmp, l->tables[i]->meta.smallest, key) >= 0) {", MODEL),
     Fault("snapshot-misses-a-table", "engine/read.c", "        if (t->meta.min_seq > snapshot ||",
