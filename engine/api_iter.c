@@ -159,8 +159,7 @@ static int resolve(struct call *c, const struct keyspace *space, const loam_iter
         o->upper = buf_slice(end);
     }
     if (opts->snap != NULL) {
-        o->has_seq = true;
-        return call_snapshot(c, opts->snap, &o->seq);
+        return call_snapshot(c, opts->snap, &o->snap);
     }
     return LOAM_OK;
 }
@@ -317,12 +316,12 @@ int loam_iter_refresh(loam_iter *handle, const loam_snap *snap)
         return rc;
     }
     struct call c = {.db = it->shell, .pinned = false};
-    uint64_t seq = 0;
+    const struct held_seq *held = NULL;
     if (snap != NULL) {
-        rc = call_snapshot(&c, snap, &seq);
+        rc = call_snapshot(&c, snap, &held);
     }
     if (rc == LOAM_OK) {
-        rc = db_iter_refresh(c.db, it, snap != NULL ? &seq : NULL);
+        rc = db_iter_refresh(c.db, it, held);
     }
     iter_end(it);
     return rc;

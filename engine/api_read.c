@@ -132,8 +132,13 @@ static int lookup_begin(struct call *c, loam_ks *ks, const loam_read_opts *opts,
     }
     l->view = db_view(c->db); /* before the sequence number; see view.h */
     l->seq = commit_visible(&c->db->commit) - 1;
-    if (opts != NULL && opts->snap != NULL && (rc = call_snapshot(c, opts->snap, &l->seq)) < 0) {
-        return rc;
+    if (opts != NULL && opts->snap != NULL) {
+        const struct held_seq *held;
+        rc = call_snapshot(c, opts->snap, &held);
+        if (rc < 0) {
+            return rc;
+        }
+        l->seq = held->seq;
     }
     /* acquire: pairs with the store in version_set_order_ks(). */
     l->cmp = atom_load(&l->space->cmp, acquire);

@@ -84,7 +84,7 @@ int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space)
                : LOAM_OK;
 }
 
-int call_snapshot(struct call *c, const loam_snap *handle, uint64_t *seq)
+int call_snapshot(struct call *c, const loam_snap *handle, const struct held_seq **held)
 {
     struct snap *s = slotmap_get(&registry_get()->snaps, HANDLE_OF(handle));
     if (s == NULL) {
@@ -93,6 +93,6 @@ int call_snapshot(struct call *c, const loam_snap *handle, uint64_t *seq)
     if (s->db_handle != c->db->handle) {
         return FAIL(LOAM_E_INVAL, "the snapshot belongs to another database");
     }
-    *seq = s->held.seq;
+    *held = &s->held;
     return LOAM_OK;
 }

@@ -58,6 +58,6 @@ void call_end(struct call *c);
  * REQUIRES: inside the section. E_CLOSED, E_INVAL (another database's), E_NOENT (dropped). */
 int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space);
 /* The number a snapshot of this database holds. REQUIRES: inside the section. */
-int call_snapshot(struct call *c, const loam_snap *snap, uint64_t *seq);
+int call_snapshot(struct call *c, const loam_snap *snap, const struct held_seq **held);
 
 #endif

@@ -21,14 +21,15 @@
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
-static void hold(struct db *db, struct db_iter *it, const uint64_t *seq)
+/* snap NULL: the newest state. */
+static int hold(struct db *db, const struct held_seq *snap, struct held_seq *h)
 {
-    if (seq != NULL) {
-        snapshot_hold_same(&db->snapshots, *seq, &it->held);
-    } else {
-        snapshot_hold_latest(&db->snapshots, &db->commit, &it->held);
+    if (snap == NULL) {
+        snapshot_hold_latest(&db->snapshots, &db->commit, h);
+    } else if (!snapshot_hold_same(&db->snapshots, snap, h)) {
+        return FAIL(LOAM_E_CLOSED, "the snapshot was released during the call");
     }
-    it->seq = it->held.seq;
+    return LOAM_OK;
 }
 
 /* Hands over what has been counted since the last time. */
@@ -48,15 +49,20 @@ static void hand_in_counts(struct db *db, struct db_iter *it)
     it->nexts = 0;
 }
 
-void db_iter_close(struct db *db, struct db_iter *it)
+static void put_back(struct db *db, struct db_iter *it)
 {
-    db_let_go(it->shell, &it->held);
     if (db != NULL) {
         hand_in_counts(db, it);
         keyspace_put(it->space);
         it->space = NULL;
     }
     iter_pool_give(db != NULL ? &db->iters : NULL, it);
+}
+
+void db_iter_close(struct db *db, struct db_iter *it)
+{
+    db_let_go(it->shell, &it->held);
+    put_back(db, it);
 }
 
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
@@ -80,7 +86,12 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     it->seat.keys_only = o->keys_only;
     buf_set(&it->lower, o->lower.data, o->lower.size);
     buf_set(&it->upper, o->upper.data, o->upper.size);
-    hold(db, it, o->has_seq ? &o->seq : NULL);
+    int rc = hold(db, o->snap, &it->held);
+    if (rc < 0) {
+        put_back(db, it);
+        return rc;
+    }
+    it->seq = it->held.seq;
     struct slotmap *iters = &registry_get()->iters;
     uint64_t handle = 0;
     if (!it->lower.oom && !it->upper.oom) {
@@ -93,7 +104,7 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     }
     it->face = slotmap_room(iters, handle);
     *it->face = (struct iter_face){.on_entry = false};
-    int rc = slotmap_commit(iters, handle, it);
+    rc = slotmap_commit(iters, handle, it);
     assert(rc == LOAM_OK); /* nobody else knows the handle */
     (void)rc;
     atom_store(&it->handle, handle, release); /* pairs with iter_begin() */
@@ -108,10 +119,17 @@ static void lend_nothing(struct db_iter *it)
     sst_seat_clear(&it->seat);
 }
 
-int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq)
+int db_iter_refresh(struct db *db, struct db_iter *it, const struct held_seq *snap)
 {
+    struct held_seq next; /* the old number stays until there is a new one */
+    int rc = hold(db, snap, &next);
+    if (rc < 0) {
+        return rc;
+    }
     snapshot_drop(&db->snapshots, &it->held);
-    hold(db, it, seq);
+    (void)snapshot_hold_same(&db->snapshots, &next, &it->held); /* it cannot go meanwhile */
+    snapshot_drop(&db->snapshots, &next);
+    it->seq = it->held.seq;
     lend_nothing(it);
     it->view_number = 0; /* the view may be older than the new number */
     return LOAM_OK;

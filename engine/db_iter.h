@@ -72,11 +72,11 @@ struct db_iter_options {
     bool has_lower, has_upper;
     bool keys_only;
     uint32_t readahead;
-    bool has_seq; /* show `seq`, which a snapshot holds; else the newest state */
-    uint64_t seq;
+    const struct held_seq *snap; /* whose state to show; NULL: the newest */
 };
 
-/* REQUIRES: inside a call's section. space passes to the iterator, whatever is returned. */
+/* REQUIRES: inside a call's section. space passes to the iterator, whatever is returned. E_CLOSED: the
+ * snapshot was released meanwhile. */
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **it);
 /* The handle is erased and the iterator is the caller's. db: its open database, which keeps the
@@ -90,7 +90,7 @@ int db_iter_seek(struct db *db, struct db_iter *it, loam_slice key);
 int db_iter_seek_le(struct db *db, struct db_iter *it, loam_slice key);
 int db_iter_next(struct db *db, struct db_iter *it);
 int db_iter_prev(struct db *db, struct db_iter *it);
-int db_iter_refresh(struct db *db, struct db_iter *it, const uint64_t *seq);
+int db_iter_refresh(struct db *db, struct db_iter *it, const struct held_seq *snap); /* as above */
 
 /* What a scout has done. */
 struct db_scouted {

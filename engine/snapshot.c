@@ -39,16 +39,20 @@ void snapshot_hold_latest(struct snapshot_list *l, const struct commit *c, struc
     mutex_unlock(&l->mutex);
 }
 
-void snapshot_hold_same(struct snapshot_list *l, uint64_t seq, struct held_seq *h)
+bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, struct held_seq *h)
 {
     mutex_lock(&l->mutex);
-    h->seq = seq;
-    struct held_seq *at = l->head.prev;
-    while (at != &l->head && at->seq > seq) {
-        at = at->prev;
+    bool held = other->next != NULL;
+    if (held) {
+        struct held_seq *at = l->head.prev;
+        while (at->seq > other->seq) {
+            at = at->prev; /* it ends at `other` */
+        }
+        h->seq = other->seq;
+        link_after_locked(l, at, h);
     }
-    link_after_locked(l, at, h);
     mutex_unlock(&l->mutex);
+    return held;
 }
 
 void snapshot_drop(struct snapshot_list *l, struct held_seq *h)
@@ -56,6 +60,7 @@ void snapshot_drop(struct snapshot_list *l, struct held_seq *h)
     mutex_lock(&l->mutex);
     h->prev->next = h->next;
     h->next->prev = h->prev;
+    h->prev = h->next = NULL;
     l->count--;
     mutex_unlock(&l->mutex);
 }

@@ -12,7 +12,7 @@
 #include "engine/commit.h"
 
 struct held_seq {
-    struct held_seq *prev, *next; /* guarded by the list's mutex */
+    struct held_seq *prev, *next; /* guarded by the list's mutex; next NULL: let go */
     uint64_t seq;                 /* constant while held */
 };
 
@@ -26,8 +26,9 @@ void snapshot_list_init(struct snapshot_list *l);
 void snapshot_list_destroy(struct snapshot_list *l);
 /* Holds the newest visible state: h->seq = visible - 1. Any thread; O(1). */
 void snapshot_hold_latest(struct snapshot_list *l, const struct commit *c, struct held_seq *h);
-/* Holds a number that another holder keeps alive during the call. O(holders). */
-void snapshot_hold_same(struct snapshot_list *l, uint64_t seq, struct held_seq *h);
+/* Holds the number of another holder, whose memory lasts as long as the call. False: that one has let go of
+ * it, and what it saw may be gone. O(holders). */
+bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, struct held_seq *h);
 void snapshot_drop(struct snapshot_list *l, struct held_seq *h);
 
 /* The distinct held numbers, ascending, then the newest visible one. Owned by the caller; free with

@@ -21,13 +21,15 @@ TestSuite(iter_view);
 /* An allocator that has another thread change the view at one request of a size. */
 struct changer {
     loam_db *db;
-    size_t at;   /* the request's smallest size; 0: not armed */
-    int changes; /* how often it happened */
+    size_t at;       /* the request's smallest size; 0: not armed */
+    int changes;     /* how often it happened */
+    loam_snap *gone; /* released before the change; NULL: none */
 };
 
 static void *change_view(void *arg)
 {
     struct changer *c = arg;
+    loam_snap_release(c->gone);
     put_text(c->db, NULL, "other", "value");
     GOES(loam_flush(c->db, NULL));
     c->changes++;
@@ -73,23 +75,30 @@ static loam_snap *two_versions(loam_db *db, loam_slice long_key)
     return snap;
 }
 
+/* A database whose allocator changes the view. */
+static loam_db *open_changing(struct changer *c, const loam_vfs *disk)
+{
+    const loam_allocator allocator = {.struct_size = sizeof allocator,
+                                      .alloc = changing_alloc,
+                                      .free = changing_free,
+                                      .ctx = c};
+    const loam_ks_options blocks = {.struct_size = sizeof blocks, .block_bytes = BLOCK};
+    loam_options o = small_options(disk);
+    o.allocator = &allocator;
+    o.default_ks = &blocks;
+    GOES(loam_open("/db", &o, &c->db));
+    GOES(loam_pause(c->db, 1)); /* nothing but the test changes the view */
+    return c->db;
+}
+
 Test(iter_view, a_key_whose_newer_version_ends_the_block_is_shown_when_the_view_changes_there)
 {
     static char bytes[LONG_KEY];
     memset(bytes, 'b', sizeof bytes);
     const loam_slice long_key = loam_bytes(bytes, sizeof bytes);
     struct changer changer = {0};
-    const loam_allocator allocator = {.struct_size = sizeof allocator,
-                                      .alloc = changing_alloc,
-                                      .free = changing_free,
-                                      .ctx = &changer};
-    const loam_ks_options blocks = {.struct_size = sizeof blocks, .block_bytes = BLOCK};
     loam_vfs *disk = memory_disk();
-    loam_options o = small_options(disk);
-    o.allocator = &allocator;
-    o.default_ks = &blocks;
-    GOES(loam_open("/db", &o, &changer.db));
-    GOES(loam_pause(changer.db, 1)); /* nothing but the test changes the view */
+    (void)open_changing(&changer, disk);
     loam_snap *snap = two_versions(changer.db, long_key);
 
     const loam_iter_opts walk = {.struct_size = sizeof walk, .snap = snap};
@@ -112,5 +121,35 @@ Test(iter_view, a_key_whose_newer_version_ends_the_block_is_shown_when_the_view_
     loam_iter_close(it);
     loam_snap_release(snap);
     GOES(loam_close(changer.db));
+    loam_vfs_free(disk);
+}
+
+/* The number of a snapshot that goes while an iterator is opened on it is nobody's: what it sees may be
+ * gone, too. */
+Test(iter_view, an_iterator_gets_no_snapshot_that_is_released_meanwhile)
+{
+    static char bytes[LONG_KEY];
+    memset(bytes, 'a', sizeof bytes);
+    struct changer changer = {0};
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_changing(&changer, disk);
+    put_text(db, NULL, "other", "old");
+    GOES(loam_snap_take(db, &changer.gone));
+
+    loam_iter_opts o = {.struct_size = sizeof o, .lower = loam_bytes(bytes, sizeof bytes)};
+    o.snap = changer.gone;
+    loam_iter *it;
+    changer.at = LONG_KEY; /* the copy of the bound */
+    FAILS(loam_iter_open(db, NULL, &o, &it), LOAM_E_CLOSED);
+    CHECK_EQ(changer.changes, 1);
+    CHECK(it == NULL);
+
+    changer.gone = NULL;
+    o.snap = NULL;
+    GOES(loam_iter_open(db, NULL, &o, &it)); /* and in memory that was given back whole */
+    GOES(loam_iter_first(it));
+    CHECK_BYTES(loam_iter_value(it).data, loam_iter_value(it).size, "value", 5);
+    loam_iter_close(it);
+    GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -65,13 +65,15 @@ Test(snapshot, numbers_are_distinct_and_ascending_with_the_newest_last)
     advance(8);
     snapshot_hold_latest(&list, commits, &c);
     advance(8);
-    snapshot_hold_same(&list, a.seq, &again); /* an old number once more, behind newer ones */
+    CHECK(snapshot_hold_same(&list, &a, &again)); /* an old number once more, behind newer ones */
     CHECK_EQ(again.seq, 7);
     CHECK_EQ(snapshot_count(&list), 4);
     expect_numbers((uint64_t[]){7, 15, 23}, 3);
     snapshot_drop(&list, &a);
     snapshot_drop(&list, &b);
     CHECK_EQ(snapshot_oldest(&list, commits), 7); /* `again` keeps it */
+    CHECK(!snapshot_hold_same(&list, &a, &b));    /* but not through who has let go of it */
+    CHECK_EQ(snapshot_count(&list), 2);
     snapshot_drop(&list, &again);
     CHECK_EQ(snapshot_oldest(&list, commits), 15);
     snapshot_drop(&list, &c);
@@ -91,7 +93,7 @@ Test(snapshot, any_order_of_taking_and_dropping_keeps_the_list_right)
         if (out[i]) {
             snapshot_drop(&list, &held[i]);
         } else if (random_below(&r, 3) == 0 && out[(i + 1) % N]) {
-            snapshot_hold_same(&list, held[(i + 1) % N].seq, &held[i]);
+            CHECK(snapshot_hold_same(&list, &held[(i + 1) % N], &held[i]));
         } else {
             snapshot_hold_latest(&list, commits, &held[i]);
         }

@@ -357,6 +357,8 @@ FAULTS = [
           "static inline uint64_t ring_tag_(uint64_t addr)\n{\n    return addr & ~(RING_UNITS_MAX - 1) & 0;",
           suite("arena", "ring/reading*")),
     # ---- reading ----
+    Fault("released-snapshot-is-held", "engine/snapshot.c", "    bool held = other->next != NULL;\n",
+          "    bool held = other != h;\n", suite("engine", "iter_view/*")),
     Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
           "sst_cursor_rebind(&s->cursor, r, s->cursor.read_max)", suite("engine", "iter_pool/*")),
     Fault("smallest-key-not-found", "engine/read.c", "key_compare(cmp, l->tables[i]->meta.smallest, key) > 0) {",
@@ -414,8 +416,8 @@ FAULTS = [
     Fault("moved-table-loses-its-file", "engine/version_build.c", "        bool fresh = t == NULL;\n",
           "        bool fresh = t == NULL;\n        if (!fresh) {\n            t = NULL;\n            fresh = true;\n        }\n",
           suite("engine", "version_set/*")),
-    Fault("snapshots-out-of-order", "engine/snapshot.c", "    while (at != &l->head && at->seq > seq) {",
-          "    while (at != &l->head && at->seq == seq) {", suite("engine", "snapshot/*")),
+    Fault("snapshots-out-of-order", "engine/snapshot.c", "        while (at->seq > other->seq) {\n",
+          "        while (at != &l->head && at->seq == other->seq) {\n", suite("engine", "snapshot/*")),
     Fault("newest-state-not-held", "engine/snapshot.c", "        if (n == 0 || seqs[n - 1] != now) {\n            seqs[n++] = now;",
           "        if (n == 0) {\n            seqs[n++] = now;", suite("engine", "snapshot/*")),
     # ---- the operating system's files, and the disks of the tests themselves ----
