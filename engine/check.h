@@ -32,6 +32,7 @@ struct check {
     struct damage_sink sink;
     /* False: there is no such keyspace. */
     bool (*ks)(void *arg, uint32_t id, struct check_ks *out);
+    bool in_use; /* such a keyspace was dropped meanwhile, and its tables are nobody's */
     /* Called after so many bytes read; < 0 ends the check. NULL is allowed. */
     int (*pace)(void *arg, uint64_t bytes);
     /* Whether the table is needed at this moment. */

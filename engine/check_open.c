@@ -169,6 +169,7 @@ int check_open(struct db *db, loam_damage_fn fn, void *ctx)
               .db_id = db->versions.db_id,
               .sink = {.fn = fn, .ctx = ctx},
               .ks = find_ks,
+              .in_use = true,
               .pace = rest,
               .named = always_named,
               .arg = &o},

@@ -145,8 +145,12 @@ int check_table(struct check *c, const struct table_meta *m)
 {
     struct check_ks ks = {0};
     struct sst_reader *r = NULL;
+    bool known = !is_lone(m) && c->ks(c->arg, m->ks, &ks);
+    if (!known && c->in_use) {
+        return LOAM_OK;
+    }
     c->table = m;
-    c->ks_name = !is_lone(m) && c->ks(c->arg, m->ks, &ks) ? ks.name : loam_bytes(NULL, 0);
+    c->ks_name = known ? ks.name : loam_bytes(NULL, 0);
     int rc = open_table(c, ks.cmp, &r);
     if (rc == LOAM_OK) {
         rc = check_contents(c, r, &ks);

@@ -390,3 +390,50 @@ Test(check, knows_orders_that_are_not_by_bytes_or_passes_them_over)
     GOES(loam_check(DIR, &o, NULL, NULL));
     loam_vfs_free(disk);
 }
+
+/* A disk on which, at the next opening of a table, a keyspace is dropped. */
+static struct {
+    const loam_vfs *inner;
+    loam_db *db; /* NULL: not any more */
+} dropping;
+
+static int dropping_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    const char *name = strrchr(path, '/') + 1;
+    enum file_kind kind;
+    uint64_t number;
+    loam_db *db = dropping.db;
+    if (db != NULL && filename_parse(text(name), &kind, &number) && kind == FILE_TABLE) {
+        dropping.db = NULL;
+        GOES(loam_ks_drop(db, "too"));
+    }
+    return dropping.inner->open(ctx, path, flags, f);
+}
+
+Test(check, takes_no_keyspace_that_is_dropped_meanwhile_for_damaged)
+{
+    static const loam_comparator backwards = {
+        .struct_size = sizeof backwards, .name = "backwards", .compare = reverse};
+    loam_vfs *disk = memory_disk(), hooked = *disk;
+    hooked.open = dropping_open;
+    dropping.inner = disk;
+    loam_ks_options k = {.struct_size = sizeof k, .comparator = &backwards};
+    loam_options o = roomy(&hooked);
+    loam_db *db;
+    loam_ks *ks;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_ks_open(db, "too", &k, &ks));
+    for (unsigned i = 0; i < KEYS; i++) {
+        GOES(loam_put(db, NULL, key_of(i), key_of(i), NULL));
+        GOES(loam_put(db, ks, key_of(i), key_of(i), NULL));
+    }
+    GOES(loam_flush(db, NULL));
+    dropping.db = db;
+    struct listed l = {.count = 0};
+    GOES(loam_verify(db, list, &l));
+    CHECK(dropping.db == NULL);
+    CHECK_EQ(l.count, 0);
+    loam_ks_release(ks);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}

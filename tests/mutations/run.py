@@ -357,6 +357,8 @@ FAULTS = [
           "static inline uint64_t ring_tag_(uint64_t addr)\n{\n    return addr & ~(RING_UNITS_MAX - 1) & 0;",
           suite("arena", "ring/reading*")),
     # ---- reading ----
+    Fault("dropped-keyspace-is-damaged", "engine/check_table.c", "    if (!known && c->in_use) {\n",
+          "    if (known && is_lone(m)) {\n", suite("engine", "check/*")),
     Fault("released-snapshot-is-held", "engine/snapshot.c", "    bool held = other->next != NULL;\n",
           "    bool held = other != h;\n", suite("engine", "iter_view/*")),
     Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
