@@ -138,7 +138,8 @@ int lifecycle_resume(struct db *db)
                   (unsigned long long)db->reserve.bytes);
     }
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
-        rc = clear_log(db);
+        /* A log that has not failed need not go on elsewhere: there is an end to switches without a write. */
+        rc = wal_poisoned(&db->wal) ? clear_log(db) : lifecycle_flush(db);
     }
     if (rc == LOAM_OK) {
         rc = go_on_with_log(db); /* it may have failed beside what was refused */

@@ -1,4 +1,4 @@
-/* resume_test.c - The way back to writing after syncs have failed.
+/* resume_test.c - The way back to writing after syncs and merges have failed.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: what loam_resume() promises, writes are accepted when it says LOAM_OK, durable ones included.
@@ -132,5 +132,28 @@ Test(resume, is_asked_for_once_a_sync_of_the_background_has_failed, .timeout = 6
     GOES(loam_resume(s.db));
     put_text(s.db, NULL, "key", "other");
     GOES(loam_sync(s.db));
+    sick_close(&s);
+}
+
+/* A merge fails over and over while nobody writes, and each time somebody resumes. */
+Test(resume, works_however_often_without_a_write_in_between)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    loam_fault_plan plan = {.struct_size = sizeof plan, .fail_calls = LOAM_CALL_OPEN, .fail_repeat = 10};
+    const loam_slice all = {NULL, 0};
+    GOES(loam_pause(s.db, 1));
+    for (int i = 0; i < 2; i++) {
+        put_text(s.db, NULL, "key", "value");
+        GOES(loam_flush(s.db, NULL));
+    }
+    for (int i = 0; i < 300; i++) {
+        plan.fail_at = loam_vfs_calls_of(s.vfs, LOAM_CALL_OPEN) + 1;
+        GOES(loam_vfs_set_plan(s.vfs, &plan));
+        FAILS(loam_compact(s.db, NULL, all, all, 0), LOAM_E_IO);
+        CHECK_EQ(loam_health(s.db, NULL), LOAM_REFUSING_WRITES);
+        syncs_fail(&s, 0);
+        GOES(loam_resume(s.db));
+    }
+    GOES(put_durable(&s, "after"));
     sick_close(&s);
 }
