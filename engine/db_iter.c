@@ -206,7 +206,7 @@ static int build(struct db *db, struct db_iter *it, const struct view *v)
         struct source *s = next_source(it);
         ok = s != NULL;
         if (ok) {
-            source_memtable(s, v->mems[i], it->ks);
+            source_memtable(s, v->mems[i], it->ks, it->cmp);
         }
     }
     for (uint32_t i = 0; k != NULL && ok && i < k->level[0].count; i++) {

@@ -58,7 +58,7 @@ static int write_space(struct flush *f, struct table_output *o)
     struct db *db = f->db;
     for (uint32_t i = 0; i < f->count; i++) {
         f->source[i] = (struct source){0};
-        source_memtable(&f->source[i], f->mems[i], o->space->id);
+        source_memtable(&f->source[i], f->mems[i], o->space->id, o->cmp);
         f->all[i] = &f->source[i];
     }
     struct version *v = version_set_ref_current(&db->versions);

@@ -86,7 +86,7 @@ static int write_sorted(struct db *db, struct keyspace *space, const loam_compar
     struct source s = {0};
     table_output_init(&o, db, space, 0);
     o.cmp = cmp;
-    source_memtable(&s, m, space->id);
+    source_memtable(&s, m, space->id, cmp);
     int rc = LOAM_OK;
     for (source_first(&s); s.valid && rc == LOAM_OK; source_next(&s)) {
         rc = table_output_add(&o, &s.entry);

@@ -7,11 +7,11 @@
 
 #include "arena/poison.h"
 
-void source_memtable(struct source *s, struct memtable *m, uint32_t ks)
+void source_memtable(struct source *s, struct memtable *m, uint32_t ks, const loam_comparator *cmp)
 {
     source_finish(s);
     s->is_memtable = true;
-    memtable_cursor_init(&s->mem, m, ks);
+    memtable_cursor_init_in(&s->mem, m, ks, cmp);
 }
 
 void source_tables(struct source *s, struct table_cache *tc, struct table *const *run,

@@ -39,8 +39,9 @@ struct source {
     struct sst_seat *seat; /* for its large values */
 };
 
-/* Prepares a zeroed or finished source; a source's buffers are kept from use to use. */
-void source_memtable(struct source *s, struct memtable *m, uint32_t ks);
+/* Prepares a zeroed or finished source; a source's buffers are kept from use to use. cmp: the order of the
+ * keyspace, which the memtable could not tell any more when it is dropped meanwhile. */
+void source_memtable(struct source *s, struct memtable *m, uint32_t ks, const loam_comparator *cmp);
 /* background: keeps each table's reader pinned while the cursor is in it. seat: shared with the sources it is
  * merged with; outlives the source's buffers. */
 void source_tables(struct source *s, struct table_cache *tc, struct table *const *run,

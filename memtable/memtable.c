@@ -348,3 +348,9 @@ void memtable_cursor_init(struct memtable_cursor *c, struct memtable *m, uint32_
 {
     skiplist_cursor_init(&c->at, &m->list, ks);
 }
+
+void memtable_cursor_init_in(struct memtable_cursor *c, struct memtable *m, uint32_t ks,
+                             const loam_comparator *cmp)
+{
+    c->at = (struct skiplist_cursor){.list = &m->list, .cmp = cmp, .ks = ks};
+}

@@ -136,6 +136,9 @@ struct memtable_cursor {
     struct skiplist_cursor at;
 };
 void memtable_cursor_init(struct memtable_cursor *c, struct memtable *m, uint32_t ks);
+/* The same with the order that the keyspace's entries stand in, for whom knows it: it is not asked for again. */
+void memtable_cursor_init_in(struct memtable_cursor *c, struct memtable *m, uint32_t ks,
+                             const loam_comparator *cmp);
 
 /* These return whether the cursor stands on an entry now. Off the end, next, prev and next_key stay
  * off; first, last and seek position anew. */

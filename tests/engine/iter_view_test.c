@@ -24,15 +24,20 @@ struct changer {
     size_t at;       /* the request's smallest size; 0: not armed */
     int changes;     /* how often it happened */
     loam_snap *gone; /* released before the change; NULL: none */
+    bool drops;      /* the keyspace "dropped" instead of the change */
 };
 
 static void *change_view(void *arg)
 {
     struct changer *c = arg;
+    c->changes++;
+    if (c->drops) {
+        GOES(loam_ks_drop(c->db, "dropped"));
+        return NULL;
+    }
     loam_snap_release(c->gone);
     put_text(c->db, NULL, "other", "value");
     GOES(loam_flush(c->db, NULL));
-    c->changes++;
     return NULL;
 }
 
@@ -150,6 +155,43 @@ Test(iter_view, an_iterator_gets_no_snapshot_that_is_released_meanwhile)
     GOES(loam_iter_first(it));
     CHECK_BYTES(loam_iter_value(it).data, loam_iter_value(it).size, "value", 5);
     loam_iter_close(it);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+static int backwards(void *ctx, loam_slice a, loam_slice b)
+{
+    (void)ctx;
+    return -memcmp(a.data, b.data, a.size < b.size ? a.size : b.size);
+}
+
+/* It may still show what was there, or say that the keyspace is gone; but not in the order of another. */
+Test(iter_view, a_keyspace_that_is_dropped_during_a_seek_keeps_its_order)
+{
+    static const loam_comparator order = {
+        .struct_size = sizeof order, .name = "backwards", .compare = backwards};
+    const loam_ks_options how = {.struct_size = sizeof how, .comparator = &order};
+    struct changer changer = {.drops = true};
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_changing(&changer, disk);
+    loam_ks *ks;
+    loam_iter *it;
+    GOES(loam_ks_open(db, "dropped", &how, &ks));
+    for (const char *k = "1\0" "2\0" "3\0" "4\0" "5\0"; *k != '\0'; k += 2) {
+        put_text(db, ks, k, "value");
+    }
+    GOES(loam_iter_open(db, ks, NULL, &it));
+    changer.at = 1; /* the list of its sources */
+    int rc = loam_iter_seek(it, text("3"));
+    CHECK_EQ(changer.changes, 1);
+    if (rc == LOAM_OK) {
+        CHECK_BYTES(loam_iter_key(it).data, loam_iter_key(it).size, "3", 1);
+    } else {
+        CHECK_EQ(rc, LOAM_E_NOENT);
+    }
+    FAILS(loam_iter_next(it), LOAM_E_NOENT);
+    loam_iter_close(it);
+    loam_ks_release(ks);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -59,7 +59,7 @@ static struct fixture *make(uint64_t seed, uint32_t used, uint32_t count)
     }
     qsort(f->sorted, f->count, sizeof *f->sorted, by_entry);
     for (uint32_t i = 0; i < SOURCES; i++) {
-        source_memtable(&f->source[i], f->mem[i], 0);
+        source_memtable(&f->source[i], f->mem[i], 0, NULL);
     }
     merge_init(&f->m, NULL, f->all, f->heap, SOURCES);
     return f;

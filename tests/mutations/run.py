@@ -361,6 +361,8 @@ FAULTS = [
     # ---- reading ----
     Fault("dropped-keyspace-is-damaged", "engine/check_table.c", "    if (!known && c->in_use) {\n",
           "    if (known && is_lone(m)) {\n", suite("engine", "check/*")),
+    Fault("order-asked-of-a-dropped-keyspace", "engine/source.c", "    memtable_cursor_init_in(&s->mem, m, ks, cmp);\n",
+          "    (void)cmp;\n    memtable_cursor_init(&s->mem, m, ks);\n", suite("engine", "iter_view/*")),
     Fault("released-snapshot-is-held", "engine/snapshot.c", "    bool held = other->next != NULL;\n",
           "    bool held = other != h;\n", suite("engine", "iter_view/*")),
     Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
