@@ -173,17 +173,25 @@ static void close_outputs(struct flush *f)
     f->out_count = 0;
 }
 
-/* Some of the keyspaces go before the others: until the last edit gives up the log, a crash must find
- * there whatever these tables hold, and the rest of their batches. */
-static int install_some(struct flush *f)
+/* Whether the log holds, for certain, all that is flushed. A failed one is told of; the flush is its cure. */
+static bool log_holds_all(struct flush *f)
 {
-    int rc = wal_sync(&f->db->wal, f->boundary);
-    return rc < 0 ? rc : install(f, false);
+    struct db *db = f->db;
+    int rc = db->logging ? wal_sync(&db->wal, f->boundary) : LOAM_OK;
+    if (rc < 0) {
+        db_log_failed(db, rc);
+    }
+    return db->logging && rc == LOAM_OK;
 }
 
-/* Without a log only one edit keeps batches whole: the tables wait for it, closed. */
-static int gather(struct flush *f)
+/* Some of the keyspaces go before the others: until the last edit gives up the log, a crash must find
+ * there whatever these tables hold, and the rest of their batches. Without such a log only one edit keeps
+ * batches whole: the tables wait for it, closed. */
+static int install_some(struct flush *f)
 {
+    if (log_holds_all(f)) {
+        return install(f, false);
+    }
     int rc = describe(f);
     for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
         table_output_disown(&f->out[i]);
@@ -209,7 +217,7 @@ static int write_all(struct flush *f)
         struct keyspace *space = keyspace_get(&db->versions.keyspaces, id);
         if (space != NULL) { /* NULL: dropped meanwhile, and its entries with it */
             if (f->out_count == SPACES_AT_ONCE) {
-                rc = db->logging ? install_some(f) : gather(f);
+                rc = install_some(f);
                 close_outputs(f);
                 if (rc < 0) {
                     keyspace_put(space);

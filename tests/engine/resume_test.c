@@ -157,3 +157,28 @@ Test(resume, works_however_often_without_a_write_in_between)
     GOES(put_durable(&s, "after"));
     sick_close(&s);
 }
+
+enum { SPACES = 100 }; /* more than a flush holds open at once */
+
+/* What the failed log held goes to tables without another sync of it. */
+Test(resume, renews_the_log_of_many_keyspaces)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    loam_ks *ks[SPACES];
+    for (int i = 0; i < SPACES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "space%d", i);
+        GOES(loam_ks_open(s.db, name, NULL, &ks[i]));
+        put_text(s.db, ks[i], "key", "value");
+    }
+    syncs_fail(&s, EIO);
+    FAILS(put_durable(&s, "during"), LOAM_E_IO);
+    syncs_fail(&s, 0);
+    GOES(loam_resume(s.db));
+    GOES(put_durable(&s, "after"));
+    for (int i = 0; i < SPACES; i++) {
+        expect_text(s.db, ks[i], "key", "value");
+        loam_ks_release(ks[i]);
+    }
+    sick_close(&s);
+}

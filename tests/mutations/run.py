@@ -137,8 +137,11 @@ FAULTS = [
           "    int rc = 0;\n", CRASH),
     Fault("table-name-unsynced", "engine/flush.c", "    int rc = tables ? db_sync_names(db) : LOAM_OK;\n",
           "    int rc = tables ? LOAM_OK : LOAM_OK;\n", CRASH),
-    Fault("flush-without-a-log-in-parts", "engine/flush.c", "rc = db->logging ? install_some(f) : gather(f);",
-          "rc = f->count != 0 ? install_some(f) : gather(f);", suite("crash", "unlogged/*")),
+    Fault("flush-without-a-log-in-parts", "engine/flush.c", "    return db->logging && rc == LOAM_OK;\n",
+          "    return rc == LOAM_OK;\n", suite("crash", "unlogged/*")),
+    Fault("flush-asks-a-failed-log", "engine/flush.c", "    if (log_holds_all(f)) {\n        return install(f, false);\n    }\n",
+          "    if (log_holds_all(f) || wal_poisoned(&f->db->wal)) {\n        int gone = wal_sync(&f->db->wal, f->boundary);\n"
+          "        return gone < 0 ? gone : install(f, false);\n    }\n", suite("engine", "resume/*")),
     Fault("merged-table-name-unsynced", "engine/compaction.c",
           "    if (rc == LOAM_OK && edit.added_count != 0) {\n        rc = db_sync_names(db);\n    }\n", "", CRASH),
     Fault("log-released-before-the-edit", "engine/flush.c", "            rc = install(f, true);\n",
