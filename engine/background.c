@@ -13,8 +13,8 @@
 #define RESTORE_US 10000u     /* a full disk is looked at this often */
 #define MERGE_WAIT_MAX_US 2000000u /* longest pause after merges that failed in a row */
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
-#define READ_MERGE_US 1000000u /* without a write before merges that reads have paid for: else the next
-                                * flush would ask for another */
+#define REST_MERGE_US 1000000u /* without a write before merges for readers alone: else the next flush
+                                * would ask for another */
 #define AHEAD_AT 16u /* at this part of its limit a memtable is worth memory made ready ahead of it */
 #define CHUNKS_AHEAD 4u
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
@@ -196,8 +196,9 @@ static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, 
     if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US) {
         rc = compaction_idle_pick(&db->picker, v, oldest, c);
     }
-    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US && rested_locked(db) > READ_MERGE_US) {
-        rc = compaction_read_pick(&db->picker, v, oldest, disk_room(db), c);
+    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US &&
+        (quiet == UINT64_MAX || rested_locked(db) > REST_MERGE_US)) {
+        rc = compaction_rest_pick(&db->picker, v, oldest, disk_room(db), c);
     }
     return rc;
 }

@@ -265,22 +265,23 @@ static uint64_t bytes_sought(const struct level *l)
     return sum;
 }
 
-int compaction_read_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
+int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
                          uint64_t room, struct compaction **c)
 {
     for (uint32_t i = 0; i < v->ks_count; i++) {
         struct site s;
         const struct level *l = &v->ks[i]->level[0];
-        uint64_t sought = bytes_sought(l);
-        if (sought == 0 || !site_init(&s, p, v, v->ks[i], oldest)) {
+        if (l->count == 0 || !site_init(&s, p, v, v->ks[i], oldest)) {
             continue;
         }
+        uint64_t paid = l->bytes * (p->tunables.multiplier + 1), sought = bytes_sought(l);
+        paid = sought > paid ? sought : paid;
         struct draft d = {.level = 0,
                           .output_level = compaction_output_level(s.k, &s.shape, 0),
                           .in = {{l->tables, l->count}, {NULL, 0}}};
         if (draft_complete(&s, &d)) {
             uint64_t cost = run_bytes(d.in[0]) + run_bytes(d.in[1]);
-            if (cost <= sought && cost <= room) {
+            if (cost <= paid && cost <= room) {
                 return draft_commit(&s, &d, c);
             }
         }

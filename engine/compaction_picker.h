@@ -38,11 +38,12 @@ int compaction_pick(struct compaction_picker *p, struct version *v, uint64_t old
  * space_percent, drops deletes, and leaves few tables in level 0. */
 int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
                          struct compaction **c);
-/* For a database that is read and not written: merges level 0 down once the seeks that went through
- * its tables have read as much there as the merge will write. Who pays for either first pays at most
- * twice what the cheaper one would have cost. Nothing that needs more than `room` bytes on the disk while
- * it runs. */
-int compaction_read_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
+/* For a database that nobody writes to: merges level 0 down when it holds a multiplier's part of what the
+ * merge will write, as any other level when it is due; and, however little it holds, once the seeks that
+ * went through its tables have read as much there as the merge will write. Who pays for either first pays
+ * at most twice what the cheaper one would have cost. Nothing that needs more than `room` bytes on the disk
+ * while it runs. */
+int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
                          uint64_t room, struct compaction **c);
 /* The job begins: a merge that fails must be paid for anew. */
 void compaction_spend_seeks(const struct compaction *c);

@@ -232,15 +232,15 @@ Test(compaction_picker, keeps_deletes_in_level_0_over_older_tables_there)
     sim_stop(&s);
 }
 
-#define MERGE_BYTES (2200 * KIB) /* of the test's tables */
+#define MERGE_BYTES (2180 * KIB) /* of the test's tables */
 
-static int read_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compaction **c)
+static int rest_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compaction **c)
 {
     const struct level *l = &version_ks(s->v, 0)->level[0];
     for (uint32_t i = 0; i < l->count; i++) {
         atom_add(&l->tables[i]->seeks, seeks, relaxed);
     }
-    return compaction_read_pick(&s->picker, s->v, s->seq, room, c);
+    return compaction_rest_pick(&s->picker, s->v, s->seq, room, c);
 }
 
 Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)
@@ -250,24 +250,43 @@ Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)
     static const struct standing deep[] = {{6, 0, 1000, 2000}, {6, 2000, 3000, 2000}};
     sim_start_with(&s, deep, 2);
     for (int i = 0; i < 2; i++) {
-        flush(&s, 0, 1000, 100 * KIB, 0);
+        flush(&s, 0, 1000, 90 * KIB, 0);
     }
     CHECK_EQ(settle(&s, true), 0);
-    CHECK_EQ(read_pick(&s, 0, MERGE_BYTES, &c), LOAM_NOTFOUND);
-    CHECK_EQ(read_pick(&s, 274, MERGE_BYTES, &c), LOAM_NOTFOUND); /* 2 * 274 * 4 KiB */
-    CHECK_EQ(read_pick(&s, 1, MERGE_BYTES - 1, &c), LOAM_NOTFOUND); /* does not fit */
-    CHECK_EQ(read_pick(&s, 0, MERGE_BYTES, &c), LOAM_OK);
+    CHECK_EQ(rest_pick(&s, 0, MERGE_BYTES, &c), LOAM_NOTFOUND);
+    CHECK_EQ(rest_pick(&s, 272, MERGE_BYTES, &c), LOAM_NOTFOUND); /* 2 * 272 * 4 KiB */
+    CHECK_EQ(rest_pick(&s, 1, MERGE_BYTES - 1, &c), LOAM_NOTFOUND); /* does not fit */
+    CHECK_EQ(rest_pick(&s, 0, MERGE_BYTES, &c), LOAM_OK);
     CHECK_EQ(c->input_count[0], 2);
     CHECK_EQ(c->input_count[1], 1); /* the other table has nothing to do with it */
     struct compaction *again;
-    CHECK_EQ(read_pick(&s, 1000, UINT64_MAX, &again), LOAM_NOTFOUND); /* it is being done */
+    CHECK_EQ(rest_pick(&s, 1000, UINT64_MAX, &again), LOAM_NOTFOUND); /* it is being done */
     compaction_spend_seeks(c);
     compaction_free(&s.picker, c);
-    CHECK_EQ(read_pick(&s, 274, MERGE_BYTES, &c), LOAM_NOTFOUND); /* it failed: once more */
-    CHECK_EQ(read_pick(&s, 1, MERGE_BYTES, &c), LOAM_OK);
+    CHECK_EQ(rest_pick(&s, 272, MERGE_BYTES, &c), LOAM_NOTFOUND); /* it failed: once more */
+    CHECK_EQ(rest_pick(&s, 1, MERGE_BYTES, &c), LOAM_OK);
     run(&s, c);
     CHECK_EQ(version_ks(s.v, 0)->level[0].count, 0);
-    CHECK_EQ(read_pick(&s, 1000, MERGE_BYTES, &c), LOAM_NOTFOUND);
+    CHECK_EQ(rest_pick(&s, 1000, MERGE_BYTES, &c), LOAM_NOTFOUND);
+    sim_stop(&s);
+}
+
+/* A tenth of what lies below is as much as any level gathers before it is merged. */
+Test(compaction_picker, merges_level_0_at_rest_when_it_holds_a_part_of_what_is_below)
+{
+    struct sim s;
+    struct compaction *c;
+    static const struct standing deep[] = {{6, 0, 1000, 2000}};
+    sim_start_with(&s, deep, 1);
+    flush(&s, 0, 1000, 199 * KIB, 0);
+    CHECK_EQ(rest_pick(&s, 0, UINT64_MAX, &c), LOAM_NOTFOUND);
+    flush(&s, 0, 1000, 1 * KIB, 0);
+    CHECK_EQ(settle(&s, true), 0); /* somebody may write: not yet */
+    CHECK_EQ(rest_pick(&s, 0, 2199 * KIB, &c), LOAM_NOTFOUND);
+    CHECK_EQ(rest_pick(&s, 0, 2200 * KIB, &c), LOAM_OK);
+    CHECK_EQ(c->input_count[0], 2);
+    run(&s, c);
+    CHECK_EQ(rest_pick(&s, 0, UINT64_MAX, &c), LOAM_NOTFOUND);
     sim_stop(&s);
 }
 

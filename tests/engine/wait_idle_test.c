@@ -8,13 +8,13 @@
 
 TestSuite(wait_idle, .timeout = 60);
 
-enum { TABLES = 7, KEYS = 300 };
+enum { TABLES = 7, KEYS = 300, MANY = 3000 };
 
-static void put_all(loam_db *db, int version)
+static void put_all(loam_db *db, int version, int keys)
 {
     uint8_t value[200];
     memset(value, version, sizeof value);
-    for (int i = 0; i < KEYS; i++) {
+    for (int i = 0; i < keys; i++) {
         GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), loam_bytes(value, sizeof value), NULL));
     }
 }
@@ -31,7 +31,7 @@ static void make_tables(loam_db *db)
 {
     GOES(loam_pause(db, 1));
     for (int i = 1; i <= TABLES; i++) {
-        put_all(db, i);
+        put_all(db, i, KEYS);
         GOES(loam_flush(db, NULL));
     }
     CHECK_EQ(level_0(db), TABLES);
@@ -62,10 +62,10 @@ Test(wait_idle, leaves_what_seeks_then_ask_to_be_merged)
     loam_options o = small_options(disk);
     loam_db *db;
     GOES(loam_open("/db", &o, &db));
-    put_all(db, 1);
+    put_all(db, 1, MANY);
     GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
     for (int i = 0; i < 2; i++) {
-        for (int key = i; key < KEYS; key += KEYS / 5) {
+        for (int key = i; key < MANY; key += MANY / 5) {
             GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes("new", 3), NULL));
         }
         GOES(loam_flush(db, NULL));
@@ -74,15 +74,15 @@ Test(wait_idle, leaves_what_seeks_then_ask_to_be_merged)
     CHECK_EQ(level_0(db), 2);
     loam_iter *it;
     GOES(loam_iter_open(db, NULL, NULL, &it));
-    for (int i = 0; i < 1000; i++) { /* some 8 MB of blocks for a merge of 60 KB */
-        int key = i % KEYS;
+    for (int i = 0; i < 1000; i++) { /* some 8 MB of blocks for a merge of 600 KB */
+        int key = i % MANY;
         GOES(loam_iter_seek(it, loam_bytes(&key, sizeof key)));
     }
     while (level_0(db) != 0) {
         thread_sleep_micros(10000);
     }
     GOES(loam_wait_idle(db, 0));
-    int key = KEYS / 5;
+    int key = MANY / 5;
     GOES(loam_iter_seek(it, loam_bytes(&key, sizeof key)));
     CHECK_EQ(loam_iter_value(it).size, 3);
     loam_iter_close(it);
@@ -99,7 +99,7 @@ Test(wait_idle, returns_though_a_snapshot_holds_old_versions)
     loam_snap *snap[TABLES];
     GOES(loam_open("/db", &o, &db));
     for (int i = 0; i < TABLES; i++) {
-        put_all(db, i);
+        put_all(db, i, KEYS);
         GOES(loam_snap_take(db, &snap[i]));
         GOES(loam_flush(db, NULL));
     }
