@@ -470,6 +470,36 @@ int keyspace_change_prepare(struct keyspace_table *t, const struct version_edit 
     return rc;
 }
 
+/* Before their order is gone: who finds none, or nothing for want of it, finds out why. */
+static void mark_dropped(const struct keyspace_list *old, const struct version_edit *e)
+{
+    for (uint32_t i = 0; i < e->dropped_count; i++) {
+        /* release: pairs with the acquire loads of those who hold a handle. */
+        atom_store(&find_in_list(old, e->dropped[i])->dropped, true, release);
+    }
+}
+
+/* The table's references. The same id may stand twice in an edit. */
+static void give_back_dropped(struct keyspace_table *t, const struct keyspace_list *old,
+                              const struct version_edit *e)
+{
+    for (uint32_t i = 0; i < e->dropped_count; i++) {
+        struct keyspace *k = find_in_list(old, e->dropped[i]);
+        bool again = false;
+        for (uint32_t j = 0; j < i; j++) {
+            again = again || e->dropped[j] == e->dropped[i];
+        }
+        if (!again) {
+            /* Among the dead at once: handles may stay out until after the table is destroyed. */
+            mutex_lock(&t->mu);
+            k->dead_next = t->dead;
+            t->dead = k;
+            mutex_unlock(&t->mu);
+            keyspace_put(k);
+        }
+    }
+}
+
 void keyspace_change_commit(struct keyspace_table *t, struct keyspace_change *c)
 {
     if (c->list == NULL) {
@@ -486,22 +516,11 @@ void keyspace_change_commit(struct keyspace_table *t, struct keyspace_change *c)
     }
     alloc_put(t->alloc, MEM_VERSION, t->by_name, old->count * sizeof *t->by_name);
     t->by_name = c->by_name;
+    mark_dropped(old, e);
     /* release: pairs with the acquire in list_acquire(). */
     atom_store(&t->list, c->list, release);
     mutex_unlock(&t->mu);
-    for (uint32_t i = 0; i < e->dropped_count; i++) {
-        struct keyspace *k = find_in_list(old, e->dropped[i]);
-        /* The same id may stand twice in an edit; the table's reference is given back once.
-         * release: pairs with the acquire loads of those who hold a handle. */
-        if (!atom_swap(&k->dropped, true, acq_rel)) {
-            /* Among the dead at once: handles may stay out until after the table is destroyed. */
-            mutex_lock(&t->mu);
-            k->dead_next = t->dead;
-            t->dead = k;
-            mutex_unlock(&t->mu);
-            keyspace_put(k);
-        }
-    }
+    give_back_dropped(t, old, e);
     old->stamp = epoch_stamp();
     mutex_lock(&t->mu);
     old->dead_next = t->dead_lists;

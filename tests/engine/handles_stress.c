@@ -407,6 +407,74 @@ STRESS(engine, keyspaces_come_and_go_under_writes)
     load_disk_free(&disk);
 }
 
+static int backwards(void *ctx, loam_slice a, loam_slice b)
+{
+    size_t n = a.size < b.size ? a.size : b.size;
+    int c = memcmp(b.data, a.data, n);
+    (void)ctx;
+    return c != 0 ? c : (b.size > a.size) - (b.size < a.size);
+}
+
+/* Where a keyspace with an order of its own is read until it is gone. */
+struct dropping {
+    loam_db *db;
+    _Atomic(loam_ks *) ks; /* with one key; NULL: not yet */
+    unsigned rounds;
+};
+
+/* Until there is a keyspace, or none; mostly without giving the processor up, for what is looked for is over
+ * soon. */
+static loam_ks *wait_for_keyspace(struct dropping *s, bool some)
+{
+    loam_ks *ks;
+    for (unsigned n = 1; ((ks = atomic_load(&s->ks)) != NULL) != some; n++) {
+        if (n % 1024 == 0) {
+            thread_yield();
+        } else {
+            spin_pause();
+        }
+    }
+    return ks;
+}
+
+static void drop_or_read(struct crew_member *m)
+{
+    static const loam_comparator order = {
+        .struct_size = sizeof order, .name = "backwards", .compare = backwards};
+    const loam_ks_options how = {.struct_size = sizeof how, .comparator = &order};
+    struct dropping *s = m->shared;
+    for (unsigned i = 0; i < s->rounds; i++) {
+        loam_ks *ks;
+        if (m->index == 0) {
+            GOES(loam_ks_open(s->db, "ordered", &how, &ks));
+            put_text(s->db, ks, "key", "value");
+            atomic_store(&s->ks, ks);
+            for (volatile unsigned n = 0; n < 3000 + i % 3000; n++) {
+            }
+            GOES(loam_ks_drop(s->db, "ordered"));
+            wait_for_keyspace(s, false);
+            loam_ks_release(ks);
+            continue;
+        }
+        ks = wait_for_keyspace(s, true);
+        int rc;
+        do {
+            rc = loam_get(s->db, ks, text("key"), NULL, 0, NULL, NULL);
+        } while (rc == LOAM_OK);
+        CHECK_EQ(rc, LOAM_E_NOENT); /* it never seems to be there without the key */
+        atomic_store(&s->ks, NULL);
+    }
+}
+
+STRESS(engine, a_dropped_keyspace_is_gone_with_its_keys)
+{
+    loam_vfs *disk = memory_disk();
+    struct dropping s = {.db = open_small(disk, "/db"), .rounds = 20000 * stress_scale};
+    crew_run(2, drop_or_read, &s, seed);
+    GOES(loam_close(s.db));
+    loam_vfs_free(disk);
+}
+
 /* A keyspace that is dropped while handles name it, and then the database closed: the handles are
  * given back last. What they name must be freed all the same (leak checkers look). */
 STRESS(engine, handles_of_dropped_keyspaces_outlive_the_database)

@@ -366,6 +366,11 @@ FAULTS = [
           "    if (known && is_lone(m)) {\n", suite("engine", "check/*")),
     Fault("order-asked-of-a-dropped-keyspace", "engine/source.c", "    memtable_cursor_init_in(&s->mem, m, ks, cmp);\n",
           "    (void)cmp;\n    memtable_cursor_init(&s->mem, m, ks);\n", suite("engine", "iter_view/*")),
+    Fault("dropped-after-its-order-is-gone", "engine/keyspace_table.c",
+          "    mark_dropped(old, e);\n    /* release: pairs with the acquire in list_acquire(). */\n"
+          "    atom_store(&t->list, c->list, release);\n",
+          "    atom_store(&t->list, c->list, release);\n    thread_yield();\n    mark_dropped(old, e);\n",
+          "loam-stress-engine --seed=1 a_dropped_keyspace"),
     Fault("released-snapshot-is-held", "engine/snapshot.c", "    bool held = other->next != NULL;\n",
           "    bool held = other != h;\n", suite("engine", "iter_view/*")),
     Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
