@@ -139,7 +139,7 @@ typedef struct loam_options {
     uint64_t reserved_[6];     /* zero */
 } loam_options;
 
-#define LOAM_W_DURABLE 0x1u /* this write as LOAM_DUR_POWER */
+#define LOAM_W_DURABLE 0x1u /* this write as LOAM_DUR_POWER; LOAM_E_UNSUPPORTED under MEMORY, which has no log */
 #define LOAM_W_RELAXED 0x2u /* this write as LOAM_DUR_PROCESS even when the database says POWER */
 #define LOAM_W_NOWAIT 0x4u  /* LOAM_E_BUSY at once rather than being held back */
 

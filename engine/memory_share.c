@@ -97,7 +97,7 @@ uint64_t memory_share_keep(struct db *db)
     return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
 
-int memory_share_want(struct call *c, uint64_t bytes, bool wait)
+int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline)
 {
     struct memory_share *s = &c->db->share;
     uint64_t kept = c->db->options.limits.memtable_bytes / KEPT_PART; /* of one memtable: soon enough */
@@ -107,7 +107,7 @@ int memory_share_want(struct call *c, uint64_t bytes, bool wait)
     }
     atom_store(&s->wanted, true, relaxed); /* relaxed: a wish; the keeper is woken */
     wal_wake_keeper(&c->db->wal);
-    if (!wait) {
+    if (deadline == 0) {
         return LOAM_OK;
     }
     if (!call_wait_begin(c)) {
@@ -115,6 +115,9 @@ int memory_share_want(struct call *c, uint64_t bytes, bool wait)
     }
     /* acquire: as above. */
     for (unsigned i = 0; i < WANT_STEPS && atom_load(&s->lent, acquire) != 0; i++) {
+        if (clock_micros() + STEP_US > deadline) {
+            break;
+        }
         thread_sleep_micros(STEP_US);
     }
     call_wait_end(c);

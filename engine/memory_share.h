@@ -35,8 +35,8 @@ struct memory_share {
  * called again at the latest. */
 uint64_t memory_share_keep(struct db *db);
 /* Before a write of so many bytes: when that is more than is kept for writers, waits until what was lent is
- * back, a second at most. wait false: only asks for it. REQUIRES: inside the call's section. Returns
- * LOAM_OK or E_CLOSED. */
-int memory_share_want(struct call *c, uint64_t bytes, bool wait);
+ * back, a second at most, and not beyond the deadline (clock_micros(); 0: only asks for it). REQUIRES:
+ * inside the call's section. Returns LOAM_OK or E_CLOSED. */
+int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline);
 
 #endif

@@ -33,9 +33,17 @@ static int refused(struct db *db)
     return e.code;
 }
 
+/* When the call is to give up; 0: it does not wait at all. */
 static uint64_t deadline_of(const loam_write_opts *opts)
 {
-    return opts != NULL && opts->deadline_us != 0 ? clock_micros() + opts->deadline_us : UINT64_MAX;
+    if (opts != NULL && (opts->flags & LOAM_W_NOWAIT) != 0) {
+        return 0;
+    }
+    if (opts == NULL || opts->deadline_us == 0) {
+        return UINT64_MAX;
+    }
+    uint64_t now = clock_micros();
+    return opts->deadline_us < UINT64_MAX - now ? now + opts->deadline_us : UINT64_MAX;
 }
 
 static int busy(struct db *db)
@@ -61,8 +69,7 @@ static bool only_deletes(const struct write_request *q)
 }
 
 /* Waits as pacing demands. */
-static int admit(struct call *c, const struct write_request *q, uint64_t bytes,
-                 const loam_write_opts *opts)
+static int admit(struct call *c, const struct write_request *q, uint64_t bytes, uint64_t deadline)
 {
     struct db *db = c->db;
     uint32_t state = write_controller_state(&db->control);
@@ -82,8 +89,7 @@ static int admit(struct call *c, const struct write_request *q, uint64_t bytes,
     if (pause < SLEEP_MIN_US) {
         return LOAM_OK;
     }
-    if (opts != NULL && ((opts->flags & LOAM_W_NOWAIT) != 0 ||
-                         (opts->deadline_us != 0 && opts->deadline_us < pause))) {
+    if (deadline != UINT64_MAX && clock_micros() + pause > deadline) {
         write_controller_refund(&db->control, bytes);
         return busy(db);
     }
@@ -107,14 +113,14 @@ struct patience {
 };
 
 static void begin_patience(struct db *db, struct patience *p, const struct write_request *q,
-                           const loam_write_opts *opts)
+                           uint64_t deadline)
 {
     if (!p->begun) {
         mutex_lock(&db->mu);
         uint64_t failed = db->failed_flushes;
         mutex_unlock(&db->mu);
         *p = (struct patience){
-            .begun = true, .deletes = only_deletes(q), .deadline = deadline_of(opts), .failed = failed};
+            .begun = true, .deletes = only_deletes(q), .deadline = deadline, .failed = failed};
     }
 }
 
@@ -129,13 +135,9 @@ static bool room_to_come_locked(const struct db *db, const struct patience *p)
 }
 
 /* Waits for a flush while so many memtables are sealed or more, and one can be hoped for. */
-static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sealed,
-                          const loam_write_opts *opts)
+static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sealed)
 {
     struct db *db = c->db;
-    if (opts != NULL && (opts->flags & LOAM_W_NOWAIT) != 0) {
-        return busy(db);
-    }
     uint64_t start = clock_micros();
     if (start >= p->deadline) {
         return busy(db);
@@ -160,7 +162,7 @@ static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sea
 
 /* Switches away from `generation`, waiting for room as the caller allows. */
 static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint,
-                         const struct patience *p, const loam_write_opts *opts)
+                         const struct patience *p)
 {
     for (;;) {
         if (!call_wait_begin(c)) {
@@ -171,7 +173,7 @@ static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint,
         if (rc != LOAM_STOPPED) {
             return rc;
         }
-        rc = wait_for_flush(c, p, c->db->options.limits.memtables_max - 1, opts);
+        rc = wait_for_flush(c, p, c->db->options.limits.memtables_max - 1);
         if (rc < 0) {
             return rc;
         }
@@ -180,7 +182,7 @@ static int seal_and_wait(struct call *c, uint32_t generation, uint64_t hint,
 
 /* The disk had no space for another log segment: what a delete may hope for are the reserve, and the
  * segments that flushes of sealed memtables set free. */
-static bool space_to_come(struct call *c, const struct patience *p, const loam_write_opts *opts)
+static bool space_to_come(struct call *c, const struct patience *p)
 {
     struct db *db = c->db;
     if (db_spend_reserve(db, LOAM_E_NOSPACE)) {
@@ -189,7 +191,7 @@ static bool space_to_come(struct call *c, const struct patience *p, const loam_w
     mutex_lock(&db->mu);
     bool flushes = memtable_list_count(&db->memtables) > 1 && room_to_come_locked(db, p);
     mutex_unlock(&db->mu);
-    return flushes && wait_for_flush(c, p, 1, opts) == LOAM_OK;
+    return flushes && wait_for_flush(c, p, 1) == LOAM_OK;
 }
 
 /* Whether the memtable has room. A large request counts in it from now on, until arrived(): else as many
@@ -208,8 +210,8 @@ static void arrived(struct memtable *m, uint64_t data)
 }
 
 /* A place in the log of a generation whose memtable is below its limit; *m is told of the request. */
-static int reserve(struct call *c, const struct write_request *q, uint64_t size,
-                   const loam_write_opts *opts, struct wal_slot *s, struct memtable **m)
+static int reserve(struct call *c, const struct write_request *q, uint64_t size, uint64_t deadline,
+                   struct wal_slot *s, struct memtable **m)
 {
     struct db *db = c->db;
     struct patience patience = {0};
@@ -228,9 +230,9 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
                 return rc;
             }
         }
-        begin_patience(db, &patience, q, opts);
-        rc = seal_and_wait(c, generation, size, &patience, opts);
-        if (rc == LOAM_E_NOSPACE && patience.deletes && space_to_come(c, &patience, opts)) {
+        begin_patience(db, &patience, q, deadline);
+        rc = seal_and_wait(c, generation, size, &patience);
+        if (rc == LOAM_E_NOSPACE && patience.deletes && space_to_come(c, &patience)) {
             continue;
         }
         if (rc == LOAM_E_NOSPACE && patience.deletes && !patience.over) {
@@ -323,11 +325,11 @@ static uint64_t encoded_size(const struct write_request *q)
 
 /* Logs and applies the request; *s tells where. */
 static int log_and_apply(struct call *c, const struct write_request *q, uint64_t size,
-                         const loam_write_opts *opts, struct wal_slot *s)
+                         uint64_t deadline, struct wal_slot *s)
 {
     struct db *db = c->db;
     struct memtable *told;
-    int rc = reserve(c, q, size, opts, s, &told);
+    int rc = reserve(c, q, size, deadline, s, &told);
     if (rc < 0) {
         return rc;
     }
@@ -387,22 +389,25 @@ int write_apply(struct call *c, const struct write_request *q, const loam_write_
     if (db->readonly) {
         return FAIL(LOAM_E_READONLY, "the database was opened read-only");
     }
+    uint32_t flags = opts != NULL ? opts->flags : 0;
+    if ((flags & LOAM_W_DURABLE) != 0 && !db->logging) {
+        return FAIL(LOAM_E_UNSUPPORTED, "there is no log to make a write durable under LOAM_DUR_MEMORY");
+    }
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     uint64_t start = stats_sample(t) ? clock_nanos() : 0;
-    uint64_t size = encoded_size(q);
-    int rc = memory_share_want(c, size, opts == NULL || (opts->flags & LOAM_W_NOWAIT) == 0);
+    uint64_t size = encoded_size(q), deadline = deadline_of(opts);
+    int rc = memory_share_want(c, size, deadline);
     if (rc == LOAM_OK) {
-        rc = admit(c, q, size, opts);
+        rc = admit(c, q, size, deadline);
     }
     if (rc < 0) {
         return rc;
     }
     struct wal_slot s;
-    rc = log_and_apply(c, q, size, opts, &s);
+    rc = log_and_apply(c, q, size, deadline, &s);
     if (rc < 0) {
         return rc;
     }
-    uint32_t flags = opts != NULL ? opts->flags : 0;
     bool durable = (flags & LOAM_W_DURABLE) != 0 ||
                    (db->options.user.durability == LOAM_DUR_POWER &&
                     (flags & LOAM_W_RELAXED) == 0);

@@ -523,6 +523,28 @@ Test(api, wait_durable_ends_by_sync_or_timeout)
     GOES(loam_wait_durable(db, seq, UINT64_MAX));
 }
 
+/* A write without a log cannot survive what DURABLE says: it is refused, not acknowledged. */
+Test(api, durable_write_without_a_log_is_refused)
+{
+    loam_options o = small_options(disk);
+    loam_db *unlogged;
+    o.durability = LOAM_DUR_MEMORY;
+    GOES(loam_open("/unlogged", &o, &unlogged));
+    loam_write_opts w = {.struct_size = sizeof w, .flags = LOAM_W_DURABLE};
+    FAILS(loam_put(unlogged, NULL, text("k"), text("v"), &w), LOAM_E_UNSUPPORTED);
+    FAILS(loam_delete(unlogged, NULL, text("k"), &w), LOAM_E_UNSUPPORTED);
+    loam_batch *b = loam_batch_new(0);
+    GOES(loam_batch_put(b, NULL, text("k"), text("v")));
+    FAILS(loam_write(unlogged, b, &w), LOAM_E_UNSUPPORTED);
+    CHECK_EQ(loam_last_error()->flags & LOAM_ERR_UNKNOWN, 0);
+    expect_none(unlogged, NULL, "k");
+    w.flags = LOAM_W_RELAXED;
+    GOES(loam_write(unlogged, b, &w));
+    expect_text(unlogged, NULL, "k", "v");
+    loam_batch_free(b);
+    GOES(loam_close(unlogged));
+}
+
 Test(api, nowait_and_deadline_give_busy_instead_of_waiting)
 {
     static uint8_t value[64 * 1024];

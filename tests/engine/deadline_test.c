@@ -58,3 +58,37 @@ Test(deadline, ends_a_write_that_finds_no_room)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+static void *let_go(void *arg)
+{
+    (void)arg;
+    thread_sleep_micros(50000);
+    atom_store(&held, 0, release);
+    return NULL;
+}
+
+/* A time that would end beyond the end of the clock has no end, and not one that has passed. */
+Test(deadline, of_the_largest_number_is_as_none)
+{
+    loam_vfs *disk = memory_disk();
+    loam_vfs slow = *disk;
+    real = disk;
+    slow.open = hold_tables;
+    loam_options o = small_options(&slow);
+    o.max_write_pause_us = 1;
+    loam_db *db;
+    pthread_t t;
+    GOES(loam_open("/db", &o, &db));
+    atom_store(&held, 1, release);
+    const loam_write_opts now = {.struct_size = sizeof now, .flags = LOAM_W_NOWAIT};
+    const loam_write_opts ever = {.struct_size = sizeof ever, .deadline_us = UINT64_MAX};
+    int i = 0;
+    while (put_big(db, i, &now) == LOAM_OK) {
+        CHECK(++i < 1000);
+    }
+    CHECK_EQ(thread_start(&t, let_go, NULL), 0);
+    GOES(put_big(db, i, &ever));
+    thread_join(t);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}

@@ -113,8 +113,8 @@ static int use_database(struct shop *s, struct random *r)
         return loam_delete(s->db, NULL, key, NULL);
     default: {
         size_t n = load_value_make(random_next(r), bytes);
-        loam_write_opts o = {.struct_size = sizeof o,
-                             .flags = random_below(r, 16) == 0 ? LOAM_W_DURABLE : 0};
+        bool durable = random_below(r, 16) == 0 && s->logged;
+        loam_write_opts o = {.struct_size = sizeof o, .flags = durable ? LOAM_W_DURABLE : 0};
         return loam_put(s->db, NULL, key, loam_bytes(bytes, n), &o);
     }
     }

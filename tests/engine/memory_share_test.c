@@ -217,6 +217,47 @@ Test(memory_share, a_large_write_gets_its_memory_back)
     loam_vfs_free(disk);
 }
 
+static _Atomic uint32_t keeper_held;
+
+static void *hold_keeper(void *arg)
+{
+    struct db *in = arg;
+    mutex_lock(&in->mu);
+    while (atom_load(&keeper_held, acquire) != 0) {
+        thread_sleep_micros(1000);
+    }
+    mutex_unlock(&in->mu);
+    return NULL;
+}
+
+/* The keeper, who would give it back, is busy elsewhere: a write with a deadline waits no longer than that. */
+Test(memory_share, a_large_write_waits_for_memory_until_its_deadline)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    pthread_t t;
+    random_init(&r, 1);
+    size_t size = (size_t)in->options.limits.memtable_bytes / 2;
+    char *value = calloc(1, size);
+    read_until_lent(db, &r);
+    atom_store(&keeper_held, 1, release);
+    CHECK_EQ(thread_start(&t, hold_keeper, in), 0);
+    thread_sleep_micros(300000); /* it looks at what that mutex guards ten times a second */
+    CHECK(atom_load(&in->share.lent, acquire) != 0);
+    const loam_write_opts soon = {.struct_size = sizeof soon, .deadline_us = 20000};
+    uint64_t start = clock_micros();
+    GOES(loam_put(db, NULL, loam_bytes("large", 5), loam_bytes(value, size), &soon));
+    uint64_t took = clock_micros() - start;
+    atom_store(&keeper_held, 0, release);
+    thread_join(t);
+    CHECK(took < 500000);
+    free(value);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 /* Values that get memory of their own beside the chunks are writers' memory, too. */
 Test(memory_share, a_cache_makes_room_for_large_values_in_memtables)
 {
