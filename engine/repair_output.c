@@ -72,9 +72,16 @@ static int begin(struct repair_output *o)
     return rc;
 }
 
+/* Whether it is the key that was added last, which under a comparator may be spelled otherwise. */
+static bool is_same_key(const struct repair_output *o, const struct entry *e)
+{
+    const loam_comparator *cmp = o->cmp != &o->stand_in ? o->cmp : NULL;
+    return o->entries != 0 && key_compare(cmp, buf_slice(&o->last), e->key) == 0;
+}
+
 int repair_output_add(struct repair_output *o, const struct entry *e)
 {
-    bool same_key = o->entries != 0 && bytes_compare(buf_slice(&o->last), e->key) == 0;
+    bool same_key = is_same_key(o, e);
     if (same_key && o->last_tag == e->tag) {
         return LOAM_OK;
     }

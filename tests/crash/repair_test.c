@@ -538,3 +538,71 @@ Test(repair, keeps_tables_in_orders_that_it_is_given_and_in_ones_that_it_is_not)
         repair_free_files(&fs);
     }
 }
+
+/* ---- keys of many spellings -------------------------------------------------------------------- */
+
+enum { SPELLINGS = 40, LETTERS = 8, SPELLED_VALUE = 1 << 20 };
+
+static int fold(uint8_t c)
+{
+    return c >= 'A' && c <= 'Z' ? c | 0x20 : c;
+}
+
+static int without_case(void *ctx, loam_slice a, loam_slice b)
+{
+    const uint8_t *x = a.data, *y = b.data;
+    size_t n = a.size < b.size ? a.size : b.size;
+    (void)ctx;
+    for (size_t i = 0; i < n; i++) {
+        if (fold(x[i]) != fold(y[i])) {
+            return fold(x[i]) - fold(y[i]);
+        }
+    }
+    return (a.size > b.size) - (a.size < b.size);
+}
+
+static loam_slice spelled(unsigned i, char key[LETTERS])
+{
+    for (unsigned k = 0; k < LETTERS; k++) {
+        key[k] = (i >> k & 1) != 0 ? 'X' : 'x';
+    }
+    return loam_bytes(key, LETTERS);
+}
+
+/* All versions of a key go into one table, however each spells it: else two tables of the last level would
+ * have the key, and the database would not open. */
+Test(repair, keeps_a_key_of_many_spellings_in_one_table)
+{
+    static const loam_comparator nocase = {
+        .struct_size = sizeof nocase, .name = "nocase", .compare = without_case};
+    static const loam_ks_options folded = {.struct_size = sizeof folded, .comparator = &nocase};
+    static uint64_t value[SPELLED_VALUE / 8];
+    loam_vfs *disk = memory_disk();
+    loam_options o = repair_options_on(disk);
+    o.memory_budget = (uint64_t)16 << 20;
+    o.default_ks = &folded;
+    loam_db *db;
+    char key[LETTERS];
+    struct random r;
+    random_init(&r, 1);
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_pause(db, 1));
+    for (unsigned i = 0; i < SPELLINGS; i++) {
+        for (size_t k = 0; k < SPELLED_VALUE / 8; k++) {
+            value[k] = random_next(&r); /* nothing to compress */
+        }
+        GOES(loam_put(db, NULL, spelled(i, key), loam_bytes(value, sizeof value), NULL));
+        GOES(loam_flush(db, NULL));
+    }
+    GOES(loam_close(db));
+    GOES(disk->remove(disk->ctx, DIR "/CURRENT"));
+    GOES(loam_repair(DIR, &o, NULL, NULL));
+    GOES(loam_check(DIR, &o, NULL, NULL));
+    GOES(loam_open(DIR, &o, &db));
+    static uint64_t found[SPELLED_VALUE / 8];
+    size_t n;
+    GOES(loam_get(db, NULL, text("xxxxxxxx"), found, sizeof found, &n, NULL));
+    CHECK_BYTES(found, n, value, sizeof value);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
