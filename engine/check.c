@@ -16,6 +16,7 @@
 
 struct directory_check {
     struct check c;
+    const struct check *whose; /* its pace is kept */
     const loam_comparator *default_cmp;
     struct manifest_current current;
     struct manifest_replay replay;
@@ -258,17 +259,25 @@ static int check_whole(struct directory_check *d)
     return rc;
 }
 
-int check_directory(const loam_vfs *vfs, const char *dir, struct alloc *a,
-                    const loam_comparator *cmp, loam_damage_fn fn, void *ctx)
+static int pace(void *arg, uint64_t bytes)
 {
+    const struct check *c = ((struct directory_check *)arg)->whose;
+    return c->pace != NULL ? c->pace(c->arg, bytes) : LOAM_OK;
+}
+
+int check_directory_paced(const struct check *c, const loam_comparator *cmp)
+{
+    struct alloc *a = c->alloc;
     struct directory_check d = {
-        .c = {.vfs = vfs,
-              .dir = dir,
+        .c = {.vfs = c->vfs,
+              .dir = c->dir,
               .alloc = a,
-              .sink = {.fn = fn, .ctx = ctx},
+              .sink = c->sink,
               .ks = find_ks,
+              .pace = pace,
               .named = still_named,
               .arg = &d},
+        .whose = c,
         .default_cmp = cmp,
     };
     manifest_replay_init(&d.replay, a);
@@ -280,4 +289,11 @@ int check_directory(const loam_vfs *vfs, const char *dir, struct alloc *a,
     alloc_put(a, MEM_VERSION, d.tables, d.table_count * sizeof(struct table *));
     manifest_replay_free(&d.replay);
     return rc == LOAM_OK ? damage_result(&d.c.sink) : rc < 0 ? status_raise(&e) : rc;
+}
+
+int check_directory(const loam_vfs *vfs, const char *dir, struct alloc *a,
+                    const loam_comparator *cmp, loam_damage_fn fn, void *ctx)
+{
+    const struct check c = {.vfs = vfs, .dir = dir, .alloc = a, .sink = {.fn = fn, .ctx = ctx}};
+    return check_directory_paced(&c, cmp);
 }

@@ -57,6 +57,8 @@ int check_logs(struct check *c, const struct log_chain_options *o,
  * cmp: the order of "default", or NULL. */
 int check_directory(const loam_vfs *vfs, const char *dir, struct alloc *a,
                     const loam_comparator *cmp, loam_damage_fn fn, void *ctx);
+/* The same of what c->vfs, dir and alloc name, telling c->sink, at c->pace. */
+int check_directory_paced(const struct check *c, const loam_comparator *cmp);
 /* REQUIRES: the database is pinned; no section is open. */
 int check_open(struct db *db, loam_damage_fn fn, void *ctx);
 

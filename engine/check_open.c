@@ -155,13 +155,6 @@ static int check_log(struct open_check *o)
 
 int check_open(struct db *db, loam_damage_fn fn, void *ctx)
 {
-    if (db->readonly) {
-        /* Somebody else's files, which may have moved on: the directory is what there is to check. */
-        struct keyspace *k = keyspace_get(&db->versions.keyspaces, KS_DEFAULT);
-        const loam_comparator *cmp = k != NULL ? atom_load(&k->cmp, relaxed) : NULL;
-        keyspace_put(k);
-        return check_directory(db->vfs, db->dir, &db->alloc, cmp, fn, ctx);
-    }
     struct open_check o = {
         .c = {.vfs = db->vfs,
               .dir = db->dir,
@@ -176,6 +169,13 @@ int check_open(struct db *db, loam_damage_fn fn, void *ctx)
         .db = db,
         .worked_since = clock_micros(),
     };
+    if (db->readonly) {
+        /* Somebody else's files, which may have moved on: the directory is what there is to check. */
+        struct keyspace *k = keyspace_get(&db->versions.keyspaces, KS_DEFAULT);
+        const loam_comparator *cmp = k != NULL ? atom_load(&k->cmp, relaxed) : NULL;
+        keyspace_put(k);
+        return check_directory_paced(&o.c, cmp);
+    }
     struct version *v = version_set_ref_current(&db->versions);
     int rc = check_manifest(&o);
     if (rc == LOAM_OK && !o.c.sink.stopped) {

@@ -356,6 +356,47 @@ Test(check, ends_when_the_database_is_closed_meanwhile)
     loam_vfs_free(disk);
 }
 
+/* A disk on which, at the next opening of a table, the database is being closed. */
+static struct {
+    const loam_vfs *inner;
+    loam_db *db; /* NULL: not any more */
+    pthread_t closer;
+} closing;
+
+static void *close_now(void *db)
+{
+    GOES(loam_close(db));
+    return NULL;
+}
+
+static int closing_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    loam_db *db = closing.db;
+    if (db != NULL && strstr(path, ".sst") != NULL) {
+        closing.db = NULL;
+        CHECK_EQ(thread_start(&closing.closer, close_now, db), 0);
+        thread_sleep_micros(100000);
+    }
+    return closing.inner->open(ctx, path, flags, f);
+}
+
+Test(check, ends_when_the_database_was_opened_read_only_too)
+{
+    loam_vfs *disk = memory_disk(), hooked = *disk;
+    GOES(loam_close(fill(disk)));
+    loam_options o = roomy(&hooked);
+    o.flags = LOAM_OPEN_READONLY;
+    hooked.open = closing_open;
+    closing.inner = disk;
+    loam_db *db;
+    GOES(loam_open(DIR, &o, &db));
+    closing.db = db;
+    FAILS(loam_verify(db, NULL, NULL), LOAM_E_CLOSED);
+    CHECK(closing.db == NULL);
+    thread_join(closing.closer);
+    loam_vfs_free(disk);
+}
+
 static int reverse(void *ctx, loam_slice a, loam_slice b)
 {
     size_t n = a.size < b.size ? a.size : b.size;
