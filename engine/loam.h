@@ -99,7 +99,9 @@ typedef struct loam_options {
                                   iterators; at least 1 MiB. Default 1/8 of RAM or of the cgroup's
                                   limit. With values of up to 1 MiB it is kept to within 16 MiB; larger
                                   ones may add up to a dozen times their size while they are written,
-                                  merged and read. What iterators and pins lend,
+                                  merged and read, and a batch larger than a memtable (a ninth of the
+                                  budget, at most 64 MiB) four times its size and 100 bytes for each
+                                  operation. What iterators and pins lend,
                                   iterators only values of over 16 KiB, has a share of its own, for all
                                   of them together: 1/64 of the budget, but at least 8.25 MiB or, if
                                   that is less, half of it; and beside it one value of more than half of

@@ -31,8 +31,7 @@ static uint64_t left_of(uint64_t share, uint64_t used)
     return share > used ? share - used : 0;
 }
 
-/* Bytes that memtables have: chunks, and what large values take beside them. */
-static uint64_t memtables_in_use(struct db *db)
+uint64_t memory_share_memtables(struct db *db)
 {
     uint64_t kept = chunk_pool_stats(&db->chunks).idle * db->options.limits.chunk_bytes;
     return left_of(alloc_used_by(&db->alloc, MEM_MEMTABLE), kept);
@@ -76,7 +75,7 @@ uint64_t memory_share_keep(struct db *db)
     struct memory_share *s = &db->share;
     uint64_t indexes = table_cache_bytes(&db->tables);
     uint64_t memtables = share_memtables(db, indexes);
-    uint64_t in_use = memtables_in_use(db);
+    uint64_t in_use = memory_share_memtables(db);
     uint64_t kept = memtables / KEPT_PART;
     uint64_t unused =
         left_of(memtables, in_use) + left_of(l->table_bytes, indexes);

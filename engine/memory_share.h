@@ -31,6 +31,8 @@ struct memory_share {
     _Atomic bool wanted;   /* by a writer who is about to need much at once */
 };
 
+/* Bytes that memtables have: chunks, and what large values take beside them. Any thread. */
+uint64_t memory_share_memtables(struct db *db);
 /* Looks at what is in use, lends, takes back; called now and then. Returns micros until it wants to be
  * called again at the latest. */
 uint64_t memory_share_keep(struct db *db);

@@ -16,6 +16,8 @@
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
 #define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
 #define OVER_MAX ((uint64_t)256 << 10) /* what deletes on a full disk may take beyond a memtable's limit */
+#define RELEASE_STEP_US 200u /* between two looks whether flushed memtables have been given back */
+#define RELEASE_STEPS 500u
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
 
 static int refused(struct db *db)
@@ -209,12 +211,75 @@ static void arrived(struct memtable *m, uint64_t data)
     }
 }
 
+/* Whether a batch that takes more than a memtable may hold is within the share of all memtables, or nothing
+ * else is in them. On a disk that is full, say, it is not asked: there deletes must go on. */
+static bool within_share(struct db *db, const struct write_request *q)
+{
+    uint64_t limit = db_memtable_limit(db), cost = memtable_cost(q->count, q->data);
+    if (q->one != NULL || cost <= limit) {
+        return true;
+    }
+    mutex_lock(&db->mu);
+    uint64_t have = memtable_list_bytes(&db->memtables);
+    bool well = db->error.code == LOAM_OK;
+    mutex_unlock(&db->mu);
+    return have == 0 || have + cost <= limit * db->options.limits.memtables_max || !well;
+}
+
+static bool is_flushed(struct db *db, uint32_t end)
+{
+    mutex_lock(&db->mu);
+    bool flushed = db->memtables.oldest >= end;
+    mutex_unlock(&db->mu);
+    return flushed;
+}
+
+/* What was flushed is given back when readers that may be looking at it have moved on. */
+static void wait_for_release(struct db *db, uint64_t deadline)
+{
+    uint64_t share = db_memtable_limit(db) * db->options.limits.memtables_max;
+    for (unsigned i = 0; i < RELEASE_STEPS && memory_share_memtables(db) > share; i++) {
+        if (clock_micros() + RELEASE_STEP_US > deadline) {
+            break;
+        }
+        thread_sleep_micros(RELEASE_STEP_US);
+        epoch_poll();
+    }
+}
+
+/* Waits until there is memory for such a batch, at most for what is in memtables now: else as many would come
+ * on top of each other as there are memtables. */
+static int make_memory(struct call *c, const struct write_request *q, uint64_t size,
+                       const struct patience *p)
+{
+    uint32_t generation = wal_generation(&c->db->wal);
+    const struct memtable *m = memtable_list_find(&c->db->memtables, generation);
+    bool empty = m != NULL && memtable_empty(m);
+    int rc = empty ? LOAM_OK : seal_and_wait(c, generation, size, p);
+    uint32_t end = empty ? generation : generation + 1;
+    while (rc == LOAM_OK && !within_share(c->db, q) && !is_flushed(c->db, end)) {
+        rc = wait_for_flush(c, p, 1);
+    }
+    if (rc == LOAM_OK && call_wait_begin(c)) {
+        wait_for_release(c->db, p->deadline);
+        call_wait_end(c);
+    }
+    return rc == LOAM_E_NOSPACE && p->deletes ? LOAM_OK : rc;
+}
+
 /* A place in the log of a generation whose memtable is below its limit; *m is told of the request. */
 static int reserve(struct call *c, const struct write_request *q, uint64_t size, uint64_t deadline,
                    struct wal_slot *s, struct memtable **m)
 {
     struct db *db = c->db;
     struct patience patience = {0};
+    if (!within_share(db, q)) {
+        begin_patience(db, &patience, q, deadline);
+        int rc = make_memory(c, q, size, &patience);
+        if (rc < 0) {
+            return rc;
+        }
+    }
     for (;;) {
         uint32_t generation = wal_generation(&db->wal);
         *m = memtable_list_find(&db->memtables, generation);

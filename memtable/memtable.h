@@ -54,6 +54,11 @@ uint64_t memtable_id(const struct memtable *m);
 /* Room for an operation list before its log record is final: after LOAM_OK, this thread's next n
  * entries with `bytes` of keys and values in all cannot fail. LOAM_E_BUDGET or E_NOMEM. */
 int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
+/* Bytes of memory that this takes, to within a tenth: many small entries take far more than they hold. */
+static inline uint64_t memtable_cost(uint64_t n, uint64_t bytes)
+{
+    return skiplist_cost(n, bytes);
+}
 
 /* Counts bytes that are about to be added as if they were there. False: beside what is there and what others
  * expect there is no room for them below `limit`; an empty memtable of which nobody expects anything has

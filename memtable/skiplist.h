@@ -113,6 +113,8 @@ void skiplist_init(struct skiplist *s, struct arena *nodes, struct arena *values
 /* After LOAM_OK the calling thread's next n inserts with `bytes` of keys and values in all cannot
  * fail. LOAM_E_BUDGET or E_NOMEM. */
 int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes);
+/* What that sets aside, but for the heights of nodes. */
+uint64_t skiplist_cost(uint64_t n, uint64_t bytes);
 
 /* Adding a version takes two steps, so that the caller can make the key known elsewhere (a filter)
  * between the search and the first link, and can leave out the search when it knows the node. One

@@ -495,6 +495,22 @@ int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag
     return link_version(s, p, tag, value, in_way);
 }
 
+static uint64_t bytes_for_nodes(uint64_t n, uint64_t bytes)
+{
+    uint64_t keys = bytes < n * KEY_INLINE ? bytes : n * KEY_INLINE;
+    return n * (sizeof(struct skiplist_node) + sizeof(struct wide_key) + 4) + keys;
+}
+
+static uint64_t bytes_for_versions(uint64_t n, uint64_t bytes)
+{
+    return n * (sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + 8) + bytes;
+}
+
+uint64_t skiplist_cost(uint64_t n, uint64_t bytes)
+{
+    return bytes_for_nodes(n, bytes) + bytes_for_versions(n, bytes);
+}
+
 int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
 {
     if (n > UINT32_MAX || bytes > ARENA_MAX_BYTES) {
@@ -513,10 +529,7 @@ int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
             towers += before_node(height_draw(&random));
         }
     }
-    uint64_t keys = bytes < n * KEY_INLINE ? bytes : n * KEY_INLINE;
-    uint64_t nodes =
-        n * (sizeof(struct skiplist_node) + sizeof(struct wide_key) + 4) + towers + keys;
-    uint64_t values = n * (sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + 8) + bytes;
+    uint64_t nodes = bytes_for_nodes(n, bytes) + towers, values = bytes_for_versions(n, bytes);
     if (s->nodes == s->values) {
         return arena_ensure(s->nodes, nodes + values, 3 * n);
     }

@@ -284,3 +284,38 @@ Test(memory_share, a_cache_makes_room_for_large_values_in_memtables)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+/* ---- batches of many small operations ----------------------------------------------------------- */
+
+/* What they take is many times what they hold: one batch is let in at a time. */
+static void write_large_batches(bool puts, uint32_t flags)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_small(disk, "/db");
+    loam_batch *b = loam_batch_new(0);
+    CHECK(b != NULL);
+    for (uint32_t i = 0; loam_batch_mark(b) < 500 << 10; i++) {
+        GOES(puts ? loam_batch_put(b, NULL, loam_bytes(&i, 3), LOAM_LIT(""))
+                  : loam_batch_delete(b, NULL, loam_bytes(&i, 1)));
+    }
+    const loam_write_opts w = {.struct_size = sizeof w, .flags = flags};
+    for (unsigned n = 0; n < 8;) {
+        int rc = loam_write(db, b, &w);
+        CHECK(rc == LOAM_OK || (rc == LOAM_E_BUSY && (flags & LOAM_W_NOWAIT) != 0));
+        n += rc == LOAM_OK;
+        put_text(db, NULL, "small", "one"); /* never in the way */
+    }
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    CHECK(s.memory_peak <= ((uint64_t)1 << 20) + ((uint64_t)16 << 20));
+    loam_batch_free(b);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+Test(memory_share, large_batches_do_not_come_on_top_of_each_other)
+{
+    write_large_batches(true, 0);
+    write_large_batches(false, 0);
+    write_large_batches(false, LOAM_W_NOWAIT);
+}

@@ -39,6 +39,8 @@ FAULTS = [
           "    return s->keys_only ? LARGE_PASSING : LARGE_WORK;\n", suite("engine", "lending/*")),
     Fault("value-read-for-its-key-stays", "engine/db_iter.c",
           "            iter_lend_settle(it, it->merge.heap[0]);\n", "", suite("engine", "lending/*")),
+    Fault("large-batches-pile-up", "engine/write.c", "    if (q->one != NULL || cost <= limit) {\n",
+          "    if (q->one != NULL || cost != limit) {\n", suite("engine", "memory_share/large_batches*")),
     Fault("large-values-in-memtables-forgotten", "engine/memory_share.c",
           "    return left_of(alloc_used_by(&db->alloc, MEM_MEMTABLE), kept);\n",
           "    return chunk_pool_stats(&db->chunks).out * db->options.limits.chunk_bytes + 0 * kept;\n",
