@@ -14,6 +14,7 @@
 
 #define BUDGET_MIN ((uint64_t)1 << 20)
 #define MIB        ((uint64_t)1 << 20)
+#define RING_MAX   ((uint64_t)1 << 43) /* with what it is lent a ring has 2^24 units of 1 MiB */
 #define DISK_BUDGET_MIN   (4 * MIB)
 #define DISK_RESERVE_MIN  ((uint64_t)64 << 10)
 #define DISK_RESERVE_MAX  ((uint64_t)1 << 46)
@@ -145,8 +146,8 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     uint64_t rest = budget - memtables - budget / 16 - clamp(budget / 8, 0, 6 * MIB);
     l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
-    l->ring_bytes = rest - l->table_bytes;
-    l->lent_bytes_most = (memtables + l->table_bytes) / 4 * 3;
+    l->ring_bytes = clamp(rest - l->table_bytes, 0, RING_MAX);
+    l->lent_bytes_most = clamp((memtables + l->table_bytes) / 4 * 3, 0, RING_MAX / 2);
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
     /* Eight scans of 1 MiB values at once; of a small budget, fewer. */
     l->held_bytes = clamp(budget / 64, clamp(budget / 2, 0, 8 * MIB) + MIB / 4, UINT64_MAX);

@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 
+#include "arena/ring.h"
 #include "engine/options.h"
 #include "tests/support/check.h"
 
@@ -63,6 +64,7 @@ Test(options, every_budget_is_divided_without_being_exceeded)
         const struct limits *l = &o.limits;
         CHECK(l->memtables_max >= 3);
         CHECK(l->memtable_bytes * l->memtables_max + l->ring_bytes + l->table_bytes <= budget);
+        CHECK(l->ring_bytes + l->lent_bytes_most <= (uint64_t)RING_UNITS_MAX << 20); /* as a ring may be */
         CHECK(power_of_two(l->chunk_bytes) && power_of_two(l->window_bytes));
         CHECK(l->chunk_bytes <= l->memtable_bytes && l->lease_bytes <= l->chunk_bytes);
         CHECK(l->window_bytes >= 4096 && l->window_bytes <= l->segment_bytes);
