@@ -262,7 +262,8 @@ static int judge_log(struct repair *r)
     if (rc < 0) {
         status_raise(&e);
     }
-    r->log_kept = rc == LOAM_OK;
+    /* A log goes on at the last number of the tables: not when a repaired one has numbers beyond it. */
+    r->log_kept = rc == LOAM_OK && r->last_seq <= r->log.last_seq;
     return rc < 0 && repair_lasting(loam_last_error()) ? LOAM_OK : rc;
 }
 

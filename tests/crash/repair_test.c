@@ -94,6 +94,60 @@ Test(repair, keeps_the_rest_of_a_table_with_a_damaged_block_and_the_file_itself)
     repair_free_files(&fs);
 }
 
+/* The files after so many puts more and a flush. */
+static void branch(const struct repair_files *from, struct repair_files *to, unsigned puts)
+{
+    loam_vfs *disk = from != NULL ? repair_disk_of(from) : memory_disk();
+    loam_options o = repair_options_on(disk);
+    loam_db *db;
+    GOES(loam_open(DIR, &o, &db));
+    for (unsigned i = 0; i < puts; i++) {
+        GOES(loam_put(db, NULL, repair_key_of(i), LOAM_LIT("v"), NULL));
+    }
+    GOES(loam_flush(db, NULL));
+    GOES(loam_put(db, NULL, LOAM_LIT("logged"), LOAM_LIT("v"), NULL));
+    GOES(loam_close(db));
+    repair_take(disk, to);
+    loam_vfs_free(disk);
+}
+
+/* A copy of the database went on by itself, and one of its tables has come into this one: its numbers are
+ * beyond the last that the manifest and the log know. */
+Test(repair, takes_a_table_of_another_branch_with_sequence_numbers_to_come)
+{
+    struct repair_files root, here, there;
+    branch(NULL, &root, 1);
+    branch(&root, &here, 2);
+    branch(&root, &there, KEYS);
+    unsigned last = 0;
+    while (repair_file_of(&there, FILE_TABLE, last + 1) != NULL) {
+        last++;
+    }
+    struct repair_file *theirs = repair_file_of(&there, FILE_TABLE, last);
+    struct repair_file *ours = repair_file_of(&here, FILE_TABLE, last);
+    CHECK(ours != NULL && strcmp(ours->name, theirs->name) == 0);
+    uint8_t *bytes = ours->bytes;
+    size_t size = ours->size;
+    ours->bytes = theirs->bytes;
+    ours->size = theirs->size;
+    loam_vfs *disk = repair_disk_of(&here);
+    struct repair_told t = {.findings = 0};
+    repair_now(disk, &t); /* and nothing is wrong with it then */
+    CHECK(t.findings != 0);
+    loam_options o = repair_options_on(disk);
+    loam_db *db;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_get(db, NULL, LOAM_LIT("logged"), NULL, 0, NULL, NULL));
+    GOES(loam_get(db, NULL, repair_key_of(KEYS - 1), NULL, 0, NULL, NULL));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+    ours->bytes = bytes;
+    ours->size = size;
+    repair_free_files(&root);
+    repair_free_files(&here);
+    repair_free_files(&there);
+}
+
 Test(repair, loses_nothing_when_current_or_the_manifest_is_damaged_or_gone)
 {
     struct repair_files fs;

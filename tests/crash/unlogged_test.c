@@ -26,7 +26,7 @@ static loam_options unlogged_on(const loam_vfs *vfs)
 static void open_spaces(loam_db *db, loam_ks *ks[SPACES])
 {
     for (int i = 0; i < SPACES; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "space%d", i);
         GOES(loam_ks_open(db, name, NULL, &ks[i]));
     }
