@@ -166,7 +166,7 @@ Test(resume, renews_the_log_of_many_keyspaces)
     struct sick s = sick_open(UINT32_MAX);
     loam_ks *ks[SPACES];
     for (int i = 0; i < SPACES; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof name, "space%d", i);
         GOES(loam_ks_open(s.db, name, NULL, &ks[i]));
         put_text(s.db, ks[i], "key", "value");
