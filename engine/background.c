@@ -553,7 +553,7 @@ void background_stop(struct db *db)
         wal_wake_keeper(&db->wal);
         thread_join(db->keeper);
         errand_finish(&db->syncer.errand);
-        errand_finish(&db->preparer);
+        errand_finish(&db->preparer.errand);
         db->keeper_running = false;
     }
 }

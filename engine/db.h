@@ -87,7 +87,7 @@ struct db {
     struct dead_ranges dead; /* what iterators have learned about stretches of deletes */
     struct dead_scout scout;
     struct log_syncer syncer;
-    struct errand preparer;
+    struct log_preparer preparer;
     struct memory_share share;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 

@@ -7,22 +7,31 @@
 
 #include "arena/poison.h"
 
+#define AGAIN_US 50000u /* after a failure: on a full disk the keeper comes by every few milliseconds */
+
 static void prepare(struct db *db)
 {
     /* Else the writer that needs the segment tries again and has the error. */
     if (wal_prepare(&db->wal) == LOAM_OK) {
         db_log_goes_on(db);
+    } else {
+        db->preparer.again_at = clock_micros() + AGAIN_US;
     }
 }
 
-void log_preparer_init(struct errand *e, struct db *db)
+void log_preparer_init(struct log_preparer *p, struct db *db)
 {
-    errand_init(e, db, "loam-log", prepare);
+    p->again_at = 0;
+    errand_init(&p->errand, db, "loam-log", prepare);
 }
 
-void log_preparer_poll(struct errand *e)
+void log_preparer_poll(struct log_preparer *p)
 {
-    if (!errand_running(e) && wal_prepare_due(&e->db->wal)) {
-        errand_begin(e);
+    if (errand_running(&p->errand) || (p->again_at != 0 && clock_micros() < p->again_at)) {
+        return;
+    }
+    if (wal_prepare_due(&p->errand.db->wal)) {
+        p->again_at = 0;
+        errand_begin(&p->errand);
     }
 }

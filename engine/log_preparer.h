@@ -7,10 +7,17 @@
 #ifndef LOAM_ENGINE_LOG_PREPARER_H_
 #define LOAM_ENGINE_LOG_PREPARER_H_
 
+#include <stdint.h>
+
 #include "engine/errand.h"
 
-void log_preparer_init(struct errand *e, struct db *db);
+struct log_preparer {
+    uint64_t again_at; /* micros: after a failure not before; the errand's while it runs, else the keeper's */
+    struct errand errand;
+};
+
+void log_preparer_init(struct log_preparer *p, struct db *db);
 /* Begins to prepare a segment when one is due. REQUIRES: called by one thread, the keeper. */
-void log_preparer_poll(struct errand *e);
+void log_preparer_poll(struct log_preparer *p);
 
 #endif
