@@ -9,6 +9,7 @@
 #include "arena/coding.h"
 #include "arena/hash.h"
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "engine/filename.h"
 
 #include "arena/poison.h"
@@ -220,11 +221,12 @@ static int read_file(struct manifest_salvage *s, const loam_vfs *vfs, const char
     size = neg < 0 || size > FILE_SIZE_MAX ? 0 : size;
     uint8_t *p = buf_room(to, (size_t)size + 1);
     while (p != NULL && to->size < size) {
-        int64_t n = vfs->read(vfs->ctx, f, p + to->size, (size_t)size - to->size, to->size);
-        if (n == 0 || (n < 0 && n != -EINTR)) {
+        int64_t n;
+        VFS_RETRY(n, vfs->read(vfs->ctx, f, p + to->size, (size_t)size - to->size, to->size));
+        if (n <= 0) {
             break;
         }
-        to->size += n > 0 ? (size_t)n : 0;
+        to->size += (size_t)n;
     }
     (void)vfs->close(vfs->ctx, f);
     return buf_status(to);

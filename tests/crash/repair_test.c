@@ -516,6 +516,35 @@ Test(repair, that_meets_failing_calls_fails_or_tells_and_may_be_repeated)
     repair_free_files(&fs);
 }
 
+/* Searches of a table and a manifest that cannot be read as usual, of a disk that says -EINTR for ever. */
+Test(repair, ends_though_every_read_is_interrupted, .timeout = 60)
+{
+    struct repair_files fs;
+    repair_reference(&fs, 50, true);
+    struct repair_file *table = repair_file_of(&fs, FILE_TABLE, 0);
+    struct repair_file *manifest = repair_file_of(&fs, FILE_MANIFEST, 0);
+    table->bytes[table->size - 1] ^= 1; /* its footer */
+    manifest->bytes[manifest->size / 2] ^= 1;
+    uint64_t made = UINT64_MAX;
+    for (uint64_t n = 1; n <= made; n++) {
+        loam_vfs *disk = repair_disk_of(&fs), *fault;
+        const loam_fault_plan plan = {.struct_size = sizeof plan,
+                                      .fail_calls = LOAM_CALL_READ,
+                                      .fail_at = n,
+                                      .fail_errno = EINTR,
+                                      .fail_repeat = UINT32_MAX};
+        GOES(loam_vfs_fault(disk, &plan, &fault));
+        loam_options o = repair_options_on(fault);
+        static struct repair_told t;
+        t = (struct repair_told){.findings = 0};
+        (void)!loam_repair(DIR, &o, repair_note, &t); /* whatever it says, it ends */
+        made = loam_vfs_faults(fault) == 0 ? 0 : made;
+        loam_vfs_free(fault);
+        loam_vfs_free(disk);
+    }
+    repair_free_files(&fs);
+}
+
 /* ---- orders ------------------------------------------------------------------------------------ */
 
 static int backwards(void *ctx, loam_slice a, loam_slice b)
