@@ -175,16 +175,34 @@ static struct source *next_source(struct db_iter *it)
     return *s;
 }
 
-static bool add_tables(struct db *db, struct db_iter *it, struct table *const *run, uint32_t count)
+/* Bytes that each of so many runs of tables reads ahead. */
+static uint32_t ahead_of_each(const struct db *db, const struct db_iter *it, uint32_t runs)
+{
+    const struct limits *l = &db->options.limits;
+    uint32_t most = l->readahead_bytes / (runs != 0 ? runs : 1);
+    most = most > l->scan_read_bytes ? most : l->scan_read_bytes;
+    uint32_t told = it->readahead;
+    return told == 0 ? l->scan_read_bytes : told < most ? told : most;
+}
+
+static bool add_tables(struct db *db, struct db_iter *it, struct table *const *run, uint32_t count, uint32_t ahead)
 {
     struct source *s = next_source(it);
     if (s == NULL) {
         return false;
     }
-    uint32_t ahead = it->readahead != 0 ? it->readahead : db->options.limits.scan_read_bytes;
     source_tables(s, &db->tables, run, count, it->cmp, &db->alloc, ahead, it->dead_limit != 0,
                   &it->seat);
     return true;
+}
+
+static uint32_t run_count(const struct ks_version *k)
+{
+    uint32_t n = k->level[0].count;
+    for (int i = 1; i < LEVEL_COUNT; i++) {
+        n += k->level[i].count != 0;
+    }
+    return n;
 }
 
 static int build(struct db *db, struct db_iter *it, const struct view *v)
@@ -198,6 +216,7 @@ static int build(struct db *db, struct db_iter *it, const struct view *v)
     if (rc < 0) {
         return rc;
     }
+    uint32_t ahead = ahead_of_each(db, it, k != NULL ? run_count(k) : 0);
     bool ok = true;
     for (uint32_t i = 0; i < v->mem_count && ok; i++) {
         if (memtable_empty(v->mems[i])) {
@@ -210,11 +229,11 @@ static int build(struct db *db, struct db_iter *it, const struct view *v)
         }
     }
     for (uint32_t i = 0; k != NULL && ok && i < k->level[0].count; i++) {
-        ok = add_tables(db, it, &k->level[0].tables[i], 1);
+        ok = add_tables(db, it, &k->level[0].tables[i], 1, ahead);
     }
     for (int n = 1; k != NULL && ok && n < LEVEL_COUNT; n++) {
         if (k->level[n].count != 0) {
-            ok = add_tables(db, it, k->level[n].tables, k->level[n].count);
+            ok = add_tables(db, it, k->level[n].tables, k->level[n].count, ahead);
         }
     }
     if (!ok) {

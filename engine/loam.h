@@ -281,7 +281,8 @@ LOAM_API LOAM_MUST int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice 
 typedef struct loam_iter_opts {
     size_t struct_size;
     uint32_t flags;        /* LOAM_ITER_* */
-    uint32_t readahead;    /* bytes read at once; 0 = automatic */
+    uint32_t readahead;    /* bytes read at once; 0 = automatic. All tables of an iterator together have 1/32 of
+                              memory_budget for it, at most 1 MiB or 1/1024 of the budget, if that is more */
     loam_slice lower;      /* inclusive; size 0 = none. Copied */
     loam_slice upper;      /* exclusive; size 0 = none. Copied */
     loam_slice prefix;     /* instead of lower and upper; size 0 = none. Byte order only. Copied */

@@ -153,6 +153,12 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->held_bytes = clamp(budget / 64, clamp(budget / 2, 0, 8 * MIB) + MIB / 4, UINT64_MAX);
     /* Two values of 1 MiB at once; of a small budget, one. */
     l->passing_bytes = clamp(budget / 128, clamp(budget / 8, MIB, 2 * MIB) + MIB / 8, UINT64_MAX);
+    /* However many tables it walks, and however far it is told to read ahead: else a few iterators would take
+     * more in one move than is ever trimmed in time. */
+    l->readahead_bytes = (uint32_t)clamp(budget / 1024, MIB, 64 * MIB);
+    if (l->readahead_bytes > l->iter_bytes) {
+        l->readahead_bytes = (uint32_t)l->iter_bytes;
+    }
     l->scan_read_bytes = (uint32_t)clamp(budget / 1024, 8 * 1024, 64 * 1024);
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;

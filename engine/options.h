@@ -18,7 +18,8 @@ struct limits {
     uint64_t iter_bytes;       /* iterators keep between calls, beside what they lend */
     uint64_t held_bytes;       /* of values that iterators and pins lend, in all; see arena/large.h */
     uint64_t passing_bytes;    /* of large values in the midst of a call */
-    uint32_t scan_read_bytes;  /* an iterator reads ahead at most */
+    uint32_t scan_read_bytes;  /* an iterator reads ahead at most, of each of its tables */
+    uint32_t readahead_bytes;  /* the same for one that was told how much, of all of them together */
     uint32_t merge_read_bytes; /* a merge reads at once of each input */
     uint64_t table_bytes;      /* open tables, resident indexes and filters above all */
     uint64_t table_bytes_most; /* the same when memtables make room */

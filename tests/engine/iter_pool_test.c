@@ -174,3 +174,36 @@ Test(iter_pool, an_iterator_reads_ahead_as_it_was_told_whoever_had_its_memory_be
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+enum { NEWER = 16000, NEWER_VALUE = 4000, SLACK = 16 << 20 };
+
+/* One move passes over all that was written since the iterator was opened, in dozens of tables that go on side
+ * by side: whatever it holds of them it holds at once. */
+Test(iter_pool, an_iterator_that_is_told_to_read_far_ahead_keeps_to_the_budget)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_ks_options plain = {.struct_size = sizeof plain, .compression = LOAM_COMPRESS_NONE};
+    o.memory_budget = 16 << 20;
+    o.max_write_pause_us = 1;
+    o.default_ks = &plain;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    GOES(loam_pause(db, 1));
+    const loam_iter_opts far = {.struct_size = sizeof far, .readahead = UINT32_MAX};
+    loam_iter *it;
+    GOES(loam_iter_open(db, NULL, &far, &it));
+    static char value[NEWER_VALUE];
+    char key[24];
+    for (uint64_t n = 0, i = 0; n < NEWER; n++, i = (i + 7919) % NEWER) {
+        GOES(loam_put(db, NULL, key_of(i, key), loam_bytes(value, sizeof value), NULL));
+    }
+    GOES(loam_flush(db, NULL));
+    CHECK_EQ(loam_iter_first(it), LOAM_NOTFOUND);
+    loam_iter_close(it);
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    CHECK(s.memory_peak <= o.memory_budget + SLACK);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
