@@ -180,6 +180,16 @@ static void held_remove_locked(const struct loam_file *f)
     }
 }
 
+/* A child forked meanwhile has the descriptor, too, and would keep the lock for as long as it lives; what it
+ * closes itself is its parent's to keep. Where this fails the close lets go, if nobody was forked. */
+static void let_go_of_lock(const struct loam_file *f)
+{
+    struct flock l = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
+    if (f->pid == getpid()) {
+        (void)fcntl(f->fd, F_OFD_SETLK, &l);
+    }
+}
+
 static int os_close(void *ctx, loam_file *f)
 {
     (void)ctx;
@@ -188,6 +198,7 @@ static int os_close(void *ctx, loam_file *f)
         /* Both keepers of the lock let go in one step: nobody finds it half free. */
         pthread_mutex_lock(&held_mutex);
         held_remove_locked(f);
+        let_go_of_lock(f);
         rc = result_of(close(f->fd));
         pthread_mutex_unlock(&held_mutex);
     } else {

@@ -152,6 +152,42 @@ Test(vfs_posix, refuses_links_pipes_and_devices)
     CHECK_EQ(open_result(&c, "dangling", LOAM_VFS_READ), -ELOOP);
 }
 
+/* As somebody does who forks workers and closes the database: the lock is not theirs to keep. */
+Test(vfs_posix, unlocks_by_its_close_though_a_child_forked_before_lives_on)
+{
+    loam_file *f;
+    int end[2];
+    char byte;
+    CHECK_EQ(pipe(end), 0);
+    CHECK_EQ(VFS(c.vfs, lock, at(&c, 0, "LOCK"), &f), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(end[1]);
+        _exit(read(end[0], &byte, 1) != 0); /* until the parent closes its end */
+    }
+    CHECK_EQ(VFS(c.vfs, close, f), 0);
+    CHECK_EQ(VFS(c.vfs, lock, at(&c, 0, "LOCK"), &f), 0);
+    close(end[1]);
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    CHECK_EQ(VFS(c.vfs, close, f), 0);
+}
+
+/* A child that closes what it inherited takes nothing from its parent. */
+Test(vfs_posix, stays_locked_when_a_child_forked_since_closes_it)
+{
+    loam_file *f, *g;
+    CHECK_EQ(VFS(c.vfs, lock, at(&c, 0, "LOCK"), &f), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        VFS(c.vfs, close, f);
+        _exit(VFS(c.vfs, lock, at(&c, 0, "LOCK"), &g) != -EAGAIN);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK_EQ(VFS(c.vfs, close, f), 0);
+}
+
 Test(vfs_posix, locks_out_other_processes_until_death)
 {
     int ready[2];
