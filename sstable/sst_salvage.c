@@ -13,9 +13,12 @@
 #include "arena/poison.h"
 
 #define FILE_SIZE_MAX ((uint64_t)1 << 30) /* bytes; a search reads the whole file */
-/* Bytes that may be summed for each of the file: keeps files that are made of trailers linear. */
+/* Bytes that may be summed or looked at in vain for each of the file: keeps files that are made of trailers
+ * linear. */
 #define SUM_TIMES 64u
 #define SUM_BASE  ((uint64_t)1 << 20)
+#define REACH_FIRST ((size_t)16 << 10) /* bytes: a few blocks as they mostly are */
+#define LOOK_TIMES  16u /* bytes looked at for each in reach, before it is made to reach farther */
 
 struct salvage {
     const struct sst_salvage_options *o;
@@ -138,36 +141,71 @@ static bool plausible_trailer(const uint8_t *t)
            t[3] == 0;
 }
 
-/* The trailer that ends a block beginning at `at`; 0: none proves to. */
-static size_t find_end(struct salvage *v, size_t at)
+/* Whether it says that it ends a block of n stored bytes: what is packed is smaller than before. */
+static bool could_end(const uint8_t *t, size_t n)
 {
-    for (size_t t = at + 1; t < v->size && v->size - t >= SST_TRAILER_SIZE; t++) {
+    uint64_t raw = get_fixed32(t + 4);
+    return t[0] == SST_CODEC_NONE ? raw == n : n <= raw && raw / SST_RATIO_MAX <= n;
+}
+
+static bool spend(struct salvage *v, uint64_t bytes)
+{
+    bool have = v->budget >= bytes;
+    v->budget -= have ? bytes : v->budget;
+    return have;
+}
+
+/* The trailer that ends a block beginning at `at`, at most `reach` bytes on; 0: none proves to. */
+static size_t find_end(struct salvage *v, size_t at, size_t reach)
+{
+    size_t limit = v->size - at > reach ? at + reach : v->size;
+    for (size_t t = at + 1; t < limit && v->size - t >= SST_TRAILER_SIZE; t++) {
         const uint8_t *trailer = v->file + t;
-        if (!plausible_trailer(trailer)) {
+        if (!plausible_trailer(trailer) || !could_end(trailer, t - at)) {
             continue;
         }
-        if (v->budget < t - at) {
+        if (!spend(v, t - at)) {
             return 0;
         }
-        v->budget -= t - at;
         uint64_t sum =
             checksum64(v->file + at, t - at, sst_mix(v->seed ^ get_fixed64(trailer))) ^ sst_mix(at);
         if (sum == get_fixed64(trailer + 8)) {
             return t;
         }
     }
+    (void)spend(v, limit - at); /* looked at in vain */
     return 0;
 }
 
-/* Behind a damaged block: the end of any later one may be where the next begins. 0: none. */
-static size_t find_begin(struct salvage *v, size_t at)
+/* Behind a damaged block: the end of any later one may be where the next begins. 0: none does, as far as
+ * this reaches and is worth looking. */
+static size_t find_begin(struct salvage *v, size_t at, size_t reach)
 {
-    for (size_t t = at + 1; t < v->size && v->size - t > SST_TRAILER_SIZE; t++) {
-        if (plausible_trailer(v->file + t) && find_end(v, t + SST_TRAILER_SIZE) != 0) {
+    size_t limit = v->size - at > reach ? at + reach : v->size;
+    uint64_t worth = LOOK_TIMES * (uint64_t)reach;
+    uint64_t least = v->budget > worth ? v->budget - worth : 0;
+    for (size_t t = at + 1; t < limit && v->size - t > SST_TRAILER_SIZE && v->budget > least; t++) {
+        if (plausible_trailer(v->file + t) && find_end(v, t + SST_TRAILER_SIZE, reach) != 0) {
             return t + SST_TRAILER_SIZE;
         }
     }
     return 0;
+}
+
+/* The end of the block at `at`, or 0 and in *next where the next one begins; 0: nowhere. Near places first: else
+ * each damaged block would be looked for in all that is behind it, and a few of them spend the budget.
+ * Nothing is passed over: within reach of a block that is larger than that no other begins. */
+static size_t find_block(struct salvage *v, size_t at, size_t *next)
+{
+    size_t end = 0;
+    *next = 0;
+    for (size_t reach = REACH_FIRST;; reach *= 4) {
+        end = find_end(v, at, reach);
+        *next = end == 0 ? find_begin(v, at, reach) : 0;
+        if (end != 0 || *next != 0 || reach >= v->size) {
+            return end;
+        }
+    }
 }
 
 /* Unpacks a found block. LOAM_OK with the data, or an error. */
@@ -216,9 +254,9 @@ static int find_blocks(struct salvage *v, struct buf *keys)
 {
     size_t at = SST_HEADER_SIZE;
     while (at != 0 && at < v->size) {
-        size_t end = find_end(v, at);
+        size_t next, end = find_block(v, at, &next);
         if (end == 0) {
-            at = find_begin(v, at);
+            at = next;
             continue;
         }
         int rc = note_block(v, at, end, keys);
