@@ -38,6 +38,7 @@ struct salvage {
 struct found_block {
     uint64_t offset, size; /* stored bytes, trailer included */
     size_t key, key_size;  /* its first key, in `keys` */
+    uint64_t tag;          /* and that one's version */
 };
 
 /* ---- entries ----------------------------------------------------------------------------------- */
@@ -245,6 +246,7 @@ static int note_block(struct salvage *v, size_t at, size_t end, struct buf *keys
     block_cursor_move(&c, 0);
     b.key = keys->size;
     b.key_size = c.entry.key.size;
+    b.tag = c.entry.tag;
     buf_append(keys, c.entry.key.data, c.entry.key.size);
     buf_append(&v->found, &b, sizeof b);
     return keys->oom ? buf_status(keys) : buf_status(&v->found);
@@ -268,6 +270,15 @@ static int find_blocks(struct salvage *v, struct buf *keys)
     return LOAM_OK;
 }
 
+/* The versions of a key may begin more than one block, the newest the first. */
+static bool comes_before(const struct salvage *v, const struct buf *keys, const struct found_block *a,
+                         const struct found_block *b)
+{
+    int c = key_compare(v->o->cmp, loam_bytes(keys->data + a->key, a->key_size),
+                        loam_bytes(keys->data + b->key, b->key_size));
+    return c < 0 || (c == 0 && a->tag > b->tag);
+}
+
 /* Blocks stand in the file in the order in which they were evicted: about that of their keys. */
 static void sort_blocks(struct salvage *v, const struct buf *keys)
 {
@@ -276,8 +287,7 @@ static void sort_blocks(struct salvage *v, const struct buf *keys)
     for (size_t i = 1; i < n; i++) {
         struct found_block x = b[i];
         size_t k = i;
-        while (k > 0 && key_compare(v->o->cmp, loam_bytes(keys->data + x.key, x.key_size),
-                                    loam_bytes(keys->data + b[k - 1].key, b[k - 1].key_size)) < 0) {
+        while (k > 0 && comes_before(v, keys, &x, &b[k - 1])) {
             b[k] = b[k - 1];
             k--;
         }
