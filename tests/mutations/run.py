@@ -404,6 +404,8 @@ FAULTS = [
           suite("engine", "iter_pool/*")),
     Fault("no-rest-between-tries-for-a-segment", "engine/log_preparer.c", "clock_micros() < p->again_at)",
           "clock_micros() < p->again_at - AGAIN_US)", suite("engine", "log_preparer/*")),
+    Fault("salvaged-versions-in-any-order", "sstable/sst_salvage.c", "c < 0 || (c == 0 && a->tag > b->tag)", "c < 0",
+          suite("sstable", "sst_salvage/*")),
     Fault("search-behind-damage-without-a-reach", "sstable/sst_salvage.c",
           "    size_t limit = v->size - at > reach ? at + reach : v->size;\n    for (size_t t = at + 1; t < limit && v->size - t >= ",
           "    size_t limit = v->size - at > reach ? v->size : v->size;\n    for (size_t t = at + 1; t < limit && v->size - t >= ",
