@@ -72,8 +72,8 @@ Test(resume, makes_durable_writes_possible_again_after_a_failed_sync)
     sick_close(&s);
 }
 
-/* No write behind the log that failed may outlive what that log was to keep. */
-Test(resume, ends_when_what_the_failed_log_held_is_in_tables)
+/* Whether the keys are there after a cut of the power right behind the resume. */
+static void resume_and_cut(void)
 {
     struct sick s = sick_open(UINT32_MAX);
     for (unsigned i = 0; i < 2000; i++) {
@@ -95,6 +95,15 @@ Test(resume, ends_when_what_the_failed_log_held_is_in_tables)
     expect_text(db, NULL, "key1999", "value");
     GOES(loam_close(db));
     loam_vfs_free(after);
+}
+
+/* No write behind the log that failed may outlive what that log was to keep. Five times, for a flush that
+ * nobody waits for is sometimes quick enough. */
+Test(resume, ends_when_what_the_failed_log_held_is_in_tables)
+{
+    for (int i = 0; i < 5; i++) {
+        resume_and_cut();
+    }
 }
 
 /* The first attempt meets a full disk, an error that heals by itself; the log's does not. */

@@ -92,6 +92,30 @@ Test(wal_recycle, a_recycled_segment_costs_no_sync_of_what_it_held)
     loam_vfs_free(disk);
 }
 
+/* A durable write that did not work may have lost what it wrote for good, whatever the error. */
+Test(wal_recycle, a_header_that_is_refused_is_not_tried_again)
+{
+    unsigned tried[2];
+    for (int i = 0; i < 2; i++) {
+        loam_vfs vfs, *disk = counting_disk(&vfs);
+        struct wal_options o = log_options(&vfs, "/");
+        CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+        for (int k = 0; k < 4; k++) {
+            next_segment();
+        }
+        counted.durable_writes = 0;
+        counted.fails = i == 0 ? -EIO : -EAGAIN;
+        next_segment();
+        tried[i] = counted.durable_writes;
+        CHECK(tried[i] != 0 && !w.next_ready);
+        counted.fails = 0;
+        uint64_t number, end;
+        CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+        loam_vfs_free(disk);
+    }
+    CHECK_EQ(tried[0], tried[1]);
+}
+
 Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_again)
 {
     loam_vfs vfs, *disk = counting_disk(&vfs);
