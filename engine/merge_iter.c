@@ -11,14 +11,19 @@ void merge_init(struct merge_iter *m, const loam_comparator *cmp, struct source 
                 struct source **heap, uint32_t count)
 {
     *m = (struct merge_iter){.cmp = cmp, .all = all, .heap = heap, .count = count, .forward = true};
+    for (uint32_t i = 0; i < count; i++) {
+        all[i]->rank = i;
+    }
 }
 
 /* Whether a comes before b in the direction of the walk. */
 static bool before(const struct merge_iter *m, const struct source *a, const struct source *b)
 {
     int c = key_compare(m->cmp, a->entry.key, b->entry.key);
-    if (c == 0) {
-        c = a->entry.tag > b->entry.tag ? -1 : 1; /* tags of one key differ: newest first */
+    if (c == 0 && a->entry.tag != b->entry.tag) {
+        c = a->entry.tag > b->entry.tag ? -1 : 1; /* newest first */
+    } else if (c == 0) { /* a log was read again of which a part is in tables: as a get has it */
+        c = a->rank < b->rank ? -1 : 1;
     }
     return m->forward ? c < 0 : c > 0;
 }

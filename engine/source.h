@@ -20,6 +20,7 @@
 struct source {
     struct entry entry; /* when valid */
     bool valid;
+    uint32_t rank;    /* among those it is merged with; a smaller one is newer */
     bool is_memtable; /* the entry's bytes live only as long as the view */
     int rc;           /* first error; a source with one is not valid */
     /* ---- a memtable ---- */

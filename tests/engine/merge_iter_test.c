@@ -155,3 +155,31 @@ Test(merge_iter, seeks_land_on_the_neighbours)
     }
     destroy(f);
 }
+
+/* A version that stands in two sources is taken from the first, both ways: a get looks there first, too. */
+Test(merge_iter, takes_a_version_that_is_there_twice_from_the_newer_source)
+{
+    struct fixture *f = make(1, 1, 0);
+    const loam_slice key = loam_bytes("key", 3), value[] = {{"new", 3}, {"old", 3}};
+    for (uint32_t first = 0; first < SOURCES; first++) {
+        for (uint32_t other = first + 1; other < SOURCES; other++) {
+            uint64_t tag = entry_tag(1 + first * SOURCES + other, ENTRY_PUT);
+            CHECK_EQ(memtable_add(f->mem[first], 0, key, hash_key("key", 3), tag, value[0]), LOAM_OK);
+            CHECK_EQ(memtable_add(f->mem[other], 0, key, hash_key("key", 3), tag, value[1]), LOAM_OK);
+        }
+    }
+    unsigned forward = 0, backward = 0;
+    for (merge_first(&f->m); merge_valid(&f->m); merge_next(&f->m), forward++) {
+        const struct entry *e = merge_entry(&f->m);
+        const loam_slice *want = &value[forward % 2];
+        CHECK_BYTES(e->value.data, e->value.size, want->data, want->size);
+    }
+    for (merge_last(&f->m); merge_valid(&f->m); merge_prev(&f->m), backward++) {
+        const struct entry *e = merge_entry(&f->m);
+        const loam_slice *want = &value[1 - backward % 2];
+        CHECK_BYTES(e->value.data, e->value.size, want->data, want->size);
+    }
+    CHECK_EQ(forward, SOURCES * (SOURCES - 1));
+    CHECK_EQ(backward, forward);
+    destroy(f);
+}

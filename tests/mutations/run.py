@@ -286,6 +286,8 @@ FAULTS = [
           "    (void)check_close;\n    return rc;", suite("crash", "damage/of_a_manifest*")),
     Fault("gathered-tables-stay", "engine/flush.c", "    drop_gathered(f);\n", "    if (rc == LOAM_OK) {\n        drop_gathered(f);\n    }\n",
           suite("crash", "unlogged/*")),
+    Fault("equal-versions-in-any-order", "engine/merge_iter.c",
+          "        c = a->rank < b->rank ? -1 : 1;\n", "        c = 1;\n", suite("engine", "merge_iter/*")),
     Fault("log-kept-below-what-tables-hold", "engine/repair.c",
           "    r->log_kept = rc == LOAM_OK && r->last_seq <= r->log.last_seq;\n", "    r->log_kept = rc == LOAM_OK;\n",
           suite("crash", "repair/takes_a_table*")),
