@@ -39,14 +39,35 @@ static bool name_taken(const struct repair *r, loam_slice name)
     return false;
 }
 
+#define NEW_NAME_CAP 40u
+
+/* A name that no other keyspace has. */
+static loam_slice new_name(const struct repair *r, uint32_t id, char name[NEW_NAME_CAP])
+{
+    int n = snprintf(name, NEW_NAME_CAP, "%s", id == KS_DEFAULT ? "default" : "");
+    for (unsigned i = 0; n == 0 || name_taken(r, loam_bytes(name, (size_t)n)); i++) {
+        n = snprintf(name, NEW_NAME_CAP, i == 0 ? "recovered-%u" : "recovered-%u-%u", (unsigned)id, i);
+    }
+    return loam_bytes(name, (size_t)n);
+}
+
+/* As described, unless a damaged manifest says two things of one number, or gives one name twice. */
+static int take_ks(struct repair *r, const struct ks_desc *d)
+{
+    char name[NEW_NAME_CAP];
+    struct ks_desc own = *d;
+    if (repair_ks(r, d->id) != NULL) {
+        return LOAM_OK;
+    }
+    if (name_taken(r, d->name)) {
+        own.name = new_name(r, d->id, name);
+    }
+    return version_edit_create_ks(&r->state, &own);
+}
+
 int repair_add_ks(struct repair *r, uint32_t id, loam_slice comparator)
 {
-    char name[40];
-    int n = snprintf(name, sizeof name, "%s", id == KS_DEFAULT ? "default" : "");
-    for (unsigned i = 0; n == 0 || name_taken(r, loam_bytes(name, (size_t)n)); i++) {
-        n = snprintf(name, sizeof name, i == 0 ? "recovered-%u" : "recovered-%u-%u", (unsigned)id,
-                     i);
-    }
+    char name[NEW_NAME_CAP];
     if (id > KS_ID_MAX) {
         return LOAM_OK; /* no keyspace ever had it */
     }
@@ -54,7 +75,7 @@ int repair_add_ks(struct repair *r, uint32_t id, loam_slice comparator)
                               .compression = LOAM_COMPRESS_LZ4,
                               .filter_bits = 10,
                               .block_bytes = 4096,
-                              .name = loam_bytes(name, (size_t)n),
+                              .name = new_name(r, id, name),
                               .comparator = comparator};
     r->next_ks = r->next_ks > id ? r->next_ks : id + 1;
     return version_edit_create_ks(&r->state, &d);
@@ -274,7 +295,7 @@ static int by_manifest(struct repair *r, struct manifest_replay *m)
     r->next_ks = m->next_ks;
     r->last_seq = m->last_seq;
     for (uint32_t i = 0; i < m->keyspaces.created_count && rc == LOAM_OK; i++) {
-        rc = version_edit_create_ks(&r->state, &m->keyspaces.created[i]);
+        rc = take_ks(r, &m->keyspaces.created[i]);
     }
     uint32_t count = m->table_count;
     struct table **tables = rc == LOAM_OK && count != 0 ? manifest_replay_take(m) : NULL;
@@ -372,7 +393,7 @@ static int by_directory(struct repair *r, const struct manifest_salvage *s, cons
     r->last_seq = s->last_seq;
     r->next_file = r->next_file > s->next_file ? r->next_file : s->next_file;
     for (uint32_t i = 0; i < s->keyspaces.created_count && rc == LOAM_OK; i++) {
-        rc = version_edit_create_ks(&r->state, &s->keyspaces.created[i]);
+        rc = take_ks(r, &s->keyspaces.created[i]);
     }
     if (rc == LOAM_OK && repair_ks(r, KS_DEFAULT) == NULL) {
         const loam_comparator *cmp = r->default_cmp;

@@ -180,11 +180,20 @@ Test(oom, ends_waiting_for_background_work_that_cannot_be_done)
     loam_db *db = open_new(&disk);
     CHECK_EQ(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL), LOAM_OK);
     uint64_t due = 0; /* until the switch of memtables goes and the flush does not */
+    unsigned whole = 0;
     for (uint64_t n = 1; due == 0; n++) {
         oom_disarm();
         CHECK_EQ(loam_resume(db), LOAM_OK);
         oom_arm(OOM_HOOK, n, true);
-        CHECK_EQ(loam_flush(db, NULL), LOAM_E_NOMEM);
+        int rc = loam_flush(db, NULL);
+        if (rc == LOAM_OK) { /* what it wanted had been made ready: from the beginning */
+            oom_disarm();
+            CHECK(++whole < 100);
+            CHECK_EQ(loam_put(db, NULL, LOAM_LIT("k"), LOAM_LIT("v"), NULL), LOAM_OK);
+            n = 0;
+            continue;
+        }
+        CHECK_EQ(rc, LOAM_E_NOMEM);
         CHECK_EQ(loam_property(db, NULL, "pending_flushes", &due), LOAM_OK);
     }
     CHECK_EQ(loam_wait_idle(db, 0), LOAM_E_NOMEM);
