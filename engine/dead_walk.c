@@ -30,7 +30,7 @@ static bool visible_below(struct db *db, uint64_t end)
 static bool no_put_since(struct memtable *m, const struct dead_stretch *s, uint64_t seq)
 {
     struct memtable_cursor c;
-    memtable_cursor_init(&c, m, s->ks);
+    memtable_cursor_init_in(&c, m, s->ks, s->cmp); /* the keyspace may be dropped meanwhile */
     bool on = memtable_cursor_seek(&c, s->lo.key, s->lo.behind ? 0 : UINT64_MAX);
     while (on) {
         struct entry e;

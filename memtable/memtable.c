@@ -352,5 +352,5 @@ void memtable_cursor_init(struct memtable_cursor *c, struct memtable *m, uint32_
 void memtable_cursor_init_in(struct memtable_cursor *c, struct memtable *m, uint32_t ks,
                              const loam_comparator *cmp)
 {
-    c->at = (struct skiplist_cursor){.list = &m->list, .cmp = cmp, .ks = ks};
+    skiplist_cursor_init_in(&c->at, &m->list, ks, cmp);
 }

@@ -164,6 +164,9 @@ struct skiplist_cursor {
     const struct skiplist_node *scout;
 };
 void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks);
+/* The same for whom knows the order of the keyspace. */
+void skiplist_cursor_init_in(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks,
+                             const loam_comparator *cmp);
 bool skiplist_cursor_first(struct skiplist_cursor *c);
 bool skiplist_cursor_last(struct skiplist_cursor *c);
 bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t tag);

@@ -54,7 +54,13 @@ static const struct skiplist_version *chain_oldest(const struct skiplist *s,
 
 void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks)
 {
-    *c = (struct skiplist_cursor){.list = s, .cmp = order_of(s, ks), .ks = ks};
+    skiplist_cursor_init_in(c, s, ks, order_of(s, ks));
+}
+
+void skiplist_cursor_init_in(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks,
+                             const loam_comparator *cmp)
+{
+    *c = (struct skiplist_cursor){.list = s, .cmp = cmp, .ks = ks};
 }
 
 static bool cursor_off(struct skiplist_cursor *c)
