@@ -57,7 +57,8 @@ void call_end(struct call *c);
 /* The keyspace behind a handle of this database (NULL: "default"), lent until the section ends.
  * REQUIRES: inside the section. E_CLOSED, E_INVAL (another database's), E_NOENT (dropped). */
 int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space);
-/* The number a snapshot of this database holds. REQUIRES: inside the section. */
+/* What a snapshot of this database holds, in memory that lasts as long as the section.
+ * REQUIRES: inside the section. */
 int call_snapshot(struct call *c, const loam_snap *snap, const struct held_seq **held);
 
 #endif

@@ -127,8 +127,7 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const struct held_seq *sn
         return rc;
     }
     snapshot_drop(&db->snapshots, &it->held);
-    (void)snapshot_hold_same(&db->snapshots, &next, &it->held); /* it cannot go meanwhile */
-    snapshot_drop(&db->snapshots, &next);
+    snapshot_move(&db->snapshots, &next, &it->held);
     it->seq = it->held.seq;
     lend_nothing(it);
     it->view_number = 0; /* the view may be older than the new number */

@@ -55,6 +55,15 @@ bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, s
     return held;
 }
 
+void snapshot_move(struct snapshot_list *l, struct held_seq *from, struct held_seq *to)
+{
+    mutex_lock(&l->mutex);
+    *to = *from;
+    to->prev->next = to->next->prev = to;
+    from->prev = from->next = NULL;
+    mutex_unlock(&l->mutex);
+}
+
 void snapshot_drop(struct snapshot_list *l, struct held_seq *h)
 {
     mutex_lock(&l->mutex);

@@ -29,6 +29,8 @@ void snapshot_hold_latest(struct snapshot_list *l, const struct commit *c, struc
 /* Holds the number of another holder, whose memory lasts as long as the call. False: that one has let go of
  * it, and what it saw may be gone. O(holders). */
 bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, struct held_seq *h);
+/* `to`, which holds nothing, takes the place of `from`, which then holds nothing. O(1). */
+void snapshot_move(struct snapshot_list *l, struct held_seq *from, struct held_seq *to);
 void snapshot_drop(struct snapshot_list *l, struct held_seq *h);
 
 /* The distinct held numbers, ascending, then the newest visible one. Owned by the caller; free with
