@@ -80,7 +80,8 @@ struct loam_vfs {
     int64_t (*write_durable)(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
 };
 
-/* The operating system's files. Static; never freed. */
+/* The operating system's files, none of them under the number of a standard stream, though that be closed.
+ * Static; never freed. */
 LOAM_API const loam_vfs *loam_vfs_os(void);
 
 /* A disk in memory, empty at first; one root directory "/", all other directories by mkdir.

@@ -111,12 +111,27 @@ static int access_mode(uint32_t flags)
     }
 }
 
+/* The descriptor itself or another of the same file: never the number of a standard stream, which the program
+ * may have been started without. What anybody prints there must not go into a file. */
+static int above_streams(int fd)
+{
+    if (fd < 0 || fd > STDERR_FILENO) {
+        return fd;
+    }
+    int other = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return other;
+}
+
 /* A descriptor of a regular file, or -errno. O_NONBLOCK keeps the open of a planted pipe or device
  * from waiting; on a regular file it means nothing. */
 static int open_regular(const char *path, int mode, struct stat *st)
 {
     int fd;
     RETRY(fd, open(path, mode | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
+    fd = above_streams(fd);
     if (fd < 0) {
         return errno == ENXIO ? -EINVAL : -errno; /* ENXIO: a pipe without a reader */
     }

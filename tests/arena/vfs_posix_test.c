@@ -230,3 +230,29 @@ Test(vfs_posix, leaks_no_descriptor)
     close(after);
     CHECK_EQ(before, after);
 }
+
+/* Where a program was started with its standard error closed, whatever it writes there would go into the
+ * file that got the number. */
+Test(vfs_posix, no_file_takes_the_number_of_a_standard_stream)
+{
+    put_file(&c, "f", "");
+    const char *path = at(&c, 0, "f");
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        const loam_vfs *os = loam_vfs_os();
+        loam_file *f;
+        close(0), close(1), close(2);
+        int rc = VFS(os, open, path, RW, &f);
+        rc = rc == 0 && write(0, "text", 4) + write(1, "text", 4) + write(2, "text", 4) == -3 ? 0 : 1;
+        rc = rc == 0 ? VFS(os, close, f) : rc;
+        rc = rc == 0 ? VFS(os, lock, path, &f) : rc;
+        rc = rc == 0 && write(0, "text", 4) + write(1, "text", 4) + write(2, "text", 4) == -3 ? 0 : 1;
+        rc = rc == 0 ? VFS(os, close, f) : rc;
+        _exit(rc != 0);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    expect_file(&c, "f", "");
+}
