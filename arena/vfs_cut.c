@@ -422,7 +422,8 @@ static int cut_file(struct cut *c, const struct disk_node *from, struct disk_nod
         break;
     }
     c->to->used += disk_image_space(&to->now);
-    return rc == 0 ? disk_truncate_locked(c->to, to, size) : rc;
+    rc = rc == 0 ? disk_truncate_locked(c->to, to, size) : rc;
+    return rc == 0 ? disk_image_trim(&to->now) : rc; /* old and stale pages may hold more */
 }
 
 /* A part of the write under way, where its file is left. */

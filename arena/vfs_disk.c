@@ -513,7 +513,8 @@ int disk_sync_locked(struct disk *d, struct disk_node *n)
         return rc;
     }
     n->synced.size = n->now.size;
-    if (d->names_model == LOAM_NAMES_ORDERED) {
+    rc = disk_image_trim(&n->synced); /* a page that was given up may be of a longer file */
+    if (rc == 0 && d->names_model == LOAM_NAMES_ORDERED) {
         rc = disk_sync_names_locked(d);
     }
     return rc;
@@ -535,6 +536,7 @@ int disk_sync_range_locked(struct disk *d, struct disk_node *n, uint64_t off, ui
     int rc = sync_pages(d, n, off / DISK_PAGE, (end - 1) / DISK_PAGE + 1);
     if (rc == 0 && n->synced.size < end) {
         n->synced.size = end < n->now.size ? end : n->now.size;
+        rc = disk_image_trim(&n->synced); /* what stands behind the written bytes is still pending */
     }
     return rc;
 }

@@ -191,6 +191,8 @@ const uint8_t *disk_image_page(const struct disk_image *m, uint64_t i);
 int disk_image_grow(struct disk_image *m, uint64_t size);
 int disk_image_copy(struct disk_image *to, const struct disk_image *from); /* `to` is empty */
 void disk_image_clear(struct disk_image *m);
+/* Zeros behind the end in the last page, which may be shared: it is replaced. 0 or -ENOMEM. */
+int disk_image_trim(struct disk_image *m);
 uint64_t disk_image_space(const struct disk_image *m); /* bytes of its pages */
 int disk_image_copy_all(struct disk_image *to, const struct disk_image *from); /* beyond its size, too */
 

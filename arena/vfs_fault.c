@@ -173,13 +173,14 @@ static int64_t fault_write(void *ctx, loam_file *f, const void *buf, size_t n, u
     return v.lie ? (int64_t)n : landed;
 }
 
-/* A call that should have made a file's bytes durable has failed. 0, or the disk's own error. */
-static int drop_dirty(struct fault_vfs *v, loam_file *f)
+/* A call that should have made a file's bytes durable ends with `error`; 0: none. Not so what a signal
+ * interrupted: it has seen no error of the disk. 0, or the disk's own error. */
+static int drop_dirty(struct fault_vfs *v, loam_file *f, int error)
 {
     mutex_lock(&v->mutex);
     bool drops = v->plan.drop_dirty != 0;
     mutex_unlock(&v->mutex);
-    if (!drops) {
+    if (!drops || error == 0 || error == -EINTR) {
         return 0;
     }
     mutex_lock(&v->disk->mutex);
@@ -195,7 +196,7 @@ static int fault_sync(void *ctx, loam_file *f, uint32_t data_only)
     if (!verdict.faulty) {
         return verdict.error != 0 ? verdict.error : v->inner->sync(v->inner->ctx, f, data_only);
     }
-    int rc = verdict.error != 0 ? drop_dirty(v, f) : 0;
+    int rc = drop_dirty(v, f, verdict.error);
     return rc != 0 ? rc : verdict.error;
 }
 
@@ -212,7 +213,7 @@ static int64_t fault_write_durable(void *ctx, loam_file *f, const void *buf, siz
     if (v.part > 0) {
         (void)inner->write(inner->ctx, f, buf, v.part, off); /* the verdict stands, room or not */
     }
-    int rc = v.error != 0 ? drop_dirty(ctx, f) : 0;
+    int rc = drop_dirty(ctx, f, v.error);
     return rc != 0 ? rc : v.error != 0 ? v.error : (int64_t)n;
 }
 
@@ -255,9 +256,9 @@ static int fault_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uin
     if (rc == 0) {
         return INNER(ctx)->advise(INNER(ctx)->ctx, f, off, len, advice);
     }
-    bool lost = advice == LOAM_ADVISE_WRITEBACK && rc != -EINTR && rc != -EINVAL &&
-                rc != -ENOSYS && rc != -EOPNOTSUPP;
-    int dropped = lost ? drop_dirty(ctx, f) : 0;
+    bool lost = advice == LOAM_ADVISE_WRITEBACK && rc != -EINVAL && rc != -ENOSYS &&
+                rc != -EOPNOTSUPP;
+    int dropped = lost ? drop_dirty(ctx, f, rc) : 0;
     return dropped != 0 ? dropped : rc;
 }
 

@@ -38,7 +38,6 @@ void disk_page_drop(struct disk_page *p)
     }
 }
 
-/* Whether this disk alone refers to the page, so that nobody sees it being written. */
 const uint8_t *disk_image_page(const struct disk_image *m, uint64_t i)
 {
     const struct disk_page *p = disk_image_at(m, i);
@@ -97,6 +96,23 @@ void disk_image_clear(struct disk_image *m)
     }
     alloc_put(alloc_global(), MEM_VFS, m->pages, m->capacity * sizeof *m->pages);
     *m = (struct disk_image){0};
+}
+
+int disk_image_trim(struct disk_image *m)
+{
+    size_t in = (size_t)(m->size % DISK_PAGE);
+    struct disk_page *p = disk_image_at(m, m->size / DISK_PAGE);
+    if (in == 0 || p == NULL || memcmp(p->data + in, zero_bytes, DISK_PAGE - in) == 0) {
+        return 0;
+    }
+    struct disk_page *fresh = disk_page_new(p->data);
+    if (fresh == NULL) {
+        return -ENOMEM;
+    }
+    memset(fresh->data + in, 0, DISK_PAGE - in);
+    disk_page_drop(p);
+    m->pages[m->size / DISK_PAGE] = fresh;
+    return 0;
 }
 
 uint64_t disk_image_space(const struct disk_image *m)

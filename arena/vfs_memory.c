@@ -265,8 +265,8 @@ static int mem_unmap(void *ctx, void *p, size_t len)
 
 static int mem_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice)
 {
-    (void)ctx, (void)f, (void)off, (void)len, (void)advice;
-    return 0;
+    (void)ctx, (void)f, (void)off, (void)len;
+    return advice >= LOAM_ADVISE_SEQUENTIAL && advice <= LOAM_ADVISE_WRITEBACK ? 0 : -EINVAL;
 }
 
 /* ---- names ----------------------------------------------------------------------------------- */

@@ -80,21 +80,23 @@ LOAM_API int loam_vfs_record(loam_vfs *disk, loam_recording **rec)
         return FAIL(LOAM_E_INVAL, "a recording wants a memory disk and an out pointer");
     }
     struct loam_recording *r = alloc_zero(alloc_global(), MEM_VFS, sizeof *r);
-    const struct disk_cut_spec whole = {.variant = LOAM_CUT_ALL};
-    if (r == NULL || disk_cut(d, &whole, &r->base) != 0) {
+    if (r == NULL || disk_create(&r->base) != 0) {
         alloc_put(alloc_global(), MEM_VFS, r, sizeof *r);
         return FAIL(LOAM_E_NOMEM, "no memory for a recording");
     }
+    /* The copy and the record begin at one moment: a change between them would be in neither. */
     mutex_lock(&d->mutex);
     bool taken = d->recorder != NULL;
-    if (!taken) {
+    int rc = taken ? 0 : disk_clone_locked(d, r->base);
+    if (!taken && rc == 0) {
         d->recorder = r;
         r->disk = d;
     }
     mutex_unlock(&d->mutex);
-    if (taken) {
+    if (taken || rc != 0) {
         loam_recording_free(r);
-        return FAIL(LOAM_E_INVAL, "the disk has a recording already");
+        return taken ? FAIL(LOAM_E_INVAL, "the disk has a recording already")
+                     : FAIL_IO(rc, 0, 0, "cannot copy a disk for its recording");
     }
     *rec = r;
     return LOAM_OK;

@@ -40,6 +40,7 @@ static int note_node(struct replay *p, struct disk_node *n)
         p->capacity = capacity;
     }
     disk_node_ref_locked(n);
+    disk_node_enter_locked(n); /* it counts in the disk's space: a handle may have been left of it */
     p->nodes[n->id] = n;
     return 0;
 }
@@ -107,7 +108,7 @@ static int replay_change(struct replay *p, const struct disk_change *c)
     switch (c->kind) {
     case CHANGE_WRITE: {
         int64_t done = disk_write_locked(d, n, c->data, (size_t)c->len, c->off);
-        return done < 0 ? (int)done : 0;
+        return done < 0 ? (int)done : (uint64_t)done == c->len ? 0 : -ENOSPC;
     }
     case CHANGE_TRUNCATE:
         return disk_truncate_locked(d, n, c->len);

@@ -256,6 +256,14 @@ static inline void contract_rest(struct contract *c)
     uint64_t a = c->vfs->now_us(c->vfs->ctx);
     CHECK(c->vfs->now_us(c->vfs->ctx) >= a);
     char x[300] = {0}, y[300] = {0};
+    loam_file *f;
+    put_file(c, "advised", "text");
+    CHECK_EQ(VFS(c->vfs, open, at(c, 0, "advised"), RW, &f), 0);
+    CHECK_EQ(VFS(c->vfs, advise, f, 0, 4, LOAM_ADVISE_RANDOM), 0);
+    CHECK_EQ(VFS(c->vfs, advise, f, 0, 4, 0), -EINVAL);
+    CHECK_EQ(VFS(c->vfs, advise, f, 0, 4, LOAM_ADVISE_WRITEBACK + 1), -EINVAL);
+    CHECK_EQ(VFS(c->vfs, close, f), 0);
+    CHECK_EQ(VFS(c->vfs, remove, at(c, 0, "advised")), 0);
     CHECK_EQ(VFS(c->vfs, random, x, sizeof x), 0);
     CHECK_EQ(VFS(c->vfs, random, y, sizeof y), 0);
     CHECK(memcmp(x, y, sizeof x) != 0);
