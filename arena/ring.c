@@ -8,9 +8,9 @@
  *   1. head <= evict <= tail, and tail - head <= capacity. claim is only a hint: nothing below it
  *      can be or become dirty, but it may lag behind evict and even go back.
  *   2. An address at which an entry of this lap began is never inside another entry of the lap: the
- *      tail only goes back (ring_shrink) within the last entry, when that is RESERVED. So a walker
- *      that stepped by a size which was shrunk meanwhile lands on a unit whose descriptor does not
- *      carry the lap, and stops.
+ *      tail only goes back (ring_shrink) within the last entry, when that is RESERVED and says its new
+ *      size already. So a walker that stepped by the size before lands on a unit whose descriptor does
+ *      not carry the lap, and stops, or on an entry that was reserved after it had read that size.
  *   3. claim passes no entry that is or can become READY (RESERVED, READY, WRITING). What it passed
  *      keeps its end: a fill that shrinks leaves a pad, even at the tail.
  *   4. Between the move of the tail and the store of the descriptor (a few instructions) the entry
@@ -370,16 +370,20 @@ void ring_shrink(struct ring *r, uint64_t addr, size_t used)
     if (keep == has) {
         return;
     }
-    uint64_t end = ring_step_(r, addr, has);
+    uint64_t end = ring_step_(r, addr, has), cut = ring_step_(r, addr, keep);
+    bool fill = reserved_state(d, addr) == RING_FILLING;
+    if (fill) {
+        enter_pad(r, cut, has - keep);
+    }
+    /* Before the tail goes back: who walks by the old size must not come to what is entered where the entry
+     * ended, past what is entered in between. Until that is, or a pad, walkers stop at the cut.
+     * release: pairs with the acquire of walkers, who find a fill's pad there. */
+    atom_store(&d->units, (uint32_t)keep, release);
     /* release: pairs with the acquire in ring_try_reserve_(); this thread's writes to the units
      * given back are over. */
-    if (reserved_state(d, addr) == RING_FILLING ||
-        !atom_cas(&r->tail, &end, ring_step_(r, addr, keep), acq_rel, relaxed)) {
-        enter_pad(r, ring_step_(r, addr, keep), has - keep);
+    if (!fill && !atom_cas(&r->tail, &end, cut, acq_rel, relaxed)) {
+        enter_pad(r, cut, has - keep);
     }
-    /* release: pairs with the acquire of walkers, who then find the pad or the new tail; those who
-     * read the old size are invariant 2's business. */
-    atom_store(&d->units, (uint32_t)keep, release);
 }
 
 void ring_publish(struct ring *r, uint64_t addr)

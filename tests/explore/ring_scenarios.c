@@ -324,6 +324,46 @@ static void shrink_body(unsigned thread)
 SCENARIO(ring_shrink, .says = "a reservation shrinks while others reserve and walk", .threads = 3,
          .setup = setup_eight, .body = shrink_body, .check = two_written, .bound = 2)
 
+/* What a shrink gives back is taken whole by an entry, and behind that stands another one where the shrunk
+ * one ended before. Who walks by the old size steps over the first of them. */
+static void shrink_drop_prepare(unsigned thread)
+{
+    if (thread == 0) {
+        uint64_t addr;
+        EXPECT_EQ(ring_reserve(&w.ring, RING_DIRTY, 2 * UNIT, OWNER + 1, 0, &addr), LOAM_OK);
+        atom_store(&w.addr[0], addr, relaxed);
+    }
+}
+
+static void shrink_drop_body(unsigned thread)
+{
+    if (thread == 0) {
+        uint64_t addr = atom_load(&w.addr[0], relaxed);
+        ring_shrink(&w.ring, addr, UNIT);
+        ring_discard(&w.ring, addr);
+        return;
+    }
+    for (uint64_t owner = OWNER; owner <= OWNER + 1; owner++) {
+        uint64_t addr;
+        EXPECT_EQ(ring_reserve(&w.ring, RING_DIRTY, UNIT, owner, 1, &addr), LOAM_OK);
+        ring_publish(&w.ring, addr);
+    }
+    EXPECT_EQ(ring_drop_owner(&w.ring, OWNER), 1);
+}
+
+static void shrink_drop_check(void)
+{
+    struct ring_claim c;
+    EXPECT_EQ(ring_claim_next(&w.ring, &c), LOAM_OK);
+    EXPECT_EQ(c.owner, OWNER + 1);
+    ring_complete(&w.ring, c.addr, RING_GONE);
+    ring_check();
+}
+
+SCENARIO(ring_shrink_drop, .says = "a drop walks while a reservation shrinks before it", .threads = 2,
+         .setup = setup_eight, .prepare = shrink_drop_prepare, .body = shrink_drop_body,
+         .check = shrink_drop_check, .bound = 2)
+
 /* A long entry does not fit before the end: what pads the end is longer than the entry that began
  * there a lap ago. */
 static void setup_pads(void)
