@@ -158,7 +158,7 @@ static __attribute__((noinline)) int give_slow(struct slab *s, void *p)
     /* relaxed: constant while an object of the segment is live. */
     size_t offset = (uintptr_t)p - atom_load(&g->base, relaxed);
     size_t slot = slot_number(s, offset);
-    if (__builtin_expect(slot * s->stride != offset || slot >= g->capacity, 0)) {
+    if (__builtin_expect(slot * s->stride != offset || slot >= g->count, 0)) {
         return give_refuse(s, "a pointer into an object");
     }
     if (__builtin_expect(!slot_close(s, g, slot), 0)) {

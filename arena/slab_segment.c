@@ -139,21 +139,21 @@ static void list_add(struct slab *s, struct slab_segment *g, bool front)
     g->listed = true;
 }
 
-static size_t descriptor_bytes(size_t capacity)
+static size_t descriptor_bytes(size_t count)
 {
-    return sizeof(struct slab_segment) + (capacity + 63) / 64 * sizeof(uint64_t) + capacity;
+    return sizeof(struct slab_segment) + (count + 63) / 64 * sizeof(uint64_t) + count;
 }
 
-/* A descriptor with room for `count` slots, all UNCARVED. NULL: no memory. */
+/* A descriptor of `count` slots, all UNCARVED. NULL: no memory. */
 static struct slab_segment *descriptor_get(struct slab *s, size_t count)
 {
     for (struct slab_segment **at = &s->spare; *at != NULL; at = &(*at)->all_next) {
         struct slab_segment *g = *at;
-        if (g->capacity >= count) {
+        if (g->count == count) { /* its span never changes, see segment_holds() */
             *at = g->all_next;
             g->carved = g->home_count = g->quarantined = g->hint = 0;
-            memset(g->home, 0, (g->capacity + 63) / 64 * sizeof(uint64_t));
-            for (size_t i = 0; i < g->capacity; i++) {
+            memset(g->home, 0, (count + 63) / 64 * sizeof(uint64_t));
+            for (size_t i = 0; i < count; i++) {
                 atom_store(&g->state[i], SLOT_UNCARVED, relaxed); /* relaxed: not linked yet */
             }
             return g;
@@ -161,7 +161,7 @@ static struct slab_segment *descriptor_get(struct slab *s, size_t count)
     }
     struct slab_segment *g = alloc_zero(s->alloc, s->options.owner, descriptor_bytes(count));
     if (g != NULL) {
-        g->capacity = count;
+        g->count = count;
         g->home = (uint64_t *)(void *)(g + 1);
         g->state = (_Atomic uint8_t *)(void *)(g->home + (count + 63) / 64);
     }
@@ -178,14 +178,13 @@ bool slab_segment_add_locked_(struct slab *s, void *memory, size_t bytes, bool a
     if (!table_grow_locked(s, granules) || (g = descriptor_get(s, count)) == NULL) {
         return false;
     }
-    g->count = count;
     g->memory = memory;
     g->bytes = bytes;
     g->attached = attached;
     /* relaxed, here and below: published by the table's release. */
     atom_store(&g->leaving, false, relaxed);
     atom_store(&g->base, round_up((uintptr_t)memory, slot_align(s)), relaxed);
-    atom_store(&g->span, count * s->stride, relaxed);
+    atom_store(&g->span, count * s->stride, release); /* release: pairs with the acquire in segment_holds() */
     g->all_next = s->all;
     s->all = g;
     table_add(s, atom_load(&s->table, relaxed), g);
@@ -373,7 +372,7 @@ static void descriptors_free(struct slab *s, struct slab_segment *g)
 {
     while (g != NULL) {
         struct slab_segment *next = g->all_next;
-        alloc_put(s->alloc, s->options.owner, g, descriptor_bytes(g->capacity));
+        alloc_put(s->alloc, s->options.owner, g, descriptor_bytes(g->count));
         g = next;
     }
 }

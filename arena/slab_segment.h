@@ -12,7 +12,7 @@
  *     CACHED    HOME        spill; take and give while the segment leaves   the slab's mutex
  *
  * slot_may_step() is this table; each step asserts it. When a segment has left, its descriptor may
- * serve another one: then all its slots begin as UNCARVED.
+ * serve another one of as many slots: then all its slots begin as UNCARVED.
  */
 #ifndef LOAM_ARENA_SLAB_SEGMENT_H_
 #define LOAM_ARENA_SLAB_SEGMENT_H_
@@ -54,7 +54,7 @@ enum slot_state {
 
 struct slab_segment {
     _Atomic uintptr_t base;    /* the first slot */
-    _Atomic size_t span;       /* bytes of all slots; 0: released */
+    _Atomic size_t span;       /* bytes of all slots, the same each time it serves; 0: released */
     _Atomic bool leaving;      /* detach was called */
     bool attached;             /* all that follows: guarded by the slab's mutex */
     bool listed;               /* on the partial list */
@@ -63,7 +63,6 @@ struct slab_segment {
     size_t home_count;         /* slots in HOME */
     size_t quarantined;        /* slots in QUARANTINE */
     size_t hint;               /* words of `home` below this one are 0 */
-    size_t capacity;           /* slots that `state` and `home` have room for */
     void *memory;              /* as obtained */
     size_t bytes;              /* as obtained */
     struct slab_segment *next; /* partial list */
@@ -126,11 +125,15 @@ static inline size_t slot_align(const struct slab *s)
     return SLAB_ASAN && s->options.object_align < 8 ? 8 : s->options.object_align;
 }
 
+/* p: an object of the slab, or what may be none. A thread's hint may have been released, and serve another
+ * segment at this moment, while p lies in a third one, where this one was before. */
 static inline bool segment_holds(const struct slab_segment *g, uintptr_t p)
 {
-    /* relaxed: constant while an object of the segment is live; else the answer is checked by the
-     * state byte. */
-    return p - atom_load(&g->base, relaxed) < atom_load(&g->span, relaxed);
+    /* acquire: pairs with the release in slab_segment_add_locked_(): the base is of this span or of a later
+     * one, and none of those covers what is another segment's. An earlier span is not found: the 0 after it
+     * came before p was handed out. */
+    size_t span = atom_load(&g->span, acquire);
+    return p - atom_load(&g->base, relaxed) < span; /* relaxed: as above */
 }
 
 static inline bool segment_is_empty(const struct slab_segment *g)

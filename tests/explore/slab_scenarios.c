@@ -86,3 +86,87 @@ static void twice_check(void)
 SCENARIO(slab_twice, .says = "three give back one object, one may", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_twice, .prepare = prepare, .body = twice_body,
          .check = twice_check, .bound = -1)
+
+/* A descriptor serves again while a thread that used it last looks at it: it lay where another segment is
+ * by now, whose object the thread gives. Segments come in the order that brings this about. */
+enum { SEGMENT = 16 << 10, SLOTS = 8 };
+
+static struct {
+    struct slab slab;
+    unsigned came;
+    void *given[SLOTS + 2];
+    _Atomic(void *) mine;
+} again;
+static _Alignas(SEGMENT) unsigned char places[3][SEGMENT];
+
+static int place_of(void *arg, size_t bytes, size_t align, void **memory)
+{
+    static const unsigned char order[] = {0, 1, 0, 2};
+    (void)arg;
+    EXPECT(bytes == SEGMENT && align == SEGMENT && again.came < sizeof order);
+    *memory = places[order[again.came++]];
+    return LOAM_OK;
+}
+
+static int place_back(void *arg, void *memory, size_t bytes)
+{
+    (void)arg, (void)memory, (void)bytes;
+    return LOAM_OK;
+}
+
+static void setup_again(void)
+{
+    const struct slab_options o = {.object_size = SEGMENT / SLOTS,
+                                   .segment_bytes = SEGMENT,
+                                   .cache_items = 2,
+                                   .owner = MEM_HANDLE,
+                                   .grow = place_of,
+                                   .shrink = place_back};
+    EXPECT_EQ(slab_init(&again.slab, alloc_global(), &o), LOAM_OK);
+}
+
+static void again_prepare(unsigned thread)
+{
+    if (thread == 0) { /* keeps nothing but its hint */
+        for (unsigned i = 0; i < SLOTS + 2; i++) {
+            again.given[i] = slab_take(&again.slab);
+        }
+        EXPECT_EQ(slab_give(&again.slab, again.given[0]), LOAM_OK);
+        again.given[0] = slab_take(&again.slab);
+        return;
+    }
+    for (unsigned i = 0; i < SLOTS + 2; i++) {
+        EXPECT_EQ(slab_give(&again.slab, again.given[i]), LOAM_OK);
+    }
+    slab_trim(&again.slab);
+    for (unsigned i = 0; i < SLOTS; i++) {
+        /* release: as if it were handed over. */
+        atom_store(&again.mine, slab_take(&again.slab), release);
+    }
+    EXPECT_EQ(again.came, 3);
+}
+
+static void again_body(unsigned thread)
+{
+    if (thread == 0) {
+        void *mine = atom_load(&again.mine, acquire); /* acquire: the other's prepare comes before */
+        EXPECT((unsigned char *)mine < places[1]);
+        EXPECT_EQ(slab_give(&again.slab, mine), LOAM_OK);
+    } else {
+        void *p = slab_take(&again.slab);
+        EXPECT((unsigned char *)p >= places[2]);
+        EXPECT_EQ(slab_give(&again.slab, p), LOAM_OK);
+    }
+}
+
+static void again_check(void)
+{
+    struct slab_stats s;
+    slab_stats(&again.slab, &s);
+    EXPECT_EQ(s.rejected, 0);
+    EXPECT_EQ(s.live, SLOTS - 1);
+}
+
+SCENARIO(slab_again, .says = "a descriptor serves again under a thread that used it last", .threads = 2,
+         .setup = setup_again, .prepare = again_prepare, .body = again_body, .check = again_check,
+         .bound = 2)
