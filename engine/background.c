@@ -13,8 +13,8 @@
 #define RESTORE_US 10000u     /* a full disk is looked at this often */
 #define MERGE_WAIT_MAX_US 2000000u /* longest pause after merges that failed in a row */
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
-#define REST_MERGE_US 1000000u /* without a write before merges for readers alone: else the next flush
-                                * would ask for another */
+#define REST_US 1000000u /* without a write before flushes and merges for readers alone: else the next
+                          * ones would be due soon */
 #define AHEAD_AT 16u /* at this part of its limit a memtable is worth memory made ready ahead of it */
 #define CHUNKS_AHEAD 4u
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
@@ -170,15 +170,10 @@ static uint64_t quiet_locked(const struct db *db)
     return db->idle_waiters != 0 ? UINT64_MAX : clock_micros() - db->idle_since;
 }
 
-/* Micros since a write was last seen. */
-static uint64_t rested_locked(struct db *db)
+/* Whether what is for readers alone may begin when it has been quiet for so long. */
+static bool rests_locked(struct db *db, uint64_t quiet)
 {
-    uint64_t now = clock_micros(), seq = commit_visible(&db->commit);
-    if (seq != db->rest_seq) {
-        db->rest_seq = seq;
-        db->rest_since = now;
-    }
-    return now - db->rest_since;
+    return quiet == UINT64_MAX || (quiet > IDLE_MERGE_US && rest_micros_locked(db) > REST_US);
 }
 
 /* Bytes that the files may still grow by. A disk without a budget tells when it is full. */
@@ -196,8 +191,7 @@ static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, 
     if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US) {
         rc = compaction_idle_pick(&db->picker, v, oldest, c);
     }
-    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US &&
-        (quiet == UINT64_MAX || rested_locked(db) > REST_MERGE_US)) {
+    if (rc == LOAM_NOTFOUND && rests_locked(db, quiet)) {
         rc = compaction_rest_pick(&db->picker, v, oldest, disk_room(db), c);
     }
     return rc;
@@ -213,6 +207,20 @@ static bool may_merge_locked(const struct db *db)
            clock_micros() >= db->merge_at && !atom_load(&db->stopping, relaxed);
 }
 
+/* Micros of quiet; 0: there is something to do. */
+static uint64_t quiet_now_locked(const struct db *db)
+{
+    bool busy = db->flushing || flush_due_locked(db) || db->compacting != 0;
+    return busy ? 0 : quiet_locked(db);
+}
+
+/* Whether the memtable that resting writers left is to become a table. */
+static bool flush_for_readers_locked(struct db *db)
+{
+    return db->error.code == LOAM_OK && may_merge_locked(db) &&
+           rests_locked(db, quiet_now_locked(db)) && rest_flush_due_locked(db, disk_room(db));
+}
+
 /* What to merge next; LOAM_NOTFOUND: nothing. */
 static int pick_locked(struct db *db, struct compaction **c)
 {
@@ -226,8 +234,7 @@ static int pick_locked(struct db *db, struct compaction **c)
         rc = compaction_pick_trim(&db->picker, v, oldest, c);
     }
     if (rc == LOAM_NOTFOUND) {
-        bool busy = db->flushing || flush_due_locked(db) || db->compacting != 0;
-        rc = pick_after_locked(db, v, oldest, busy ? 0 : quiet_locked(db), c);
+        rc = pick_after_locked(db, v, oldest, quiet_now_locked(db), c);
     }
     version_unref(v);
     return rc;
@@ -265,6 +272,10 @@ static enum worker_round merge_round(void *arg)
     }
     if (dead_scout_due_locked(db)) {
         dead_scout_run_locked(db);
+        return WORKER_WORKED;
+    }
+    if (flush_for_readers_locked(db)) {
+        rest_flush_locked(db);
         return WORKER_WORKED;
     }
     if (pick_locked(db, &c) != LOAM_OK) {
@@ -376,7 +387,8 @@ bool background_idle_locked(struct db *db)
     if (db->paused != 0) {
         return true;
     }
-    return !merge_due_locked(db, db->idle_waiters != 0 ? UINT64_MAX : 0);
+    return !flush_for_readers_locked(db) &&
+           !merge_due_locked(db, db->idle_waiters != 0 ? UINT64_MAX : 0);
 }
 
 /* ---- keeper ------------------------------------------------------------------------------------ */
@@ -454,7 +466,7 @@ static void start_for_what_is_due(struct db *db)
                  may_work_locked(db);
     bool merge = false;
     if (workers_absent_locked(&db->workers, &merger)) {
-        merge = dead_scout_due_locked(db) ||
+        merge = dead_scout_due_locked(db) || flush_for_readers_locked(db) ||
                 (may_merge_locked(db) && merge_due_locked(db, quiet_locked(db)));
     }
     if (flush || merge) {

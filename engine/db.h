@@ -28,6 +28,7 @@
 #include "engine/obsolete_files.h"
 #include "engine/options.h"
 #include "engine/registry.h"
+#include "engine/rest.h"
 #include "engine/snapshot.h"
 #include "engine/stats.h"
 #include "engine/table_cache.h"
@@ -111,8 +112,7 @@ struct db {
     uint64_t failed_flushes; /* since open, with nothing to come back by itself */
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
-    uint64_t rest_seq;    /* the last number seen when merges that reads pay for were thought of */
-    uint64_t rest_since;  /* and when it was new */
+    struct rest rest;     /* since when nobody has written */
     uint32_t idle_waiters; /* threads that wait for rest: what waits for quiet times is due now */
     pthread_t keeper;
     bool keeper_running;

@@ -520,6 +520,7 @@ static int place(struct db *db, struct db_iter *it)
     stats_bump(t, STAT_SEEKS, 1);
     if (atom_load(&t->n[STAT_SEEKS], relaxed) % SEEKS_AT_ONCE == 0) { /* relaxed: its own count */
         charge_level0(db, it, SEEKS_AT_ONCE);
+        rest_charge(&db->rest, SEEKS_AT_ONCE);
         hand_in_counts(db, it);
     }
     int rc = attach(db, it, &fresh);

@@ -335,11 +335,13 @@ LOAM_API LOAM_MUST int loam_flush(loam_db *db, loam_ks *ks);
  * LOAM_STOPPED when timeout_us passed (0: no limit); the work done is kept. */
 LOAM_API LOAM_MUST int loam_compact(loam_db *db, loam_ks *ks, loam_slice lo, loam_slice hi,
                                     uint64_t timeout_us);
-/* Returns when no background work is due, not even what otherwise waits for quiet times: level 0 is
- * merged into few tables, and what deletes and overwrites left behind is given back to the disk.
- * LOAM_STOPPED after timeout_us (0: no limit). */
+/* Returns when no background work is due, not even what otherwise waits for quiet times: a memtable that is
+ * a quarter full, or that seeks have paid for, becomes a table, level 0 is merged into few tables, and what
+ * deletes and overwrites left behind is given back to the disk. LOAM_STOPPED after timeout_us (0: no
+ * limit). */
 LOAM_API LOAM_MUST int loam_wait_idle(loam_db *db, uint64_t timeout_us);
-/* on != 0 stops starting compactions (running ones end first); 0 lets them run again. Flushes go on. */
+/* on != 0 stops starting compactions (running ones end first); 0 lets them run again. Flushes go on, but
+ * for those that only readers gain by (loam_wait_idle). */
 LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };

@@ -1,0 +1,163 @@
+/* rest_test.c - When writers rest, the memtable they left becomes a table if that is worth while.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <criterion/criterion.h>
+
+#include <errno.h>
+
+#include "arena/sync.h"
+#include "arena/vfs.h"
+#include "engine/options.h"
+#include "engine/rest.h"
+#include "tests/engine/db_support.h"
+
+/* The runner ends a test that waits for ever. */
+TestSuite(rest, .timeout = 60);
+
+enum { VALUE = 200, BUDGET = 64 << 20, FEW = 5000 };
+
+static loam_options options(loam_vfs *disk)
+{
+    loam_options o = small_options(disk);
+    o.memory_budget = BUDGET;
+    return o;
+}
+
+static uint64_t held(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    return s.memtable_bytes;
+}
+
+static void put_one(loam_db *db, int key)
+{
+    uint8_t value[VALUE];
+    memset(value, key, sizeof value);
+    GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, sizeof value), NULL));
+}
+
+static void put_until(loam_db *db, uint64_t bytes)
+{
+    for (int key = 0; held(db) < bytes; key++) {
+        put_one(db, key);
+    }
+}
+
+/* Bytes at which the active memtable is sealed. */
+static uint64_t limit_of(const loam_options *o)
+{
+    struct options full;
+    GOES(options_resolve(o, &full));
+    return full.limits.memtable_bytes;
+}
+
+static uint64_t flushes(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    return s.flushes;
+}
+
+static void seek_often(loam_db *db, int times)
+{
+    loam_iter *it;
+    GOES(loam_iter_open(db, NULL, NULL, &it));
+    for (int i = 0; i < times; i++) {
+        int key = i % FEW;
+        GOES(loam_iter_seek(it, loam_bytes(&key, sizeof key)));
+    }
+    loam_iter_close(it);
+}
+
+Test(rest, flushes_what_is_a_quarter_full)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    put_until(db, limit_of(&o) / 8);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 0);
+    put_until(db, limit_of(&o) / REST_PART);
+    GOES(loam_pause(db, 1)); /* nothing for readers alone, then */
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 0);
+    GOES(loam_pause(db, 0));
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 1);
+    CHECK(held(db) < limit_of(&o) / 8);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 1);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Nobody waits: it comes by itself. */
+Test(rest, flushes_after_a_while_without_a_write)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    put_until(db, limit_of(&o) / REST_PART);
+    while (flushes(db) == 0) {
+        thread_sleep_micros(10000);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+Test(rest, flushes_less_when_seeks_have_paid_for_it)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = options(disk);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    for (int key = 0; key < FEW; key++) {
+        put_one(db, key);
+    }
+    CHECK(held(db) >= REST_BYTES);
+    CHECK(held(db) < limit_of(&o) / REST_PART);
+    seek_often(db, FEW / 2);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 0);
+    seek_often(db, 2 * FEW);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 1);
+    /* They are no credit for the next one. */
+    for (int key = 0; key < FEW; key++) {
+        put_one(db, key);
+    }
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 1);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* A log that cannot go on in another segment keeps its memtable, and nobody waits for it. */
+Test(rest, is_not_waited_for_when_it_cannot_be)
+{
+    loam_vfs *disk = memory_disk(), *faulty;
+    loam_fault_plan none = {.struct_size = sizeof none};
+    GOES(loam_vfs_fault(disk, &none, &faulty));
+    loam_options o = options(faulty);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    loam_fault_plan full = {.struct_size = sizeof full,
+                            .fail_at = 1,
+                            .fail_repeat = UINT32_MAX,
+                            .fail_errno = EMFILE,
+                            .fail_calls = LOAM_CALL_OPEN};
+    GOES(loam_vfs_set_plan(faulty, &full));
+    put_until(db, limit_of(&o) / REST_PART);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 0);
+    GOES(loam_vfs_set_plan(faulty, &none));
+    put_one(db, 1); /* from now on it is tried again */
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(flushes(db), 1);
+    GOES(loam_close(db));
+    loam_vfs_free(faulty);
+    loam_vfs_free(disk);
+}
