@@ -240,6 +240,11 @@ void cli_json_bytes(json_t *object, const char *name, loam_slice s, bool hex)
     json_object_set_new(object, name_hex, hex_json(s));
 }
 
+void cli_json_text(json_t *object, const char *name, const char *text)
+{
+    cli_json_bytes(object, name, loam_bytes(text, strlen(text)), false);
+}
+
 void cli_json_line(json_t *object)
 {
     json_dumpf(object, stdout, JSON_COMPACT);

@@ -72,6 +72,8 @@ void cli_range_free(struct cli_range *r);
 void cli_write_bytes(FILE *out, loam_slice s, bool hex);
 /* Adds text when the bytes are UTF-8 and --hex was not given; otherwise name_hex in hexadecimal. */
 void cli_json_bytes(json_t *object, const char *name, loam_slice s, bool hex);
+/* The same of text that nobody has looked at: a path, a message with one in it. */
+void cli_json_text(json_t *object, const char *name, const char *text);
 /* Prints an object on a line of its own and frees it. */
 void cli_json_line(json_t *object);
 

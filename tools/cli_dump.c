@@ -59,7 +59,7 @@ void dump_json_error(json_t *o, int rc)
     const loam_error *e = loam_last_error();
     json_object_set_new(o, "error", json_string(loam_strerror(rc)));
     if (e->code == rc) {
-        json_object_set_new(o, "message", json_string(e->message));
+        cli_json_text(o, "message", e->message);
         dump_json_number(o, "offset", e->offset);
     }
 }
@@ -167,7 +167,8 @@ static int tell_damage(void *arg, const struct sst_damage *d)
 {
     const struct cli *c = arg;
     if (c->json) {
-        json_t *o = json_pack("{s:s}", "damaged", c->args[0]);
+        json_t *o = json_object();
+        cli_json_text(o, "damaged", c->args[0]);
         dump_json_error(o, d->rc);
         dump_json_number(o, "offset", d->offset);
         cli_json_line(o);

@@ -129,7 +129,10 @@ static int print_levels(const struct levels *l, loam_ks *ks, const char *name)
         }
     }
     if (rc == LOAM_OK && l->cli->json) {
-        cli_json_line(json_pack("{s:s, s:O}", "keyspace", name, "levels", rows));
+        json_t *o = json_object();
+        cli_json_text(o, "keyspace", name);
+        json_object_set(o, "levels", rows);
+        cli_json_line(o);
     }
     json_decref(rows);
     return rc == LOAM_OK ? CLI_OK : cli_failed(rc, "levels");

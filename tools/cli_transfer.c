@@ -155,6 +155,11 @@ static bool next_line(struct load *l)
     return true;
 }
 
+static bool line_is(const struct load *l, const char *text)
+{
+    return l->line_size == strlen(text) && memcmp(l->line, text, l->line_size) == 0;
+}
+
 static int hex_value(char ch)
 {
     static const char digits[] = "0123456789abcdef";
@@ -230,7 +235,7 @@ static int read_header(struct load *l, bool *more)
         }
         value++;
         any = true;
-        if (strcmp(l->line, "HEADER=END") == 0) {
+        if (line_is(l, "HEADER=END")) {
             const char *ks = l->cli->ks != NULL ? l->cli->ks : name[0] != '\0' ? name : NULL;
             *more = true;
             return open_section_ks(l, ks);
@@ -250,7 +255,8 @@ static int read_header(struct load *l, bool *more)
             return bad_line(l, "a key has one value in loam; duplicates cannot be loaded");
         } else if (strncmp(l->line, "database=", 9) == 0) {
             size_t n, at = (size_t)(value - l->line);
-            if (!decode(l->line + at, l->line_size - at, true, &n) || n > LOAM_MAX_KS_NAME) {
+            if (!decode(l->line + at, l->line_size - at, true, &n) || n > LOAM_MAX_KS_NAME ||
+                memchr(l->line + at, '\0', n) != NULL) { /* what stands before it is another's name */
                 return bad_line(l, "not the name of a keyspace");
             }
             memcpy(name, l->line + at, n);
@@ -306,7 +312,7 @@ static int read_section(struct load *l)
 {
     while (next_line(l)) {
         loam_slice key, value;
-        if (strcmp(l->line, "DATA=END") == 0) {
+        if (line_is(l, "DATA=END")) {
             return write_batch(l);
         }
         int status = read_bytes_line(l, &key);

@@ -52,8 +52,10 @@ static void json_number(json_t *o, const char *name, uint64_t value)
 static void print_json(const struct findings *f, const loam_damage *d)
 {
     const struct cli *c = f->cli;
-    json_t *o = json_pack("{s:s, s:s, s:s}", "damaged", d->file, "error", loam_strerror(d->code),
-                          "message", loam_last_error()->message);
+    json_t *o = json_object();
+    cli_json_text(o, "damaged", d->file);
+    cli_json_text(o, "error", loam_strerror(d->code));
+    cli_json_text(o, "message", loam_last_error()->message);
     if (f->repair) {
         json_object_set_new(o, "recovered", json_boolean(d->recovered));
     }

@@ -273,6 +273,15 @@ static int no_command(const struct cli *c, const char *first)
                      c->db == NULL && c->count > 1 ? c->args[1] : first);
 }
 
+/* What did not get out is an error, whatever else went well. */
+static int finish(int rc)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        return rc != CLI_OK ? rc : cli_error("stdout: %s", strerror(errno));
+    }
+    return rc;
+}
+
 int main(int argc, char **argv)
 {
     struct cli c;
@@ -283,7 +292,7 @@ int main(int argc, char **argv)
     }
     if (c.version) {
         puts(loam_build_info());
-        return CLI_OK;
+        return finish(CLI_OK);
     }
     c.args = argv + optind;
     c.count = argc - optind;
@@ -291,7 +300,7 @@ int main(int argc, char **argv)
     const struct command *cmd = take_positionals(&c);
     if (c.help || first == NULL || (cmd == NULL && strcmp(first, "help") == 0)) {
         print_help(cmd);
-        return c.help || first != NULL ? CLI_OK : CLI_USAGE;
+        return finish(c.help || first != NULL ? CLI_OK : CLI_USAGE);
     }
     if (cmd == NULL) {
         return no_command(&c, first);
@@ -303,9 +312,5 @@ int main(int argc, char **argv)
         return cli_usage(&c, "%s takes %s%s", cmd->name, cmd->needs_db ? "a database and " : "",
                          cmd->usage[0] != '\0' ? cmd->usage : "no arguments");
     }
-    rc = cmd->run(&c);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        return rc != CLI_OK ? rc : cli_error("stdout: %s", strerror(errno));
-    }
-    return rc;
+    return finish(cmd->run(&c));
 }

@@ -172,6 +172,48 @@ ok=no
 if [ ! -e junk ]; then ok=yes; fi
 verdict $ok "load makes no database for what is no dump"
 
+printf 'VERSION=3\nformat=print\ndatabase=\\00b\ntype=btree\nHEADER=END\n k\n v\nDATA=END\n' >in
+says 4 '' "$loam" junk load # not into the keyspace whose name stands before the NUL
+printf 'VERSION=3\nformat=print\ntype=btree\nHEADER=END\n k\n v\nDATA=END\000 k2\n v2\nDATA=END\n' >in
+says 4 '' "$loam" junk load
+: >in
+ok=no
+if [ "$("$loam" junk count 2>err)" = '' ] || [ "$("$loam" junk count)" = 0 ]; then ok=yes; fi
+verdict $ok "load takes nothing from a section with a line it cannot know"
+
+# ---- output that gets lost, text that is no UTF-8 --------------------------------------------------
+
+if [ -c /dev/full ]; then
+    for line in --help --version 'db get --help' 'db scan' 'db levels --json' 'db dump'; do
+        # shellcheck disable=SC2086 # words are meant
+        "$loam" $line >/dev/full 2>err
+        rc=$?
+        ok=no
+        if [ $rc -eq 4 ]; then ok=yes; fi
+        verdict $ok "loam $line to a full disk gives $rc, not 4"
+    done
+fi
+latin=$(printf 'x\377')
+says 0 '' "$loam" names put --create --ks "$latin" k v
+prints '"keyspace_hex":"78ff"' "$loam" names levels --json
+mkdir "$latin"
+says 0 '' "$loam" "$latin/db" put --create k v
+says 0 '' "$loam" "$latin/db" compact
+hidden=$(find "$latin/db" -name '*.sst')
+rm "$hidden"
+mkdir "$hidden" # its name, with the directory's, is in the message
+"$loam" "$latin/db" verify --json >out 2>err
+ok=no
+if grep -q '"damaged":"[0-9]*.sst".*"message_hex"' out; then ok=yes; fi
+verdict $ok "verify --json has an object for a finding whose message is no UTF-8"
+
+# A message must not go into the file that would have the number of the closed standard error.
+printf 'VERSION=3\nformat=print\ntype=btree\nHEADER=END\n k\n v\nDATA=END\ngarbage\n' >in
+"$loam" closed load --file in <&- >&- 2>&-
+: >in
+says 0 'no damage' "$loam" closed verify
+says 0 v "$loam" closed get k
+
 # ---- damage: exit 3, named ------------------------------------------------------------------------
 
 cp -r db hurt
