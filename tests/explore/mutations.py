@@ -138,7 +138,7 @@ MUTATIONS = [
      "word_wait(&r->event, atom_load(&r->event, acquire), at_most", "ring"),
     ("ring-shrink-pad-late", "arena/ring.c",
      "    if (!fill && !atom_cas(&r->tail, &end, cut, acq_rel, relaxed)) {",
-     "    if (!fill && !atom_cas(&r->tail, &end, cut, relaxed, relaxed)) {", "ring"),
+     "    if (!fill && !atom_cas(&r->tail, &end, cut, relaxed, relaxed)) {", "ring_shrink"),
     ("ring-shrink-tail-first", "arena/ring.c", "    atom_store(&d->units, (uint32_t)keep, release);\n",
      "    bool gone = !fill && atom_cas(&r->tail, &end, cut, acq_rel, relaxed);\n"
      "    atom_store(&d->units, (uint32_t)keep, release);\n    if (gone) {\n        return;\n    }\n", "ring_shrink"),
