@@ -5,6 +5,8 @@ and is replaced; a list that no longer fits the tree is told by check(), which c
 
 A test counts only when it is green without a fault: each command runs once on the bare copy first."""
 import argparse
+import ctypes
+import fcntl
 import glob
 import os
 import shutil
@@ -17,6 +19,8 @@ from typing import NamedTuple
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SEED = "20261129"  # of random tests, unless LOAM_SEED says otherwise
 NOT_RUN = (2, 126, 127)  # bad flags, or no program
+LOG_MAX = 1 << 30  # bytes that a command may print
+PR_SET_CHILD_SUBREAPER = 36
 
 
 class Fault(NamedTuple):
@@ -83,17 +87,81 @@ def copy_tree(to):
                 os.remove(path)
 
 
+def adopt():
+    """Makes what a test leaves behind a child of this process, not of init, so that descendants() finds it; and
+    a signal that ends this process ends its test, too."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+
+
+def descendants():
+    """What this process started, and what that started. No process group has them all: each of a test
+    framework's workers leads a session of its own."""
+    children = {}
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/stat", "rb") as f:
+                parent = int(f.read().rpartition(b")")[2].split()[1])
+        except OSError:  # ended meanwhile
+            continue
+        children.setdefault(parent, []).append(int(entry))
+    found = [os.getpid()]
+    for pid in found:
+        found += children.get(pid, [])
+    return found[1:]
+
+
+def none_left(p):
+    """Whether the command and all that it left have ended."""
+    if p.poll() is None:
+        return False
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0] != 0:
+            pass
+        return False
+    except ChildProcessError:
+        return True
+
+
+def end_all(p):
+    """Ends the command and everything it started. A fault may make a test loop for ever; going on beside the
+    tests that follow, it would take their processor, and with it their verdicts."""
+    until = time.monotonic() + 60
+    while not none_left(p):
+        if time.monotonic() > until:
+            sys.exit(f"cannot be ended: {descendants()}")
+        for pid in descendants():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
+
+
+def wait(p, seconds, log):
+    """Exit code of the process, or in words which limit it is over."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return p.wait(1)
+        except subprocess.TimeoutExpired:
+            if os.fstat(log.fileno()).st_size > LOG_MAX:
+                return "prints without end"
+            if time.monotonic() >= until:
+                return f"not done in {seconds} s"
+
+
 def finish(command, tree, seconds, log):
-    """Exit code of the command in the tree; None: out of time, and ended with all it started."""
+    """What wait() says of the command in the tree; nothing that it started goes on."""
     env = dict(os.environ)
     env.setdefault("LOAM_SEED", SEED)
-    with subprocess.Popen(command, cwd=tree, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                          start_new_session=True) as p:
-        try:
-            return p.wait(seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(p.pid, signal.SIGKILL)
-            return None
+    p = subprocess.Popen(command, cwd=tree, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                         start_new_session=True)
+    try:
+        return wait(p, seconds, log)
+    finally:
+        end_all(p)
 
 
 class Copy:
@@ -101,11 +169,16 @@ class Copy:
 
     def __init__(self, directory, jobs, seconds):
         self.tree = os.path.join(directory, "tree")
-        self.log_path = os.path.join(directory, "log")
         self.jobs, self.seconds = jobs, seconds
+        self.limits = {}  # seconds of a command, from its run without a fault
         os.makedirs(self.tree, exist_ok=True)
+        self.log = open(os.path.join(directory, "log"), "a+", encoding="utf-8", errors="replace")
+        try:
+            fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another run uses {directory}")
+        self.log.truncate(0)
         copy_tree(self.tree)
-        self.log = open(self.log_path, "w+", encoding="utf-8", errors="replace")
         command = ["cmake", "-S", ".", "-B", "build/release", "-DCMAKE_BUILD_TYPE=Release",
                    "-DLOAM_WERROR=OFF", "-DLOAM_BUILD_TESTS=ON"]
         if shutil.which("ninja"):
@@ -133,14 +206,18 @@ class Copy:
             return "does not run"
         self.log.seek(0)
         self.log.truncate()
-        rc = finish([paths[0]] + arguments, self.tree, self.seconds, self.log)
+        start = time.monotonic()
+        rc = finish([paths[0]] + arguments, self.tree, self.limits.get(run, self.seconds), self.log)
         if rc in NOT_RUN:
             return "does not run"
-        return "green" if rc == 0 else f"red ({self.cause(rc)})"
+        if rc != 0:
+            return f"red ({self.cause(rc)})"
+        self.limits.setdefault(run, min(self.seconds, 60 + 10 * int(time.monotonic() - start)))
+        return "green"
 
     def cause(self, rc):
-        if rc is None:
-            return f"not done in {self.seconds} s"
+        if isinstance(rc, str):
+            return rc
         self.log.seek(0)
         for line in self.log:
             for mark in ("FAIL ", "[FAIL] "):
@@ -171,34 +248,43 @@ def arguments_of(description):
     p.add_argument("names", nargs="*", help="faults whose name contains one of these; default: all")
     p.add_argument("--check", action="store_true", help="only see that each fault still applies")
     p.add_argument("--jobs", type=int, default=2, help="of a build; tests run one by one (default 2)")
-    p.add_argument("--seconds", type=int, default=300, help="for one test; over it is red (default 300)")
+    p.add_argument("--seconds", type=int, default=300, help="at most for one test, which gets ten times what it "
+                   "takes without a fault, and a minute; over it is red (default 300)")
+    p.add_argument("--part", type=part, default=(1, 1), metavar="I/N", help="every Nth fault from the Ith on, in a "
+                   "copy of its own, beside the other parts")
     p.add_argument("--verbose", action="store_true", help="what the test of a survivor printed")
     return p.parse_args()
+
+
+def part(text):
+    i, n = map(int, text.split("/"))
+    if not 1 <= i <= n:
+        raise ValueError
+    return i, n
 
 
 def main(name, faults, description):
     """Exit code: 0 when every fault was found, 1 otherwise."""
     a = arguments_of(description)
-    wanted = [f for f in faults if not a.names or any(n in f.name for n in a.names)]
+    i, n = a.part
+    wanted = [f for f in faults if not a.names or any(word in f.name for word in a.names)][i - 1::n]
     if a.check:
         wrong = check(ROOT, wanted)
         print("\n".join(wrong + [f"{len(wanted) - len(wrong)} passed, {len(wrong)} failed"]))
         return 1 if wrong else 0
-    copy = Copy(os.path.join(ROOT, "build", "mutations", name), a.jobs, a.seconds)
-    wrong = 0
-    for run in dict.fromkeys(f.run for f in wanted):
+    adopt()
+    copy = Copy(os.path.join(ROOT, "build", "mutations", name if n == 1 else f"{name}-{i}-of-{n}"), a.jobs, a.seconds)
+    bare = dict.fromkeys(f.run for f in wanted)
+    for run in bare:
         start = time.monotonic()
-        verdict = copy.try_run(run)
-        if verdict != "green":
-            report(verdict + " WITHOUT A FAULT", run, start)
-            print(copy.tail())
-            wrong += 1
-    if wrong:
-        return 1
+        bare[run] = copy.try_run(run)
+        report(bare[run] + (" without a fault" if bare[run] == "green" else " WITHOUT A FAULT"), run, start)
+        if bare[run] != "green":
+            print(copy.tail(), flush=True)
     found = 0
     for fault in wanted:
         start = time.monotonic()
-        verdict = copy.try_fault(fault)
+        verdict = copy.try_fault(fault) if bare[fault.run] == "green" else "not tried"
         found += verdict.startswith("red")
         report(verdict if verdict != "green" else "SURVIVED", fault.name, start)
         if a.verbose and not verdict.startswith("red"):
