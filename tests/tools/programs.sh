@@ -256,6 +256,33 @@ says 4 '' "$crash" --replay=no-such-case
 # ---- loam-stress, loam-bench ----------------------------------------------------------------------
 
 prints ' 0 lost, 0 torn, 0 wrong' "$stress" --db=stress --kill --seconds=0.3 --cycles=2
+# alone CHILDREN PROGRAM FLAGS...: killed in the middle, it leaves no process behind. The shell goes on with
+# a program of its own, so that what the program started can be told by its parent.
+alone() {
+    children=$1
+    shift
+    "$@" >out 2>err &
+    pid=$! born=
+    for _ in $(seq 600); do
+        born=$(cat "/proc/$pid/task/$pid/children")
+        if [ "$(echo "$born" | wc -w)" -ge "$children" ]; then break; fi
+        sleep 0.05
+    done
+    kill -9 $pid
+    wait $pid 2>/dev/null
+    ok=no
+    for _ in $(seq 600); do
+        left=$(for child in $born; do awk '/^State:/ && $2 != "Z"' "/proc/$child/status"; done 2>/dev/null)
+        if [ -z "$left" ]; then ok=yes && break; fi
+        sleep 0.05
+    done
+    if [ -z "$born" ]; then ok=no; fi
+    # shellcheck disable=SC2086 # words are meant
+    [ $ok = yes ] || kill -9 $born
+    verdict $ok "$* leaves processes behind when it is killed: $born"
+}
+alone 1 "$stress" --db=stress --seconds=600
+alone 2 "$crash" --states=0 --seconds=600 --jobs=2
 if [ "$with_bench" = yes ]; then
     list=fillseq,fillrandom,fillbatch,fillsync,overwrite,readrandom,readmissing,readhot,readseq
     list=$list,readreverse,seekrandom,readwhilewriting,readrandomwriterandom,updaterandom
