@@ -171,7 +171,7 @@ Test(vfs_defects, a_recording_repeats_what_is_done_to_a_removed_file)
     loam_recording_free(rec);
 }
 
-static _Atomic bool writer_stops;
+static _Atomic bool writer_stops, writer_writes;
 
 static void *write_on(void *arg)
 {
@@ -179,6 +179,7 @@ static void *write_on(void *arg)
     /* relaxed: nothing else hangs on it */
     for (uint64_t i = 0; !atom_load(&writer_stops, relaxed); i++) {
         CHECK_EQ(VFS(disk, write, f, &i, sizeof i, i % 512 * sizeof i), (int64_t)sizeof i);
+        atom_store(&writer_writes, true, relaxed); /* relaxed: as above */
     }
     return NULL;
 }
@@ -189,9 +190,12 @@ Test(vfs_defects, a_recording_that_begins_while_others_write_has_every_change)
     for (unsigned i = 0; i < 300; i++) {
         pthread_t writer;
         loam_recording *rec;
-        atom_store(&writer_stops, false, relaxed); /* relaxed: as above */
+        atom_store(&writer_stops, false, relaxed);  /* relaxed: as above */
+        atom_store(&writer_writes, false, relaxed); /* relaxed: as above */
         CHECK_EQ(pthread_create(&writer, NULL, write_on, f), 0);
-        usleep(200);
+        do {
+            usleep(200);
+        } while (!atom_load(&writer_writes, relaxed)); /* relaxed: as above */
         CHECK_EQ(loam_vfs_record(disk, &rec), LOAM_OK);
         atom_store(&writer_stops, true, relaxed); /* relaxed: as above */
         CHECK_EQ(pthread_join(writer, NULL), 0);

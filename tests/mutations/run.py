@@ -499,7 +499,8 @@ FAULTS = [
     Fault("interrupted-sync-drops", "arena/vfs_fault.c", "    if (!drops || error == 0 || error == -EINTR) {",
           "    if (!drops || error == 0) {", suite("arena", "vfs_defects/*")),
     Fault("recording-begins-late", "arena/vfs_record.c", "disk_clone_locked(d, r->base);\n",
-          "disk_clone_locked(d, r->base);\n    mutex_unlock(&d->mutex);\n    mutex_lock(&d->mutex);\n",
+          "disk_clone_locked(d, r->base);\n    mutex_unlock(&d->mutex);\n    thread_sleep_micros(1000);\n"
+          "    mutex_lock(&d->mutex);\n",
           suite("arena", "vfs_defects/*")),
     Fault("replay-forgets-open-files", "arena/vfs_replay.c", "    disk_node_enter_locked(n);", "    (void)n;",
           suite("arena", "vfs_defects/*")),
