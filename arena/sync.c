@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -218,8 +219,13 @@ void thread_name(const char *name)
 
 void thread_give_way(int by)
 {
-    int was = nice(by); /* of the thread, on Linux; what is raised can always be raised further */
-    (void)was;
+    /* Not below the thread that started this one: that may have given way itself. Of a thread, on Linux;
+     * what is raised can always be raised further. */
+    errno = 0;
+    int process = getpriority(PRIO_PROCESS, (id_t)getpid());
+    if (errno == 0 && getpriority(PRIO_PROCESS, 0) < process + by) {
+        (void)setpriority(PRIO_PROCESS, 0, process + by); /* beyond the least it is the least */
+    }
 }
 
 void thread_join(pthread_t t)

@@ -71,7 +71,8 @@ void word_wake_all(_Atomic uint32_t *word);
 int thread_start(pthread_t *t, void *(*fn)(void *), void *arg);
 /* Names the calling thread, for whoever looks at the process; at most 15 bytes. */
 void thread_name(const char *name);
-/* The calling thread's nice value goes up by so much: where processors are short, others come first. */
+/* The calling thread's nice value becomes that of its process and so much: where processors are short, others
+ * come first. */
 void thread_give_way(int by);
 void thread_join(pthread_t t);
 void thread_yield(void);

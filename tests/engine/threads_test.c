@@ -143,6 +143,37 @@ Test(threads, workers_leave_processors_to_callers)
     loam_vfs_free(disk);
 }
 
+static void *gives_way_last(void *arg)
+{
+    thread_give_way(WORKER_NICE);
+    *(int *)arg = getpriority(PRIO_PROCESS, 0);
+    return NULL;
+}
+
+/* Gives way, and so does the thread it starts; what that has come to goes to *arg. */
+static void *gives_way(void *arg)
+{
+    pthread_t t;
+    thread_give_way(WORKER_NICE);
+    *(int *)arg = getpriority(PRIO_PROCESS, 0);
+    CHECK_EQ(thread_start(&t, gives_way_last, (int *)arg + 1), 0);
+    thread_join(t);
+    return NULL;
+}
+
+/* A worker is often started by another one. */
+Test(threads, a_worker_started_by_a_worker_gives_way_no_further)
+{
+    pthread_t t;
+    int seen[2];
+    int own = getpriority(PRIO_PROCESS, 0);
+    CHECK_EQ(thread_start(&t, gives_way, seen), 0);
+    thread_join(t);
+    CHECK_EQ(seen[0], own + WORKER_NICE < 19 ? own + WORKER_NICE : 19);
+    CHECK_EQ(seen[1], seen[0]);
+    CHECK_EQ(getpriority(PRIO_PROCESS, 0), own);
+}
+
 static void *idle_thread(void *arg)
 {
     return arg;

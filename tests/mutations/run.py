@@ -215,6 +215,8 @@ FAULTS = [
           "    if (r->generation == 0) {", suite("engine", "rest/*")),
     Fault("resting-flush-tried-for-ever", "engine/rest.c", "        db->rest.refused_seq = seq;\n", "        (void)seq;\n",
           suite("engine", "rest/*")),
+    Fault("workers-give-way-again", "arena/sync.c", "getpriority(PRIO_PROCESS, (id_t)getpid());",
+          "getpriority(PRIO_PROCESS, 0);", suite("engine", "threads/a_worker_started*")),
     Fault("space-is-looked-for-rarely", "engine/background.c", "#define RESTORE_US 10000u",
           "#define RESTORE_US 150000u", suite("engine", "clock/*")),
     Fault("unsure-edit-loses-its-tables", "engine/version_set.c",
