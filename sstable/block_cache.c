@@ -31,10 +31,10 @@
 #define BUCKET       8u /* slots: one cache line */
 #define ADDRESS_BITS 52 /* of a ring address that a slot of the directory holds; the rest is hash */
 #define ADDRESS_MAX  (((uint64_t)1 << ADDRESS_BITS) - 1)
-/* Share of hits by loam-bench --suite=cache, 15 and 30 % of the data cached, with an LRU of as many
- * bytes in brackets: Zipf 0.99 0.601 [0.575] and 0.705 [0.706], with walks between 0.601 [0.571] and
- * 0.701 [0.697], a hot set that shifts 0.897 [0.909] and 0.916 [0.925]. 75 % gives the same and copies
- * more. Blocks that enter as if used would take the chances of those that are. */
+/* Share of hits by loam-bench --suite=cache, 20 and 43 % of the data cached, with an LRU of as many bytes in
+ * brackets: Zipf 0.99 0.687 [0.675] and 0.794 [0.812], with walks between 0.684 [0.669] and 0.790 [0.799],
+ * uniform 0.189 [0.207] and 0.399 [0.432], a hot set that shifts 0.908 [0.917] and 0.933 [0.941]. 75 % gives
+ * the same and copies more. Blocks that enter as if used would take the chances of those that are. */
 #define SECOND_CHANCE_PERCENT 50
 #define DIRTY_LIMIT_BYTES     ((uint64_t)256 << 10) /* blocks are compressed while still in L2 */
 #define WAIT_MICROS           1000u
