@@ -426,9 +426,11 @@ static bool run_next(struct db *db, struct db_iter *it, bool *settled)
     if (__builtin_expect(hidden != 0, 0)) {
         stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
     }
-    it->face->key = c->entry.key;
-    it->face->value = it->keys_only ? loam_bytes(NULL, 0) : c->entry.value;
-    it->face->tag = c->entry.tag;
+    struct entry e;
+    entry_copy(&e, &c->entry);
+    it->face->key = e.key;
+    it->face->value = it->keys_only ? loam_bytes(NULL, 0) : e.value;
+    it->face->tag = e.tag;
     return found;
 }
 
