@@ -258,6 +258,9 @@ bool memtable_frozen(const struct memtable *m)
 int memtable_get(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
                  uint64_t snapshot, struct entry *e)
 {
+    if (skiplist_empty(&m->list)) {
+        return LOAM_NOTFOUND; /* as when writers rest: its filter would be a line from memory */
+    }
     struct skiplist_target t = skiplist_target(&m->list, ks, key);
     const struct skiplist_node *n = NULL;
     bool absent = false;
