@@ -69,7 +69,8 @@ static int write_one(loam_db *db, loam_ks *ks, enum entry_kind kind, loam_slice 
     }
     if (rc == LOAM_OK) {
         const struct op op = {kind, space->id, key, value};
-        const struct write_request q = {.one = &op, .count = 1, .data = key.size + value.size};
+        struct write_request q = {.one = &op, .count = 1, .data = key.size + value.size};
+        memtable_need_add(&q.need, space->id, key.size, value.size);
         rc = write_apply(&c, &q, opts);
     }
     call_end(&c);
@@ -101,6 +102,23 @@ static struct batch *find_batch(const loam_batch *handle)
     return &b->batch;
 }
 
+/* The batch and its largest value against the limits of a database. */
+static int check_batch(const struct limits *l, const struct batch *b)
+{
+    if (b->ops.size > l->batch_max || b->value_max > l->value_max) {
+        return FAIL(LOAM_E_TOOBIG, "batch of %zu bytes with a value of %llu, at most %llu and %llu",
+                    b->ops.size, (unsigned long long)b->value_max, (unsigned long long)l->batch_max,
+                    (unsigned long long)l->value_max);
+    }
+    if (batch_is_small(b) && batch_cost(b) > l->batch_small_max) {
+        return FAIL(LOAM_E_TOOBIG,
+                    "batch of %llu small operations, which take %llu bytes of memory, at most %llu",
+                    (unsigned long long)b->count, (unsigned long long)batch_cost(b),
+                    (unsigned long long)l->batch_small_max);
+    }
+    return LOAM_OK;
+}
+
 static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *opts)
 {
     int rc = check_write_opts(opts);
@@ -113,20 +131,15 @@ static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *o
         return rc;
     }
     struct batch *b = find_batch(handle);
-    const struct limits *l = &c.db->options.limits;
     if (b == NULL) {
         rc = LOAM_E_INVAL;
     } else if (b->error.code != LOAM_OK) {
         rc = status_raise(&b->error);
     } else if (b->db != 0 && b->db != c.db->handle) {
         rc = FAIL(LOAM_E_INVAL, "the batch's keyspaces belong to another database");
-    } else if (b->ops.size > l->batch_max || b->value_max > l->value_max) {
-        rc = FAIL(LOAM_E_TOOBIG, "batch of %zu bytes with a value of %llu, at most %llu and %llu",
-                  b->ops.size, (unsigned long long)b->value_max, (unsigned long long)l->batch_max,
-                  (unsigned long long)l->value_max);
-    } else if (b->count != 0) {
+    } else if ((rc = check_batch(&c.db->options.limits, b)) == LOAM_OK && b->count != 0) {
         const struct write_request q = {
-            .ops = buf_slice(&b->ops), .count = b->count, .data = b->data};
+            .ops = buf_slice(&b->ops), .count = b->count, .data = b->data, .need = b->need};
         rc = write_apply(&c, &q, opts);
     }
     call_end(&c);

@@ -22,6 +22,7 @@ void batch_clear(struct batch *b)
 {
     buf_clear(&b->ops);
     b->count = b->data = b->db = b->value_max = 0;
+    b->need = (struct memtable_need){0};
     b->error.code = LOAM_OK;
 }
 
@@ -61,6 +62,7 @@ static uint8_t *append(struct batch *b, uint64_t db, const struct op *o, size_t 
     }
     b->ops.size += head + o->key.size + value_size;
     b->data += o->key.size + value_size;
+    memtable_need_add(&b->need, o->ks, o->key.size, value_size);
     b->count++;
     b->value_max = value_size > b->value_max ? value_size : b->value_max;
     b->db = db != 0 ? db : b->db;
@@ -92,11 +94,13 @@ int batch_rewind(struct batch *b, size_t mark)
     }
     struct reader r = reader_of(b->ops.data, mark);
     uint64_t count = 0, data = 0, value_max = 0;
+    struct memtable_need need = {0};
     struct op o;
     int rc;
     while ((rc = op_read(&r, &o)) == LOAM_OK) {
         count++;
         data += o.key.size + o.value.size;
+        memtable_need_add(&need, o.ks, o.key.size, o.value.size);
         value_max = o.value.size > value_max ? o.value.size : value_max;
     }
     if (rc < 0) {
@@ -106,6 +110,7 @@ int batch_rewind(struct batch *b, size_t mark)
     b->ops.oom = false;
     b->count = count;
     b->data = data;
+    b->need = need;
     b->value_max = value_max;
     b->db = count != 0 ? b->db : 0;
     b->error.code = LOAM_OK;

@@ -7,11 +7,13 @@
 #include "arena/buf.h"
 #include "engine/loam.h"
 #include "engine/op.h"
+#include "memtable/memtable.h"
 
 struct batch {
     struct buf ops;   /* op.h encoding, ready for the log */
     uint64_t count;   /* operations */
     uint64_t data;    /* bytes of keys and values */
+    struct memtable_need need;
     uint64_t value_max; /* bytes of the largest value so far */
     uint64_t db;      /* handle all keyspaces belong to; 0 until one is named */
     loam_error error; /* sticks; code 0 when fine */
@@ -29,5 +31,18 @@ void *batch_reserve(struct batch *b, uint64_t db, uint32_t ks, loam_slice key, s
 int batch_rewind(struct batch *b, size_t mark);
 /* Makes rc, the thread's error of the moment, stick. */
 int batch_stick(struct batch *b, int rc);
+
+/* What a batch takes while it is written, about: its operations in the memtable, and its bytes twice in the
+ * log. Of small operations that is a multiple of the bytes they have. */
+#define BATCH_OP_COST   60u
+#define BATCH_OP_SMALL  48u /* mean bytes of key and value */
+static inline uint64_t batch_cost(const struct batch *b)
+{
+    return b->count * BATCH_OP_COST + 3 * b->data;
+}
+static inline bool batch_is_small(const struct batch *b)
+{
+    return b->data < b->count * BATCH_OP_SMALL;
+}
 
 #endif

@@ -100,8 +100,8 @@ typedef struct loam_options {
                                   limit. With values of up to 1 MiB it is kept to within 16 MiB; larger
                                   ones may add up to a dozen times their size while they are written,
                                   merged and read, and a batch larger than a memtable (a ninth of the
-                                  budget, at most 64 MiB) four times its size and 100 bytes for each
-                                  operation. What iterators and pins lend,
+                                  budget, at most 64 MiB) four times its size unless its operations
+                                  are small (loam_write). What iterators and pins lend,
                                   iterators only values of over 16 KiB, has a share of its own, for all
                                   of them together: 1/64 of the budget, but at least 8.25 MiB or, if
                                   that is less, half of it; and beside it one value of more than half of
@@ -238,7 +238,11 @@ LOAM_API size_t loam_batch_mark(const loam_batch *b);
 LOAM_API int loam_batch_rewind(loam_batch *b, size_t mark);
 LOAM_API size_t loam_batch_count(const loam_batch *b); /* operations */
 /* Applies the batch: all of it or nothing, in every crash; later operations on a key win. The batch
- * is unchanged and may be written again. Errors as loam_put. */
+ * is unchanged and may be written again. Errors as loam_put. E_TOOBIG: it has more than half of memory_budget, or
+ * of 1 GiB and 16 MiB, in keys, values and some bytes for each operation; or its keys and values are shorter than
+ * 48 bytes on average and it takes more memory, 60 bytes for each operation and three times its bytes, than a
+ * quarter of memory_budget, at most 256 MiB, and 4 MiB (100,000 deletes of keys of 8 bytes under a budget of
+ * 16 MiB, 1.2 million under 384 MiB). */
 LOAM_API LOAM_MUST int loam_write(loam_db *db, loam_batch *b, const loam_write_opts *opts);
 
 /* Returns when everything acknowledged before the call survives power loss. One call serves all

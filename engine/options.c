@@ -167,6 +167,9 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
         (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 256 * 1024));
     l->value_max = clamp(budget / 4, 1, LOAM_MAX_VALUE);
     l->batch_max = clamp(budget / 2, 1, LOAM_MAX_VALUE + 16 * MIB);
+    /* Of the memtables' share three quarters: the log still has the batch before. And a quarter of what may be
+     * taken beside the budget, so that a small one, too, has room for some ten thousands of operations. */
+    l->batch_small_max = clamp(budget / 4, 0, 256 * MIB) + 4 * MIB;
     l->target_file_bytes = clamp(l->memtable_bytes, 256 * 1024, 64 * MIB);
 }
 

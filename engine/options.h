@@ -30,6 +30,7 @@ struct limits {
     uint64_t lease_bytes;      /* what a thread takes from a chunk at once */
     uint64_t value_max;        /* one value */
     uint64_t batch_max;        /* one batch, encoded */
+    uint64_t batch_small_max;  /* what one of small operations takes; see batch_cost() */
     uint64_t target_file_bytes;
 };
 

@@ -46,12 +46,12 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
 {
     struct reader r = reader_of(record->payload.data, record->payload.size);
     struct op o;
-    uint64_t seq = record->position, count = 0, data = 0;
+    struct memtable_need need = {0};
+    uint64_t seq = record->position;
     while (op_read(&r, &o) == LOAM_OK) {
-        count++;
-        data += o.key.size + o.value.size;
+        memtable_need_add(&need, o.ks, o.key.size, o.value.size);
     }
-    int rc = memtable_reserve(p->m, (size_t)count, data);
+    int rc = memtable_reserve(p->m, &need);
     r = reader_of(record->payload.data, record->payload.size);
     while (rc >= 0 && op_read(&r, &o) == LOAM_OK) {
         rc = memtable_add(p->m, o.ks, o.key, hash_key(o.key.data, o.key.size),

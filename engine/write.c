@@ -198,16 +198,16 @@ static bool space_to_come(struct call *c, const struct patience *p)
 
 /* Whether the memtable has room. A large request counts in it from now on, until arrived(): else as many
  * as there are writers would come on top of the limit. */
-static bool has_room(struct db *db, struct memtable *m, uint64_t data, bool over)
+static bool has_room(struct db *db, struct memtable *m, uint64_t cost, bool over)
 {
     uint64_t limit = db_memtable_limit(db) + (over ? OVER_MAX : 0);
-    return data < LARGE_WRITE ? memtable_bytes(m) < limit : memtable_expect(m, data, limit);
+    return cost < LARGE_WRITE ? memtable_bytes(m) < limit : memtable_expect(m, cost, limit);
 }
 
-static void arrived(struct memtable *m, uint64_t data)
+static void arrived(struct memtable *m, uint64_t cost)
 {
-    if (data >= LARGE_WRITE) {
-        memtable_came(m, data);
+    if (cost >= LARGE_WRITE) {
+        memtable_came(m, cost);
     }
 }
 
@@ -215,7 +215,7 @@ static void arrived(struct memtable *m, uint64_t data)
  * else is in them. On a disk that is full, say, it is not asked: there deletes must go on. */
 static bool within_share(struct db *db, const struct write_request *q)
 {
-    uint64_t limit = db_memtable_limit(db), cost = memtable_cost(q->count, q->data);
+    uint64_t limit = db_memtable_limit(db), cost = memtable_cost(&q->need);
     if (q->one != NULL || cost <= limit) {
         return true;
     }
@@ -273,6 +273,7 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
 {
     struct db *db = c->db;
     struct patience patience = {0};
+    uint64_t cost = memtable_cost(&q->need);
     if (!within_share(db, q)) {
         begin_patience(db, &patience, q, deadline);
         int rc = make_memory(c, q, size, &patience);
@@ -285,12 +286,12 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
         *m = memtable_list_find(&db->memtables, generation);
         int rc = WAL_FULL;
         /* NULL for an instant when the generation read is an old one: look again. */
-        if (*m != NULL && has_room(db, *m, q->data, patience.over)) {
+        if (*m != NULL && has_room(db, *m, cost, patience.over)) {
             rc = wal_begin(&db->wal, size, s);
             if (rc == LOAM_OK) {
                 return rc;
             }
-            arrived(*m, q->data); /* not at all */
+            arrived(*m, cost); /* not at all */
             if (rc != WAL_FULL) {
                 return rc;
             }
@@ -400,8 +401,8 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
     }
     /* Another one, if there was a switch in between. */
     struct memtable *m = memtable_list_find(&db->memtables, s->generation);
-    rc = memtable_reserve(m, (size_t)q->count, q->data);
-    arrived(told, q->data);
+    rc = memtable_reserve(m, &q->need);
+    arrived(told, memtable_cost(&q->need));
     if (rc < 0) {
         if (wal_void(&db->wal, s) != WAL_UNUSED) {
             commit_publish(&db->commit, s->position, s->end);

@@ -13,12 +13,14 @@
 
 #include "engine/call.h"
 #include "engine/op.h"
+#include "memtable/memtable.h"
 
 struct write_request {
     const struct op *one; /* a single operation, or NULL */
     loam_slice ops;       /* otherwise: op.h encoding */
     uint64_t count;       /* operations */
     uint64_t data;        /* bytes of keys and values */
+    struct memtable_need need;
 };
 
 /* opts NULL: defaults. REQUIRES: inside the call's epoch section, sizes checked against the limits.

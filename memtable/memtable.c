@@ -115,9 +115,9 @@ uint64_t memtable_id(const struct memtable *m)
     return m->id;
 }
 
-int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes)
+int memtable_reserve(struct memtable *m, const struct memtable_need *need)
 {
-    return skiplist_ensure(&m->list, n, bytes);
+    return skiplist_ensure(&m->list, &need->of);
 }
 
 bool memtable_expect(struct memtable *m, uint64_t bytes, uint64_t limit)
@@ -229,14 +229,14 @@ int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t k
 
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n)
 {
-    uint64_t bytes = 0;
+    struct memtable_need need = {0};
     int rc = LOAM_OK;
     for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
         rc = check_add(m, ops[i].key, ops[i].value);
-        bytes += (uint64_t)ops[i].key.size + ops[i].value.size;
+        memtable_need_add(&need, ops[i].ks, ops[i].key.size, ops[i].value.size);
     }
     if (rc == LOAM_OK) {
-        rc = memtable_reserve(m, n, bytes);
+        rc = memtable_reserve(m, &need);
     }
     for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
         rc = add(m, ops[i].ks, ops[i].key, ops[i].key_hash, ops[i].tag, ops[i].value, NULL);

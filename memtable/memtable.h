@@ -51,13 +51,22 @@ int memtable_create(const struct memtable_options *o, struct memtable **m);
 void memtable_destroy(struct memtable *m);
 uint64_t memtable_id(const struct memtable *m);
 
-/* Room for an operation list before its log record is final: after LOAM_OK, this thread's next n
- * entries with `bytes` of keys and values in all cannot fail. LOAM_E_BUDGET or E_NOMEM. */
-int memtable_reserve(struct memtable *m, size_t n, uint64_t bytes);
-/* Bytes of memory that this takes, to within a tenth: many small entries take far more than they hold. */
-static inline uint64_t memtable_cost(uint64_t n, uint64_t bytes)
+/* The memory that a list of operations takes; begins with zeros, and operations are added one by one. */
+struct memtable_need {
+    struct skiplist_need of;
+};
+static inline void memtable_need_add(struct memtable_need *need, uint32_t ks, size_t key_size,
+                                     uint64_t value_size)
 {
-    return skiplist_cost(n, bytes);
+    skiplist_need_add(&need->of, ks, key_size, value_size);
+}
+/* Room for an operation list before its log record is final: after LOAM_OK, this thread's next entries,
+ * those of the need, cannot fail. LOAM_E_BUDGET or E_NOMEM. */
+int memtable_reserve(struct memtable *m, const struct memtable_need *need);
+/* Bytes of memory that this takes, to within a tenth: many small entries take far more than they hold. */
+static inline uint64_t memtable_cost(const struct memtable_need *need)
+{
+    return skiplist_cost(&need->of);
 }
 
 /* Counts bytes that are about to be added as if they were there. False: beside what is there and what others

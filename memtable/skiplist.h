@@ -110,11 +110,19 @@ struct skiplist_place {
 void skiplist_init(struct skiplist *s, struct arena *nodes, struct arena *values,
                    skiplist_order_fn *order, void *order_ctx);
 
-/* After LOAM_OK the calling thread's next n inserts with `bytes` of keys and values in all cannot
- * fail. LOAM_E_BUDGET or E_NOMEM. */
-int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes);
-/* What that sets aside, but for the heights of nodes. */
-uint64_t skiplist_cost(uint64_t n, uint64_t bytes);
+/* The memory that inserts take at most, but for the heights of nodes: each a node, and a version on top of
+ * another. Begins with zeros. */
+struct skiplist_need {
+    uint64_t count;         /* inserts */
+    uint64_t nodes, values; /* bytes in each arena */
+};
+/* One insert more. */
+void skiplist_need_add(struct skiplist_need *need, uint32_t ks, size_t key_size, uint64_t value_size);
+/* Bytes, with heights as they mostly are. */
+uint64_t skiplist_cost(const struct skiplist_need *need);
+/* After LOAM_OK the calling thread's next inserts, those of the need in any order, cannot fail.
+ * LOAM_E_BUDGET or E_NOMEM. */
+int skiplist_ensure(struct skiplist *s, const struct skiplist_need *need);
 
 /* Adding a version takes two steps, so that the caller can make the key known elsewhere (a filter)
  * between the search and the first link, and can leave out the search when it knows the node. One

@@ -495,27 +495,33 @@ int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag
     return link_version(s, p, tag, value, in_way);
 }
 
-static uint64_t bytes_for_nodes(uint64_t n, uint64_t bytes)
+/* Guides and upper links of a node on average: 1/3 of a link, and of guides 1/15. */
+#define TOWER_MEAN 7u
+
+static uint64_t in_units(uint64_t bytes)
 {
-    uint64_t keys = bytes < n * KEY_INLINE ? bytes : n * KEY_INLINE;
-    return n * (sizeof(struct skiplist_node) + sizeof(struct wide_key) + 4) + keys;
+    return (bytes + ARENA_UNIT - 1) & ~(uint64_t)(ARENA_UNIT - 1);
 }
 
-static uint64_t bytes_for_versions(uint64_t n, uint64_t bytes)
+void skiplist_need_add(struct skiplist_need *need, uint32_t ks, size_t key_size, uint64_t value_size)
 {
-    return n * (sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + 8) + bytes;
+    const struct skiplist_target t = {.ks = ks, .size = key_size};
+    need->count++;
+    need->nodes += node_bytes(&t, 1);
+    need->values += sizeof(struct skiplist_version) + 2 * sizeof(uint32_t) + in_units(value_size) +
+                    (target_is_wide(&t) ? in_units(key_size + 1) : 0);
 }
 
-uint64_t skiplist_cost(uint64_t n, uint64_t bytes)
+uint64_t skiplist_cost(const struct skiplist_need *need)
 {
-    return bytes_for_nodes(n, bytes) + bytes_for_versions(n, bytes);
+    return need->nodes + need->values + need->count * TOWER_MEAN;
 }
 
-int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
+int skiplist_ensure(struct skiplist *s, const struct skiplist_need *need)
 {
-    if (n > UINT32_MAX || bytes > ARENA_MAX_BYTES) {
-        return FAIL(LOAM_E_BUDGET, "%zu entries of %llu bytes for a memtable", n,
-                    (unsigned long long)bytes);
+    if (need->count > UINT32_MAX || skiplist_cost(need) > ARENA_MAX_BYTES) {
+        return FAIL(LOAM_E_BUDGET, "%llu entries of %llu bytes for a memtable",
+                    (unsigned long long)need->count, (unsigned long long)skiplist_cost(need));
     }
     struct skiplist_writer *w = writer_self(s);
     if (w == NULL && thread_slot_self() != THREAD_SLOT_NONE) {
@@ -523,16 +529,21 @@ int skiplist_ensure(struct skiplist *s, size_t n, uint64_t bytes)
     }
     /* The heights of the nodes to come are known: towers cost what they will cost. */
     uint64_t towers = 0;
+    size_t guided = 0;
     if (w != NULL) {
         uint64_t random = w->random;
-        for (size_t i = 0; i < n; i++) {
-            towers += before_node(height_draw(&random));
+        for (uint64_t i = 0; i < need->count; i++) {
+            uint32_t height = height_draw(&random);
+            towers += before_node(height);
+            guided += guides_of(height) != 0;
         }
     }
-    uint64_t nodes = bytes_for_nodes(n, bytes) + towers, values = bytes_for_versions(n, bytes);
+    /* Only nodes with guides lose anything to their alignment: all else is in units, but for a piece that may
+     * be there already. */
+    uint64_t nodes = need->nodes + towers;
     if (s->nodes == s->values) {
-        return arena_ensure(s->nodes, nodes + values, 3 * n);
+        return arena_ensure(s->nodes, nodes + need->values, guided + 1);
     }
-    int rc = arena_ensure(s->nodes, nodes, n);
-    return rc == LOAM_OK ? arena_ensure(s->values, values, 2 * n) : rc;
+    int rc = arena_ensure(s->nodes, nodes, guided + 1);
+    return rc == LOAM_OK ? arena_ensure(s->values, need->values, 1) : rc;
 }

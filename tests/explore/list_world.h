@@ -122,7 +122,11 @@ static inline void setup_list(void)
 /* A writer's record for each thread, and room, so that schedules are about links. */
 static inline void prepare(unsigned thread)
 {
-    EXPECT_EQ(skiplist_ensure(&w.list, 4, 512), LOAM_OK);
+    struct skiplist_need need = {0};
+    for (unsigned i = 0; i < 4; i++) {
+        skiplist_need_add(&need, 0, 64, 64);
+    }
+    EXPECT_EQ(skiplist_ensure(&w.list, &need), LOAM_OK);
     uint32_t ref = w.list.writers;
     struct skiplist_writer *r = arena_at(&w.arena, ref);
     while (r->slot != thread_slot_self()) {

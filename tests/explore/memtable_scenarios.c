@@ -247,7 +247,11 @@ static void setup_memtable(void)
 static void prepare_memtable(unsigned thread)
 {
     (void)thread;
-    EXPECT_EQ(memtable_reserve(w.m, 4, 64), LOAM_OK);
+    struct memtable_need need = {0};
+    for (unsigned i = 0; i < 4; i++) {
+        memtable_need_add(&need, 0, 16, 16);
+    }
+    EXPECT_EQ(memtable_reserve(w.m, &need), LOAM_OK);
 }
 
 static void put(const char *key, uint64_t seq)

@@ -174,12 +174,21 @@ static void db_setup(void)
     d.spare = new_memtable(2);
 }
 
+static int reserve_some(struct memtable *m, unsigned n)
+{
+    struct memtable_need need = {0};
+    for (unsigned i = 0; i < n; i++) {
+        memtable_need_add(&need, 0, 16, 16);
+    }
+    return memtable_reserve(m, &need);
+}
+
 /* The writer's records in both memtables. */
 static void db_prepare(unsigned thread)
 {
     (void)thread;
-    EXPECT_EQ(memtable_reserve(d.spare, 2, 64), LOAM_OK);
-    EXPECT_EQ(memtable_reserve(memtable_list_find(&d.memtables, 1), 2, 64), LOAM_OK);
+    EXPECT_EQ(reserve_some(d.spare, 2), LOAM_OK);
+    EXPECT_EQ(reserve_some(memtable_list_find(&d.memtables, 1), 2), LOAM_OK);
 }
 
 static loam_slice key_of(unsigned key, char *buf)
@@ -206,7 +215,7 @@ static void put(unsigned key)
     EXPECT_EQ(wal_begin(&d.wal, 16, &s), LOAM_OK);
     struct memtable *m = memtable_list_find(&d.memtables, s.generation);
     EXPECT(m != NULL);
-    EXPECT_EQ(memtable_reserve(m, 1, 16), LOAM_OK);
+    EXPECT_EQ(reserve_some(m, 1), LOAM_OK);
     EXPECT_EQ(wal_end(&d.wal, &s, 0), LOAM_OK);
     EXPECT_EQ(memtable_add(m, 0, k, hash_key(k.data, k.size), entry_tag(s.position, ENTRY_PUT),
                            loam_bytes("v", 1)),

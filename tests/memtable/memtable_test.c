@@ -122,6 +122,14 @@ static void check_entry(const struct entry *e, const struct version *v)
     CHECK_BYTES(e->value.data, e->value.size, value, v->value_size);
 }
 
+/* Room for one entry. */
+static int reserve_one(struct memtable *m, uint32_t ks, size_t key_size, size_t value_size)
+{
+    struct memtable_need need = {0};
+    memtable_need_add(&need, ks, key_size, value_size);
+    return memtable_reserve(m, &need);
+}
+
 static void add_random(struct memtable *m, struct random *r, struct version *v, uint64_t seq)
 {
     unsigned char value[600];
@@ -133,7 +141,7 @@ static void add_random(struct memtable *m, struct random *r, struct version *v, 
         value[i] = (unsigned char)(seq + i);
     }
     if (random_below(r, 2) == 0) {
-        CHECK_EQ(memtable_reserve(m, 1, v->key_size + v->value_size), LOAM_OK);
+        CHECK_EQ(reserve_one(m, v->ks, v->key_size, v->value_size), LOAM_OK);
     }
     CHECK_EQ(
         add(m, v->ks, loam_bytes(v->key, v->key_size), v->tag, loam_bytes(value, v->value_size)),
@@ -348,20 +356,23 @@ Test(memtable, F13_the_limit_is_an_error_and_what_was_reserved_fits)
     static unsigned char value[9000];
     uint64_t seq = 0, added = 0;
     for (;;) {
-        size_t n = 1 + random_below(&r, 50), bytes = 0, keys[50], values[50];
+        size_t n = 1 + random_below(&r, 50), keys[50], values[50];
+        uint32_t spaces[50];
+        struct memtable_need need = {0};
         for (size_t i = 0; i < n; i++) {
             keys[i] = random_below(&r, random_below(&r, 50) == 0 ? 5000 : 40);
             values[i] = random_below(&r, random_below(&r, 50) == 0 ? sizeof value : 100);
-            bytes += keys[i] + values[i];
+            spaces[i] = (uint32_t)random_below(&r, 2) * 70000;
+            memtable_need_add(&need, spaces[i], keys[i], values[i]);
         }
-        int rc = memtable_reserve(m, n, bytes);
+        int rc = memtable_reserve(m, &need);
         if (rc != LOAM_OK) {
             CHECK_EQ(rc, LOAM_E_BUDGET);
             break;
         }
         for (size_t i = 0; i < n; i++) {
             memset(value, (int)random_below(&r, 256), keys[i]);
-            CHECK_EQ(add(m, (uint32_t)random_below(&r, 2) * 70000, loam_bytes(value, keys[i]),
+            CHECK_EQ(add(m, spaces[i], loam_bytes(value, keys[i]),
                          entry_tag(++seq, ENTRY_PUT), loam_bytes(value, values[i])),
                      LOAM_OK);
             added++;
@@ -384,6 +395,37 @@ Test(memtable, F13_the_limit_is_an_error_and_what_was_reserved_fits)
     memtable_destroy(m);
 }
 
+/* What a need says is what its entries take: a batch of a million tiny ones must not take twice its memory. */
+Test(memtable, a_need_is_what_entries_take)
+{
+    static const struct {
+        size_t key, value;
+    } shapes[] = {{2, 0}, {8, 1}, {16, 16}, {16, 100}, {1000, 0}, {1024, 3}, {5000, 100}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        static unsigned char bytes[5000], value[100];
+        struct memtable *m = make(1 << 20, 0);
+        struct memtable_need need = {0};
+        uint64_t n = 3000;
+        for (uint64_t k = 0; k < n; k++) {
+            memtable_need_add(&need, 0, shapes[i].key, shapes[i].value);
+        }
+        uint64_t cost = memtable_cost(&need);
+        CHECK_EQ(memtable_reserve(m, &need), LOAM_OK);
+        uint64_t taken = memtable_bytes(m);
+        for (uint64_t k = 0; k < n; k++) {
+            bytes[0] = (unsigned char)k;
+            bytes[1] = (unsigned char)(k >> 8);
+            CHECK_EQ(add(m, 0, loam_bytes(bytes, shapes[i].key), entry_tag(k + 1, ENTRY_PUT),
+                         loam_bytes(value, shapes[i].value)),
+                     LOAM_OK);
+        }
+        CHECK_EQ(memtable_bytes(m), taken); /* nothing was missing */
+        CHECK(taken <= cost + cost / 10 + 4096);
+        CHECK(cost <= n * (shapes[i].key + shapes[i].value + 80));
+        memtable_destroy(m);
+    }
+}
+
 Test(memtable, F19_keys_and_values_over_their_limits_are_refused)
 {
     struct memtable *m = make(1 << 20, 0);
@@ -398,7 +440,7 @@ Test(memtable, F19_keys_and_values_over_their_limits_are_refused)
     struct entry e;
     for (uint64_t i = 0; i < 20; i++) {
         key[sizeof key - 1] = (unsigned char)i;
-        CHECK_EQ(memtable_reserve(m, 1, sizeof key + 8), LOAM_OK);
+        CHECK_EQ(reserve_one(m, 0, sizeof key, 8), LOAM_OK);
         CHECK_EQ(
             add(m, 0, loam_bytes(key, sizeof key), entry_tag(i + 1, ENTRY_PUT), loam_bytes(&i, 8)),
             LOAM_OK);
@@ -440,7 +482,7 @@ Test(memtable, large_values_round_trip)
     unsigned char *value = malloc(size);
     memset(value, 5, size);
     value[size - 1] = 9;
-    CHECK_EQ(memtable_reserve(m, 1, size + 1), LOAM_OK);
+    CHECK_EQ(reserve_one(m, 0, 1, size), LOAM_OK);
     CHECK_EQ(add(m, 0, LOAM_LIT("k"), entry_tag(1, ENTRY_PUT), loam_bytes(value, size)), LOAM_OK);
     struct entry e;
     CHECK_EQ(get(m, 0, LOAM_LIT("k"), 1, &e), LOAM_OK);
@@ -478,7 +520,7 @@ Test(memtable, adding_and_reading_call_no_allocator)
     uint64_t calls = alloc_calls();
     for (uint64_t i = 2; i < 3000; i++) {
         struct entry e;
-        CHECK_EQ(memtable_reserve(m, 1, 16), LOAM_OK);
+        CHECK_EQ(reserve_one(m, 0, 8, 8), LOAM_OK);
         CHECK_EQ(add(m, 0, loam_bytes(&i, 8), entry_tag(i, ENTRY_PUT), loam_bytes(&i, 8)), LOAM_OK);
         CHECK_EQ(get(m, 0, loam_bytes(&i, 8), SEQ_MAX, &e), LOAM_OK);
     }

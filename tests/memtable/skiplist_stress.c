@@ -52,7 +52,9 @@ static void add_one(struct shared *s, uint64_t number)
     uint64_t hash = hash_key(key, 16);
     uint64_t seq = atom_add(&s->next_seq, 1, relaxed);
     uint64_t value[2] = {entry_tag(seq, ENTRY_PUT), hash};
-    CHECK_EQ(memtable_reserve(s->table, 1, 32), LOAM_OK);
+    struct memtable_need need = {0};
+    memtable_need_add(&need, number % 2, 16, 16);
+    CHECK_EQ(memtable_reserve(s->table, &need), LOAM_OK);
     CHECK_EQ(memtable_add(s->table, number % 2, loam_bytes(key, 16), hash, value[0],
                           loam_bytes(value, 16)),
              LOAM_OK);

@@ -380,7 +380,9 @@ Test(skiplist, nodes_and_values_may_share_an_arena)
     CHECK_EQ(arena_init(&one, &pool, arena_new_ids(1), 16 << 10, 1 << 20), LOAM_OK);
     skiplist_init(&s, &one, &one, NULL, NULL);
     uint64_t i = 0;
-    while (skiplist_ensure(&s, 1, 108) == LOAM_OK) {
+    struct skiplist_need need = {0};
+    skiplist_need_add(&need, 0, 8, 100);
+    while (skiplist_ensure(&s, &need) == LOAM_OK) {
         i++;
         uint64_t key = i * 0x9e3779b97f4a7c15u;
         static const char value[100];
@@ -405,7 +407,7 @@ Test(skiplist, a_thread_without_a_record_is_promised_nothing_when_memory_is_out)
     skiplist_init(&s, &full, &full, NULL, NULL);
     while (arena_alloc(&full, 64, 8) != NULL) {
     }
-    CHECK(skiplist_ensure(&s, 0, 0) < 0);
+    CHECK(skiplist_ensure(&s, &(struct skiplist_need){0}) < 0);
     CHECK_EQ(loam_last_error()->code, LOAM_E_BUDGET);
     arena_destroy(&full);
 }
