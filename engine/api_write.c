@@ -102,9 +102,21 @@ static struct batch *find_batch(const loam_batch *handle)
     return &b->batch;
 }
 
-/* The batch and its largest value against the limits of a database. */
-static int check_batch(const struct limits *l, const struct batch *b)
+/* A keyspace may have been dropped since the batch was filled. */
+static int check_spaces(struct db *db, const struct batch *b)
 {
+    for (uint32_t i = 0; i < batch_space_count(b); i++) {
+        if (keyspace_find(&db->versions.keyspaces, batch_space(b, i)) == NULL) {
+            return FAIL(LOAM_E_NOENT, "a keyspace of the batch was dropped");
+        }
+    }
+    return LOAM_OK;
+}
+
+/* The batch and its largest value against the limits of a database. */
+static int check_batch(struct db *db, const struct batch *b)
+{
+    const struct limits *l = &db->options.limits;
     if (b->ops.size > l->batch_max || b->value_max > l->value_max) {
         return FAIL(LOAM_E_TOOBIG, "batch of %zu bytes with a value of %llu, at most %llu and %llu",
                     b->ops.size, (unsigned long long)b->value_max, (unsigned long long)l->batch_max,
@@ -116,7 +128,7 @@ static int check_batch(const struct limits *l, const struct batch *b)
                     (unsigned long long)b->count, (unsigned long long)batch_cost(b),
                     (unsigned long long)l->batch_small_max);
     }
-    return LOAM_OK;
+    return check_spaces(db, b);
 }
 
 static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *opts)
@@ -137,7 +149,7 @@ static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *o
         rc = status_raise(&b->error);
     } else if (b->db != 0 && b->db != c.db->handle) {
         rc = FAIL(LOAM_E_INVAL, "the batch's keyspaces belong to another database");
-    } else if ((rc = check_batch(&c.db->options.limits, b)) == LOAM_OK && b->count != 0) {
+    } else if ((rc = check_batch(c.db, b)) == LOAM_OK && b->count != 0) {
         const struct write_request q = {
             .ops = buf_slice(&b->ops), .count = b->count, .data = b->data, .need = b->need};
         rc = write_apply(&c, &q, opts);

@@ -11,16 +11,21 @@ void batch_init(struct batch *b, struct alloc *a)
 {
     *b = (struct batch){0};
     buf_init(&b->ops, a, MEM_BATCH);
+    buf_init(&b->spaces, a, MEM_BATCH);
+    b->space = KS_DEFAULT;
 }
 
 void batch_free(struct batch *b)
 {
     buf_free(&b->ops);
+    buf_free(&b->spaces);
 }
 
 void batch_clear(struct batch *b)
 {
     buf_clear(&b->ops);
+    buf_clear(&b->spaces);
+    b->space = KS_DEFAULT;
     b->count = b->data = b->db = b->value_max = 0;
     b->need = (struct memtable_need){0};
     b->error.code = LOAM_OK;
@@ -32,6 +37,42 @@ int batch_stick(struct batch *b, int rc)
         b->error = *loam_last_error();
     }
     return rc;
+}
+
+uint32_t batch_space(const struct batch *b, uint32_t i)
+{
+    uint32_t id;
+    memcpy(&id, b->spaces.data + i * sizeof id, sizeof id);
+    return id;
+}
+
+/* Enters the id among those of the batch. False: no memory. */
+static bool note_space(struct batch *b, uint32_t ks)
+{
+    if (__builtin_expect(ks == b->space || ks == KS_DEFAULT, 1)) {
+        return true;
+    }
+    uint32_t lo = 0, hi = batch_space_count(b);
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (batch_space(b, mid) < ks) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    if (lo == batch_space_count(b) || batch_space(b, lo) != ks) {
+        if (buf_room(&b->spaces, sizeof ks) == NULL) {
+            b->spaces.oom = false;
+            return false;
+        }
+        uint8_t *at = b->spaces.data + lo * sizeof ks;
+        memmove(at + sizeof ks, at, b->spaces.size - lo * sizeof ks);
+        memcpy(at, &ks, sizeof ks);
+        b->spaces.size += sizeof ks;
+    }
+    b->space = ks;
+    return true;
 }
 
 /* Room for one more operation, its head and key in place; NULL with the error stuck. */
@@ -52,7 +93,7 @@ static uint8_t *append(struct batch *b, uint64_t db, const struct op *o, size_t 
         return NULL;
     }
     uint8_t *p = buf_room(&b->ops, OP_HEAD_MAX + o->key.size + value_size);
-    if (p == NULL) {
+    if (p == NULL || !note_space(b, o->ks)) {
         batch_stick(b, FAIL(LOAM_E_NOMEM, "no memory for a batch of over %zu bytes", b->ops.size));
         return NULL;
     }
@@ -87,6 +128,18 @@ void *batch_reserve(struct batch *b, uint64_t db, uint32_t ks, loam_slice key, s
     return append(b, db, &o, value_size);
 }
 
+/* Forgets keyspaces that no operation is of any more. */
+static void note_spaces_again(struct batch *b)
+{
+    buf_clear(&b->spaces);
+    b->space = KS_DEFAULT;
+    struct reader r = reader_of(b->ops.data, b->ops.size);
+    struct op o;
+    while (op_read(&r, &o) == LOAM_OK) {
+        (void)note_space(b, o.ks); /* there was memory for more of them */
+    }
+}
+
 int batch_rewind(struct batch *b, size_t mark)
 {
     if (mark > b->ops.size) {
@@ -108,6 +161,9 @@ int batch_rewind(struct batch *b, size_t mark)
     }
     b->ops.size = mark;
     b->ops.oom = false;
+    if (batch_space_count(b) != 0) {
+        note_spaces_again(b);
+    }
     b->count = count;
     b->data = data;
     b->need = need;

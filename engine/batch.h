@@ -7,13 +7,16 @@
 #include "arena/buf.h"
 #include "engine/loam.h"
 #include "engine/op.h"
+#include "engine/version_edit.h"
 #include "memtable/memtable.h"
 
 struct batch {
     struct buf ops;   /* op.h encoding, ready for the log */
     uint64_t count;   /* operations */
     uint64_t data;    /* bytes of keys and values */
-    struct memtable_need need;
+    struct memtable_need need; /* memory */
+    struct buf spaces;  /* ids (uint32_t) of its keyspaces but "default", ascending */
+    uint32_t space;     /* the one that was named last; KS_DEFAULT: none */
     uint64_t value_max; /* bytes of the largest value so far */
     uint64_t db;      /* handle all keyspaces belong to; 0 until one is named */
     loam_error error; /* sticks; code 0 when fine */
@@ -27,6 +30,11 @@ void batch_clear(struct batch *b);
 int batch_add(struct batch *b, uint64_t db, const struct op *o);
 /* As a put of value_size bytes that the caller fills in before the next call; NULL: error. */
 void *batch_reserve(struct batch *b, uint64_t db, uint32_t ks, loam_slice key, size_t value_size);
+static inline uint32_t batch_space_count(const struct batch *b)
+{
+    return (uint32_t)(b->spaces.size / sizeof(uint32_t));
+}
+uint32_t batch_space(const struct batch *b, uint32_t i); /* an id; ascending */
 /* Drops everything behind byte `mark`, which must be the end of an operation. */
 int batch_rewind(struct batch *b, size_t mark);
 /* Makes rc, the thread's error of the moment, stick. */

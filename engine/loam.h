@@ -238,7 +238,8 @@ LOAM_API size_t loam_batch_mark(const loam_batch *b);
 LOAM_API int loam_batch_rewind(loam_batch *b, size_t mark);
 LOAM_API size_t loam_batch_count(const loam_batch *b); /* operations */
 /* Applies the batch: all of it or nothing, in every crash; later operations on a key win. The batch
- * is unchanged and may be written again. Errors as loam_put. E_TOOBIG: it has more than half of memory_budget, or
+ * is unchanged and may be written again. Errors as loam_put. E_NOENT: a keyspace of the batch was dropped after
+ * the batch was filled; nothing is written, to the others neither. E_TOOBIG: it has more than half of memory_budget, or
  * of 1 GiB and 16 MiB, in keys, values and some bytes for each operation; or its keys and values are shorter than
  * 48 bytes on average and it takes more memory, 60 bytes for each operation and three times its bytes, than a
  * quarter of memory_budget, at most 256 MiB, and 4 MiB (100,000 deletes of keys of 8 bytes under a budget of

@@ -6,7 +6,7 @@
 #include "arena/random.h"
 #include "arena/status.h"
 #include "engine/batch.h"
-#include "tests/support/check.h"
+#include "tests/engine/db_support.h"
 
 static struct batch b;
 
@@ -68,6 +68,67 @@ Test(batch, rewinding_restores_every_count)
     CHECK_EQ(b.count, 0);
     CHECK_EQ(b.db, 0); /* free for another database */
     CHECK_EQ(put(6, 2, "k", "v"), LOAM_OK);
+}
+
+/* ---- keyspaces ---------------------------------------------------------------------------------- */
+
+static void expect_spaces(const uint32_t *ids, uint32_t n)
+{
+    CHECK_EQ(batch_space_count(&b), n);
+    for (uint32_t i = 0; i < n; i++) {
+        CHECK_EQ(batch_space(&b, i), ids[i]);
+    }
+}
+
+Test(batch, its_keyspaces_are_known_once_each)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_EQ(put(0, KS_DEFAULT, "a", "1"), LOAM_OK);
+        CHECK_EQ(put(1, 7, "a", "1"), LOAM_OK);
+        CHECK_EQ(put(1, 3, "a", "1"), LOAM_OK);
+    }
+    size_t mark = b.ops.size;
+    CHECK_EQ(put(1, 5, "a", "1"), LOAM_OK);
+    CHECK_EQ(put(1, 3, "a", "1"), LOAM_OK);
+    expect_spaces((const uint32_t[]){3, 5, 7}, 3);
+    CHECK_EQ(batch_rewind(&b, mark), LOAM_OK);
+    expect_spaces((const uint32_t[]){3, 7}, 2);
+    CHECK_EQ(put(1, 5, "a", "1"), LOAM_OK);
+    expect_spaces((const uint32_t[]){3, 5, 7}, 3);
+    batch_clear(&b);
+    expect_spaces(NULL, 0);
+    CHECK_EQ(put(1, 7, "a", "1"), LOAM_OK);
+    expect_spaces((const uint32_t[]){7}, 1);
+}
+
+Test(batch, one_filled_before_a_drop_is_refused_whole)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_small(disk, "/db");
+    loam_ks *gone, *stays;
+    GOES(loam_ks_open(db, "gone", NULL, &gone));
+    GOES(loam_ks_open(db, "stays", NULL, &stays));
+    loam_batch *filled = loam_batch_new(0);
+    GOES(loam_batch_put(filled, NULL, LOAM_LIT("a"), LOAM_LIT("1")));
+    GOES(loam_batch_put(filled, stays, LOAM_LIT("b"), LOAM_LIT("2")));
+    size_t mark = loam_batch_mark(filled);
+    GOES(loam_batch_put(filled, gone, LOAM_LIT("c"), LOAM_LIT("3")));
+    GOES(loam_ks_drop(db, "gone"));
+    FAILS(loam_write(db, filled, NULL), LOAM_E_NOENT);
+    loam_ks_release(gone);
+    GOES(loam_ks_open(db, "gone", NULL, &gone)); /* another one of that name */
+    FAILS(loam_write(db, filled, NULL), LOAM_E_NOENT);
+    expect_none(db, NULL, "a");
+    expect_none(db, stays, "b");
+    GOES(loam_batch_rewind(filled, mark));
+    GOES(loam_write(db, filled, NULL));
+    expect_text(db, NULL, "a", "1");
+    expect_text(db, stays, "b", "2");
+    loam_batch_free(filled);
+    loam_ks_release(gone);
+    loam_ks_release(stays);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
 }
 
 Test(batch, the_first_error_sticks_until_clear_or_rewind)
