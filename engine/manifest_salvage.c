@@ -15,6 +15,8 @@
 #include "arena/poison.h"
 
 #define FILE_SIZE_MAX ((uint64_t)1 << 30)
+#define RECORD_EDIT   1u /* kind of a record */
+#define SEARCHES      16u /* of the whole file, at most */
 
 void manifest_salvage_init(struct manifest_salvage *s, struct alloc *a)
 {
@@ -183,24 +185,90 @@ static int gather_record(struct manifest_salvage *s, const uint8_t *p, size_t pa
     return rc;
 }
 
+/* Where reading is. */
+struct place {
+    const uint8_t *p;
+    size_t size;
+    size_t at;           /* of a record */
+    struct either tie;   /* the header's checksum */
+    struct either chain; /* that of the record before */
+    uint64_t budget;     /* bytes that may still be hashed in searches: keeps hostile files linear */
+};
+
+static bool looks_like_record(const struct place *c, size_t at, size_t *payload)
+{
+    return fits(c->size, at, payload, c->p) && get_fixed32(c->p + at + 4) == RECORD_EDIT;
+}
+
+/* Whether a record stands there whose seed is that checksum: then reading goes on with it. */
+static bool goes_on(struct place *c, size_t at, struct either chain)
+{
+    size_t payload;
+    if (!looks_like_record(c, at, &payload) || c->budget < payload) {
+        return false;
+    }
+    c->budget -= payload;
+    if (!verifies(c->p + at, payload, &c->tie, &chain)) {
+        return false;
+    }
+    c->at = at;
+    c->chain = chain;
+    return true;
+}
+
+static struct either certain(uint64_t checksum)
+{
+    return (struct either){checksum, checksum};
+}
+
+/* Behind a record that does not verify: the next one that does. Its seed is the checksum of the damaged one,
+ * at whose end it stands unless that one's size is damaged, too; or that of any later thing that looks like a
+ * record and ends where it begins. False: none is left. */
+static bool find_next(struct place *c)
+{
+    size_t bad = c->at, payload, next;
+    if (bad >= c->size || c->size - bad <= MANIFEST_RECORD_BYTES) {
+        return false;
+    }
+    uint64_t stored = get_fixed64(c->p + bad + 8);
+    if (fits(c->size, bad, &payload, c->p)) {
+        struct either chain = {stored, sum_of(c->p + bad, payload, c->tie.stored + c->chain.right)};
+        if (goes_on(c, bad + MANIFEST_RECORD_BYTES + payload, chain)) {
+            return true;
+        }
+    }
+    for (size_t at = bad + 1; c->size - at > MANIFEST_RECORD_BYTES; at++) {
+        if (!looks_like_record(c, at, &payload)) {
+            continue;
+        }
+        next = at + MANIFEST_RECORD_BYTES + payload;
+        if (goes_on(c, at, certain(stored)) ||
+            goes_on(c, next, certain(get_fixed64(c->p + at + 8)))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int gather_records(struct manifest_salvage *s, const uint8_t *p, size_t size,
                           uint64_t number)
 {
-    size_t at = MANIFEST_HEADER_BYTES, payload;
-    struct either tie = {get_fixed64(p + 32), checksum64(p, 32, 0)}, chain = tie;
-    int rc = LOAM_OK;
+    struct either tie = {get_fixed64(p + 32), checksum64(p, 32, 0)};
+    struct place c = {p, size, MANIFEST_HEADER_BYTES, tie, tie, SEARCHES * (uint64_t)size};
     bool hole = false;
-    while (rc == LOAM_OK && fits(size, at, &payload, p)) {
-        bool good = verifies(p + at, payload, &tie, &chain);
-        hole = hole || !good;
-        if (good) {
+    int rc = LOAM_OK;
+    while (rc == LOAM_OK) {
+        size_t payload;
+        if (fits(size, c.at, &payload, p) && verifies(p + c.at, payload, &c.tie, &c.chain)) {
             s->holes = s->holes || hole;
-            rc = gather_record(s, p + at, payload, number, at);
+            rc = gather_record(s, p + c.at, payload, number, c.at);
+            c.chain = certain(get_fixed64(p + c.at + 8));
+            c.at += MANIFEST_RECORD_BYTES + payload;
+        } else if (find_next(&c)) {
+            hole = true;
+        } else {
+            break;
         }
-        chain.right = sum_of(p + at, payload, tie.stored + chain.right);
-        chain.stored = get_fixed64(p + at + 8);
-        chain.right = good ? chain.stored : chain.right;
-        at += MANIFEST_RECORD_BYTES + payload;
     }
     return rc;
 }

@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Each record carries the checksum that seeds the next one's, so behind a damaged record reading goes
- * on where one verifies again. What is gathered is true as far as it goes, but not a state: a version
+ * on where one verifies again: at its end, or, when its size is damaged, where a search finds one. What is gathered is true as far as it goes, but not a state: a version
  * is not built from it.
  */
 #ifndef LOAM_ENGINE_MANIFEST_SALVAGE_H_
