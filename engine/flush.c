@@ -132,12 +132,21 @@ static int describe(struct flush *f)
     return rc;
 }
 
+/* Whether there is any: all that an output was given may have been dropped. */
+static bool makes_tables(const struct flush *f)
+{
+    bool any = f->edit.added_count != 0;
+    for (uint32_t i = 0; i < f->out_count; i++) {
+        any = any || f->out[i].made_count != 0;
+    }
+    return any;
+}
+
 /* Makes the tables built so far part of the database. last: also gives up the log behind them. */
 static int install(struct flush *f, bool last)
 {
     struct db *db = f->db;
-    bool tables = f->out_count != 0 || f->edit.added_count != 0;
-    int rc = tables ? db_sync_names(db) : LOAM_OK;
+    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;
     if (rc == LOAM_OK) {
         rc = describe(f);
     }

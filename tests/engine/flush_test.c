@@ -1,0 +1,43 @@
+/* flush_test.c - A flush does for its tables what it must, and nothing for those that it does not make.
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <criterion/criterion.h>
+
+#include "arena/atomic.h"
+#include "tests/engine/db_support.h"
+
+TestSuite(flush);
+
+static const loam_vfs *inner;
+static _Atomic unsigned syncs; /* of directories */
+
+static int count_sync_dir(void *ctx, const char *dir)
+{
+    atom_add(&syncs, 1, relaxed);
+    return inner->sync_dir(ctx, dir);
+}
+
+/* Of deletes of what was never there nothing is left on the way to a table. */
+Test(flush, that_makes_no_table_syncs_no_names)
+{
+    loam_vfs *disk = memory_disk(), counting = *disk;
+    inner = disk;
+    counting.sync_dir = count_sync_dir;
+    loam_options o = small_options(&counting);
+    o.durability = LOAM_DUR_MEMORY; /* no log, which has names of its own */
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    put_text(db, NULL, "key", "value");
+    unsigned before = atom_load(&syncs, relaxed);
+    GOES(loam_flush(db, NULL));
+    CHECK(atom_load(&syncs, relaxed) > before);
+    loam_ks *ks;
+    GOES(loam_ks_open(db, "empty", NULL, &ks));
+    before = atom_load(&syncs, relaxed);
+    GOES(loam_delete(db, ks, LOAM_LIT("none"), NULL));
+    GOES(loam_flush(db, NULL));
+    CHECK_EQ(atom_load(&syncs, relaxed), before);
+    loam_ks_release(ks);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
