@@ -99,7 +99,7 @@ static int take_lone(struct one_table *t, bool *ours)
     }
     if (rc == LOAM_OK) {
         const struct sst_props *p = sst_props(reader);
-        *ours = p->db_id == t->r->db_id;
+        *ours = p->db_id == t->r->db_id && p->ks <= KS_ID_MAX; /* which it never makes */
         const struct table_meta m = {.number = t->meta.number,
                                      .size = p->file_size,
                                      .entries = p->entries,
@@ -281,7 +281,7 @@ int repair_table(struct repair *r, const struct table_meta *m)
     }
     rc = take_lone(&t, &ours);
     if (rc == LOAM_OK && !ours) {
-        FAIL_CORRUPT(m->number, 16, "table %llu is another database's",
+        FAIL_CORRUPT(m->number, 16, "table %llu is another database's, or of no keyspace",
                      (unsigned long long)m->number);
         t.why = *loam_last_error();
         tell_rest(&t);

@@ -10,6 +10,8 @@
 
 #include "arena/coding.h"
 #include "arena/random.h"
+#include "engine/version_edit.h"
+#include "sstable/sst_builder.h"
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/repair_support.h"
 #include "tests/crash/tap_support.h"
@@ -146,6 +148,47 @@ Test(repair, takes_a_table_of_another_branch_with_sequence_numbers_to_come)
     repair_free_files(&root);
     repair_free_files(&here);
     repair_free_files(&there);
+}
+
+/* A whole table of this database by its own word, of an id beyond all keyspaces': a manifest that names it
+ * cannot be read. */
+Test(repair, takes_no_table_of_an_id_that_no_keyspace_can_have)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = repair_options_on(disk);
+    loam_db *db;
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_put(db, NULL, LOAM_LIT("ours"), LOAM_LIT("v"), NULL));
+    GOES(loam_flush(db, NULL));
+    GOES(loam_close(db));
+    loam_file *f;
+    uint8_t current[64];
+    CHECK_EQ(disk->open(disk->ctx, DIR "/CURRENT", LOAM_VFS_READ, &f), 0);
+    CHECK_EQ(disk->read(disk->ctx, f, current, sizeof current, 0), (int64_t)sizeof current);
+    disk->close(disk->ctx, f);
+    CHECK_EQ(disk->remove(disk->ctx, DIR "/CURRENT"), 0);
+    char path[FILENAME_CAP];
+    struct sst_builder *b;
+    struct sst_info info;
+    GOES(filename_make(DIR, FILE_TABLE, 900, path));
+    const struct sst_build_options made = {.vfs = disk,
+                                           .alloc = alloc_global(),
+                                           .path = path,
+                                           .file_number = 900,
+                                           .db_id = get_fixed64(current + 16),
+                                           .ks = KS_ID_MAX + 1};
+    GOES(sst_builder_open(&b, &made));
+    const struct entry e = {.key = LOAM_LIT("theirs"), .value = LOAM_LIT("v"), .tag = entry_tag(9, ENTRY_PUT)};
+    GOES(sst_builder_add(b, &e, 0));
+    GOES(sst_builder_finish(b, &info));
+    sst_builder_free(b);
+    struct repair_told t = {.findings = 0};
+    repair_now(disk, &t);
+    CHECK(t.findings >= 2);
+    GOES(loam_open(DIR, &o, &db));
+    GOES(loam_get(db, NULL, LOAM_LIT("ours"), NULL, 0, NULL, NULL));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
 }
 
 Test(repair, loses_nothing_when_current_or_the_manifest_is_damaged_or_gone)
