@@ -182,7 +182,11 @@ static int note_file(void *ctx, loam_slice name)
     struct destroy *d = ctx;
     enum file_kind kind;
     uint64_t number;
-    if (!filename_parse(name, &kind, &number) || kind == FILE_LOCK) {
+    if (!filename_parse(name, &kind, &number)) {
+        return 0;
+    }
+    if (kind == FILE_LOCK) { /* the last to go; who makes a database at this moment holds it */
+        d->found = true;
         return 0;
     }
     bool spare = kind == FILE_RESERVE || kind == FILE_TEMP;

@@ -182,7 +182,7 @@ LOAM_API LOAM_MUST int loam_open(const char *dir, const loam_options *opts, loam
 LOAM_API int loam_close(loam_db *db);
 /* Removes a closed database: its own files, then the directory if that leaves it empty. After an error or a
  * crash the database is whole, or it is none any more and the call, made again, removes what is left.
- * LOAM_E_LOCKED when open; LOAM_E_NOENT when there is none. opts: vfs only. */
+ * LOAM_E_LOCKED when open; LOAM_E_NOENT when there is none, nor a LOCK that is left of one. opts: vfs only. */
 LOAM_API LOAM_MUST int loam_destroy(const char *dir, const loam_options *opts);
 /* The directory as given to loam_open; lent until close. "" for a closed handle. */
 LOAM_API const char *loam_path(const loam_db *db);

@@ -6,6 +6,7 @@
  */
 #include <criterion/criterion.h>
 
+#include <errno.h>
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -413,6 +414,38 @@ Test(api_open, unknown_files_stay_and_destroy_leaves_them)
     CHECK_EQ(access(in_dir("notes.txt"), F_OK), 0);
     CHECK(access(in_dir("CURRENT"), F_OK) != 0);
     FAILS(loam_destroy(dir, NULL), LOAM_E_NOENT);
+}
+
+static const loam_vfs *below_refusing;
+static bool refuse_lock;
+
+static int remove_no_lock(void *ctx, const char *path)
+{
+    size_t n = strlen(path);
+    return refuse_lock && n >= 4 && strcmp(path + n - 4, "LOCK") == 0
+               ? -EIO
+               : below_refusing->remove(ctx, path);
+}
+
+/* It goes last: a call that could not remove it was told that there was no database, and LOCK stayed. */
+Test(api_open, destroy_made_again_removes_a_lock_that_is_left)
+{
+    loam_vfs *disk = memory_disk(), refusing = *disk;
+    below_refusing = disk;
+    refusing.remove = remove_no_lock;
+    loam_options o = small_options(&refusing);
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    GOES(loam_close(db));
+    refuse_lock = true;
+    FAILS(loam_destroy("/db", &o), LOAM_E_IO);
+    FAILS(loam_destroy("/db", &o), LOAM_E_IO);
+    refuse_lock = false;
+    GOES(loam_destroy("/db", &o));
+    FAILS(loam_destroy("/db", &o), LOAM_E_NOENT);
+    o.flags = LOAM_OPEN_MUST_EXIST;
+    FAILS(loam_open("/db", &o, &db), LOAM_E_NOENT);
+    loam_vfs_free(disk);
 }
 
 Test(api_open, files_are_the_owners_alone)
