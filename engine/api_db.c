@@ -552,15 +552,17 @@ int loam_health(loam_db *handle, loam_error *why)
     struct db *db = c.db;
     mutex_lock(&db->mu);
     loam_error e = db->error.code != LOAM_OK ? db->error : db->seal_error;
+    rc = e.code != LOAM_OK ? LOAM_REFUSING_WRITES : LOAM_HEALTHY;
+    if (rc == LOAM_HEALTHY && db->prepare_error.code != LOAM_OK) {
+        e = db->prepare_error;
+        rc = LOAM_DEGRADED;
+    }
     mutex_unlock(&db->mu);
     if (why != NULL) {
         *why = e;
     }
     call_end(&c);
-    if (e.code == LOAM_OK) {
-        return LOAM_HEALTHY;
-    }
-    return LOAM_REFUSING_WRITES;
+    return rc;
 }
 
 int loam_resume(loam_db *handle)

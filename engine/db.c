@@ -238,10 +238,24 @@ static int switch_failed(struct db *db, int rc)
     return status_raise(&e);
 }
 
+void db_log_may_end(struct db *db, int rc)
+{
+    loam_error e = *loam_last_error();
+    e.code = as_io(rc);
+    mutex_lock(&db->mu);
+    db->prepare_error = e;
+    mutex_unlock(&db->mu);
+}
+
+static void log_goes_on_locked(struct db *db)
+{
+    db->seal_error.code = db->prepare_error.code = LOAM_OK;
+}
+
 void db_log_goes_on(struct db *db)
 {
     mutex_lock(&db->mu);
-    db->seal_error.code = LOAM_OK;
+    log_goes_on_locked(db);
     mutex_unlock(&db->mu);
 }
 
@@ -266,7 +280,7 @@ static int seal_locked(struct db *db, uint32_t generation, uint64_t payload_hint
     }
     assert(next == generation + 1);
     mutex_lock(&db->mu);
-    db->seal_error.code = LOAM_OK;
+    log_goes_on_locked(db);
     memtable_list_seal(&db->memtables, generation, boundary);
     background_sealed_locked(db);
     mutex_unlock(&db->mu);

@@ -119,6 +119,7 @@ struct db {
     _Atomic bool keeper_stop;
     loam_error error;     /* why writes are refused; code 0: they are not */
     loam_error seal_error; /* why the log could not go on in another segment; code 0: it can */
+    loam_error prepare_error; /* why, time and again, its next segment cannot be made ready; code 0: it can */
     bool resuming;        /* the log is being renewed: what it failed with before is no news */
     uint64_t drain_bytes_per_s; /* recent flush speed */
 
@@ -138,8 +139,10 @@ int db_sync_names(struct db *db);
  * payload_hint bytes. LOAM_OK also when another thread has done it; LOAM_STOPPED: no room for another
  * memtable before a flush. REQUIRES: not inside an epoch section. */
 int db_seal(struct db *db, uint32_t generation, uint64_t payload_hint);
-/* The segment that a seal could not get is there: loam_health() has no more to tell of it. */
+/* The segment that the log is to go on in is there: loam_health() has no more to tell of it. */
 void db_log_goes_on(struct db *db);
+/* The next segment cannot be made ready, because of the thread's error of the moment. */
+void db_log_may_end(struct db *db, int rc);
 /* A fresh memtable by the database's limits. */
 int db_new_memtable(struct db *db, struct memtable **m);
 /* The disk is full for something that frees space: gives it the reserve. True: try again. From then

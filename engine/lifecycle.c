@@ -124,7 +124,7 @@ int lifecycle_resume(struct db *db)
 {
     mutex_lock(&db->mu);
     loam_error old = db->error;
-    db->error.code = LOAM_OK;
+    db->error.code = db->prepare_error.code = LOAM_OK;
     db->retry_at = db->merge_at = db->merge_wait = 0;
     db->resuming = old.code != LOAM_OK;
     background_wake_locked(db);

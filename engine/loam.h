@@ -351,6 +351,11 @@ LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };
 /* One of the three; *why (may be NULL) gets the error behind it. < 0 for a bad handle.
+ * DEGRADED: writes go on in the present log segment, but three times in a row, or more, the next one could not be
+ * made ready; it is tried for every 50 ms, and once the present one is full writes are refused. So a full disk or
+ * a directory that is gone is told of ahead of time, as long as writes leave any.
+ * REFUSING_WRITES: writes get the error. A flush or merge that fails and a failed sync of the log are this at once:
+ * nothing piles up behind them.
  * A database whose directory is renamed or removed takes writes and reads what it has open until it needs
  * another file; then writes get LOAM_E_IO (sys_errno ENOENT), and this is the error told here. */
 LOAM_API int loam_health(loam_db *db, loam_error *why);

@@ -8,20 +8,27 @@
 #include "arena/poison.h"
 
 #define AGAIN_US 50000u /* after a failure: on a full disk the keeper comes by every few milliseconds */
+#define FAILED_TELL 3u  /* in a row: what passes by itself is not told of */
 
 static void prepare(struct db *db)
 {
+    struct log_preparer *p = &db->preparer;
     /* Else the writer that needs the segment tries again and has the error. */
-    if (wal_prepare(&db->wal) == LOAM_OK) {
+    int rc = wal_prepare(&db->wal);
+    if (rc == LOAM_OK) {
+        p->failed = 0;
         db_log_goes_on(db);
-    } else {
-        db->preparer.again_at = clock_micros() + AGAIN_US;
+        return;
     }
+    if (++p->failed >= FAILED_TELL) {
+        db_log_may_end(db, rc);
+    }
+    p->again_at = clock_micros() + AGAIN_US;
 }
 
 void log_preparer_init(struct log_preparer *p, struct db *db)
 {
-    p->again_at = 0;
+    p->again_at = p->failed = 0;
     errand_init(&p->errand, db, "loam-log", prepare);
 }
 

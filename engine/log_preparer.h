@@ -13,6 +13,7 @@
 
 struct log_preparer {
     uint64_t again_at; /* micros: after a failure not before; the errand's while it runs, else the keeper's */
+    uint32_t failed;   /* tries in a row; likewise */
     struct errand errand;
 };
 

@@ -1,4 +1,4 @@
-/* log_preparer_test.c - A log segment that cannot be made is not tried for all the time.
+/* log_preparer_test.c - A log segment that cannot be made is told of, and not tried for all the time.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include <criterion/criterion.h>
@@ -68,5 +68,40 @@ Test(log_preparer, rests_between_two_tries_on_a_full_disk)
     atom_store(&disk_now.full, false, relaxed);
     atom_store(&disk_now.sick, false, relaxed);
     (void)!loam_close(db);
+    loam_vfs_free(disk);
+}
+
+static void wait_for_health(loam_db *db, int state, loam_error *why)
+{
+    for (unsigned i = 0; loam_health(db, why) != state; i++) {
+        CHECK(i < 5000);
+        thread_sleep_micros(1000);
+    }
+}
+
+/* The disk is full, or the directory gone, and the segment that is there still takes writes. */
+Test(log_preparer, tells_of_a_segment_that_cannot_be_made_while_writes_go_on)
+{
+    loam_vfs *disk = memory_disk(), full = *disk;
+    disk_now.inner = disk;
+    full.open = full_open;
+    full.rename = full_rename;
+    full.sync = sick_sync;
+    loam_db *db = open_small(&full, "/db");
+    loam_error why;
+    CHECK_EQ(loam_health(db, &why), LOAM_HEALTHY);
+    CHECK_EQ(why.code, LOAM_OK);
+    atom_store(&disk_now.full, true, relaxed);
+    put_text(db, NULL, "key", "value"); /* from now on the next one is due */
+    wait_for_health(db, LOAM_DEGRADED, &why);
+    CHECK_EQ(why.code, LOAM_E_NOSPACE);
+    CHECK(why.message[0] != '\0');
+    put_text(db, NULL, "key", "other");
+    expect_text(db, NULL, "key", "other");
+    CHECK_EQ(loam_health(db, NULL), LOAM_DEGRADED);
+    atom_store(&disk_now.full, false, relaxed);
+    wait_for_health(db, LOAM_HEALTHY, &why);
+    CHECK_EQ(why.code, LOAM_OK);
+    GOES(loam_close(db));
     loam_vfs_free(disk);
 }
