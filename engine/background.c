@@ -375,7 +375,7 @@ int background_compact_range(struct db *db, uint32_t ks, struct key_range range,
 bool background_idle_locked(struct db *db)
 {
     mutex_assert_held(&db->mu);
-    if (db->flushing || db->compacting != 0) {
+    if (db->flushing || db->rest.sealing || db->compacting != 0) {
         return false;
     }
     if (db->error.code != LOAM_OK) {

@@ -32,7 +32,7 @@ static uint64_t seeks_of(struct rest *r, uint32_t generation)
 bool rest_flush_due_locked(struct db *db, uint64_t room)
 {
     mutex_assert_held(&db->mu);
-    if (db->readonly || db->rest.refused_seq == commit_visible(&db->commit)) {
+    if (db->readonly || db->rest.sealing || db->rest.refused_seq == commit_visible(&db->commit)) {
         return false;
     }
     uint32_t generation = wal_generation(&db->wal);
@@ -50,9 +50,11 @@ void rest_flush_locked(struct db *db)
 {
     uint32_t generation = wal_generation(&db->wal);
     uint64_t seq = commit_visible(&db->commit);
+    db->rest.sealing = true; /* in the midst of it neither memtable looks as if there were something to do */
     mutex_unlock(&db->mu);
     int rc = db_seal(db, generation, 0);
     mutex_lock(&db->mu);
+    db->rest.sealing = false;
     if (rc != LOAM_OK) {
         db->rest.refused_seq = seq;
     }

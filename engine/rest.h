@@ -24,6 +24,7 @@ struct rest {
     uint64_t seq;   /* the last number seen */
     uint64_t since; /* and when it was new, in micros */
     uint32_t generation;    /* of the memtable that `seeks` is about */
+    bool sealing;           /* a flush is about to be due */
     uint64_t refused_seq;   /* a seal failed when this was the last number; 0: none did */
     _Atomic uint64_t seeks; /* that had to pass through the active memtable */
 };
