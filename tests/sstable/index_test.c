@@ -194,6 +194,9 @@ Test(index, refuses_separators_out_of_order)
     make(&m, &r, SHAPE_DECIMAL, 100, NULL);
     for (size_t i = 1; i + 2 < m.m.n; i++) {
         struct entry e = m.m.e[i];
+        if (bytes_compare(e.key, m.m.e[i + 1].key) == 0) {
+            continue; /* versions of a key that came twice: their order is not the separators' */
+        }
         m.m.e[i] = m.m.e[i + 1], m.m.e[i + 1] = e;
         CHECK_EQ(open_index(&x, &m, SIZE_MAX), LOAM_E_CORRUPT);
         m.m.e[i + 1] = m.m.e[i], m.m.e[i] = e;
