@@ -7,41 +7,14 @@
  */
 #include <criterion/criterion.h>
 
-#include <stdatomic.h>
-#include <stdlib.h>
-
 #include "arena/random.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/meter.h"
 
 #define MIB       ((uint64_t)1 << 20)
 #define ALLOWANCE (16 * MIB)
 
 TestSuite(batch_memory);
-
-/* ---- the caller's allocator -------------------------------------------------------------------- */
-
-struct meter {
-    _Atomic uint64_t now, peak; /* bytes */
-};
-
-static void *meter_alloc(void *ctx, size_t align, size_t size)
-{
-    struct meter *m = ctx;
-    uint64_t now = atomic_fetch_add_explicit(&m->now, size, memory_order_relaxed) + size;
-    uint64_t peak = atomic_load_explicit(&m->peak, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(
-                             &m->peak, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
-    }
-    return aligned_alloc(align, (size + align - 1) & ~(align - 1));
-}
-
-static void meter_free(void *ctx, void *p, size_t align, size_t size)
-{
-    struct meter *m = ctx;
-    (void)align;
-    atomic_fetch_sub_explicit(&m->now, size, memory_order_relaxed);
-    free(p);
-}
 
 /* ---- batches ----------------------------------------------------------------------------------- */
 
@@ -118,7 +91,7 @@ static void largest_within_budget(const struct shape *s)
 {
     loam_vfs *disk = memory_disk();
     struct meter meter = {0};
-    const loam_allocator allocator = {sizeof allocator, meter_alloc, meter_free, &meter};
+    const loam_allocator allocator = meter_allocator(&meter);
     loam_options o = small_options(disk);
     o.memory_budget = s->budget;
     o.allocator = &allocator;

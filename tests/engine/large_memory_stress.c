@@ -9,6 +9,7 @@
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/load_support.h"
+#include "tests/support/meter.h"
 
 #define MIB       ((uint64_t)1 << 20)
 #define ALLOWANCE (16 * MIB)
@@ -17,31 +18,6 @@
 #define HANDLES   200u
 #define SCANNERS  8u
 #define SNAPSHOTS 200u
-
-/* ---- the caller's allocator -------------------------------------------------------------------- */
-
-struct meter {
-    _Atomic uint64_t now, peak; /* bytes */
-};
-
-static void *meter_alloc(void *ctx, size_t align, size_t size)
-{
-    struct meter *m = ctx;
-    uint64_t now = atomic_fetch_add_explicit(&m->now, size, memory_order_relaxed) + size;
-    uint64_t peak = atomic_load_explicit(&m->peak, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(
-                             &m->peak, &peak, now, memory_order_relaxed, memory_order_relaxed)) {
-    }
-    return aligned_alloc(align, (size + align - 1) & ~(align - 1));
-}
-
-static void meter_free(void *ctx, void *p, size_t align, size_t size)
-{
-    struct meter *m = ctx;
-    (void)align;
-    atomic_fetch_sub_explicit(&m->now, size, memory_order_relaxed);
-    free(p);
-}
 
 /* ---- the database ------------------------------------------------------------------------------ */
 
@@ -83,7 +59,7 @@ static void value_check(loam_slice value, uint64_t key)
 static void open_hall(struct hall *h)
 {
     h->meter.now = h->meter.peak = 0;
-    h->allocator = (loam_allocator){sizeof h->allocator, meter_alloc, meter_free, &h->meter};
+    h->allocator = meter_allocator(&h->meter);
     loam_options o = {.struct_size = sizeof o,
                       .memory_budget = h->budget,
                       .threads = 2,
