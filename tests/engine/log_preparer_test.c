@@ -39,16 +39,22 @@ static int sick_sync(void *ctx, loam_file *f, uint32_t data_only)
     return atom_load(&disk_now.sick, relaxed) ? -ENOSPC : disk_now.inner->sync(ctx, f, data_only);
 }
 
+static loam_vfs that_may_fill(loam_vfs *disk)
+{
+    loam_vfs full = *disk;
+    disk_now.inner = disk;
+    full.open = full_open;
+    full.rename = full_rename;
+    full.sync = sick_sync;
+    return full;
+}
+
 enum { LOOK_US = 1000000, TRIES_MAX = 60 };
 
 /* Writes are refused, so the keeper comes by every few milliseconds to see whether there is space. */
 Test(log_preparer, rests_between_two_tries_on_a_full_disk)
 {
-    loam_vfs *disk = memory_disk(), full = *disk;
-    disk_now.inner = disk;
-    full.open = full_open;
-    full.rename = full_rename;
-    full.sync = sick_sync;
+    loam_vfs *disk = memory_disk(), full = that_may_fill(disk);
     loam_db *db = open_small(&full, "/db");
     put_text(db, NULL, "key", "value");
     atom_store(&disk_now.full, true, relaxed);
@@ -82,11 +88,7 @@ static void wait_for_health(loam_db *db, int state, loam_error *why)
 /* The disk is full, or the directory gone, and the segment that is there still takes writes. */
 Test(log_preparer, tells_of_a_segment_that_cannot_be_made_while_writes_go_on)
 {
-    loam_vfs *disk = memory_disk(), full = *disk;
-    disk_now.inner = disk;
-    full.open = full_open;
-    full.rename = full_rename;
-    full.sync = sick_sync;
+    loam_vfs *disk = memory_disk(), full = that_may_fill(disk);
     loam_db *db = open_small(&full, "/db");
     loam_error why;
     CHECK_EQ(loam_health(db, &why), LOAM_HEALTHY);

@@ -16,11 +16,17 @@ TestSuite(rest, .timeout = 60);
 
 enum { VALUE = 200, BUDGET = 64 << 20, FEW = 5000 };
 
-static loam_options options(loam_vfs *disk)
+/* *limit: bytes at which the active memtable is sealed. */
+static loam_db *open_with(loam_vfs *disk, uint64_t *limit)
 {
     loam_options o = small_options(disk);
     o.memory_budget = BUDGET;
-    return o;
+    struct options full;
+    GOES(options_resolve(&o, &full));
+    *limit = full.limits.memtable_bytes;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    return db;
 }
 
 static uint64_t held(loam_db *db)
@@ -37,19 +43,18 @@ static void put_one(loam_db *db, int key)
     GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, sizeof value), NULL));
 }
 
+static void put_few(loam_db *db)
+{
+    for (int key = 0; key < FEW; key++) {
+        put_one(db, key);
+    }
+}
+
 static void put_until(loam_db *db, uint64_t bytes)
 {
     for (int key = 0; held(db) < bytes; key++) {
         put_one(db, key);
     }
-}
-
-/* Bytes at which the active memtable is sealed. */
-static uint64_t limit_of(const loam_options *o)
-{
-    struct options full;
-    GOES(options_resolve(o, &full));
-    return full.limits.memtable_bytes;
 }
 
 static uint64_t flushes(loam_db *db)
@@ -73,20 +78,19 @@ static void seek_often(loam_db *db, int times)
 Test(rest, flushes_what_is_a_quarter_full)
 {
     loam_vfs *disk = memory_disk();
-    loam_options o = options(disk);
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
-    put_until(db, limit_of(&o) / 8);
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit);
+    put_until(db, limit / 8);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 0);
-    put_until(db, limit_of(&o) / REST_PART);
+    put_until(db, limit / REST_PART);
     GOES(loam_pause(db, 1)); /* nothing for readers alone, then */
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 0);
     GOES(loam_pause(db, 0));
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 1);
-    CHECK(held(db) < limit_of(&o) / 8);
+    CHECK(held(db) < limit / 8);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 1);
     GOES(loam_close(db));
@@ -97,10 +101,9 @@ Test(rest, flushes_what_is_a_quarter_full)
 Test(rest, flushes_after_a_while_without_a_write)
 {
     loam_vfs *disk = memory_disk();
-    loam_options o = options(disk);
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
-    put_until(db, limit_of(&o) / REST_PART);
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit);
+    put_until(db, limit / REST_PART);
     while (flushes(db) == 0) {
         thread_sleep_micros(10000);
     }
@@ -111,14 +114,11 @@ Test(rest, flushes_after_a_while_without_a_write)
 Test(rest, flushes_less_when_seeks_have_paid_for_it)
 {
     loam_vfs *disk = memory_disk();
-    loam_options o = options(disk);
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
-    for (int key = 0; key < FEW; key++) {
-        put_one(db, key);
-    }
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit);
+    put_few(db);
     CHECK(held(db) >= REST_BYTES);
-    CHECK(held(db) < limit_of(&o) / REST_PART);
+    CHECK(held(db) < limit / REST_PART);
     seek_often(db, FEW / 2);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 0);
@@ -126,9 +126,7 @@ Test(rest, flushes_less_when_seeks_have_paid_for_it)
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 1);
     /* They are no credit for the next one. */
-    for (int key = 0; key < FEW; key++) {
-        put_one(db, key);
-    }
+    put_few(db);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 1);
     GOES(loam_close(db));
@@ -141,16 +139,15 @@ Test(rest, is_not_waited_for_when_it_cannot_be)
     loam_vfs *disk = memory_disk(), *faulty;
     loam_fault_plan none = {.struct_size = sizeof none};
     GOES(loam_vfs_fault(disk, &none, &faulty));
-    loam_options o = options(faulty);
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
+    uint64_t limit;
+    loam_db *db = open_with(faulty, &limit);
     loam_fault_plan full = {.struct_size = sizeof full,
                             .fail_at = 1,
                             .fail_repeat = UINT32_MAX,
                             .fail_errno = EMFILE,
                             .fail_calls = LOAM_CALL_OPEN};
     GOES(loam_vfs_set_plan(faulty, &full));
-    put_until(db, limit_of(&o) / REST_PART);
+    put_until(db, limit / REST_PART);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 0);
     GOES(loam_vfs_set_plan(faulty, &none));
