@@ -65,11 +65,18 @@ static int as_io(int rc)
     return rc == LOAM_E_NOENT || rc == LOAM_E_EXISTS ? LOAM_E_IO : rc;
 }
 
+/* The thread's error of the moment, with that code, as it is kept for callers to come. */
+static loam_error error_to_keep(int rc)
+{
+    loam_error e = *loam_last_error();
+    e.code = as_io(rc);
+    return e;
+}
+
 void db_refuse_writes_locked(struct db *db, int rc)
 {
     mutex_assert_held(&db->mu);
-    loam_error e = *loam_last_error();
-    e.code = as_io(rc);
+    loam_error e = error_to_keep(rc);
     if (!status_passes(&e)) {
         e.flags |= LOAM_ERR_STICKY;
     }
@@ -230,8 +237,7 @@ static bool has_room(struct db *db)
 /* Each write that needs the segment tries again, and so does the keeper; meanwhile health tells. */
 static int switch_failed(struct db *db, int rc)
 {
-    loam_error e = *loam_last_error();
-    e.code = as_io(rc);
+    loam_error e = error_to_keep(rc);
     mutex_lock(&db->mu);
     db->seal_error = e;
     mutex_unlock(&db->mu);
@@ -240,8 +246,7 @@ static int switch_failed(struct db *db, int rc)
 
 void db_log_may_end(struct db *db, int rc)
 {
-    loam_error e = *loam_last_error();
-    e.code = as_io(rc);
+    loam_error e = error_to_keep(rc);
     mutex_lock(&db->mu);
     db->prepare_error = e;
     mutex_unlock(&db->mu);
