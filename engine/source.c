@@ -230,7 +230,7 @@ int source_show_(struct source *s)
     if (rc < 0) {
         fail(s, rc);
     }
-    entry_copy(&s->entry, &s->cursor.at.entry);
+    sst_cursor_entry(&s->cursor, &s->entry);
     return rc;
 }
 
@@ -242,7 +242,7 @@ void source_next(struct source *s)
         return;
     }
     if (block_cursor_next(&s->cursor.at)) {
-        entry_copy(&s->entry, &s->cursor.at.entry);
+        sst_cursor_entry(&s->cursor, &s->entry);
         return;
     }
     if (refresh(s) && !take(s, sst_cursor_next_block(&s->cursor)) && s->rc == LOAM_OK) {
@@ -258,7 +258,7 @@ void source_prev(struct source *s)
         return;
     }
     if (block_cursor_prev(&s->cursor.at)) {
-        entry_copy(&s->entry, &s->cursor.at.entry);
+        sst_cursor_entry(&s->cursor, &s->entry);
         return;
     }
     if (refresh(s) && !take(s, sst_cursor_prev_block(&s->cursor)) && s->rc == LOAM_OK) {

@@ -131,7 +131,7 @@ static inline bool sst_cursor_prev(struct sst_cursor *c)
 /* REQUIRES: valid. */
 static inline void sst_cursor_entry(const struct sst_cursor *c, struct entry *e)
 {
-    *e = c->at.entry;
+    entry_copy(e, &c->at.entry);
 }
 static inline int sst_cursor_rc(const struct sst_cursor *c)
 {
