@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "tools/bound_fork.h"
 #include "tools/crash_run.h"
 
 #define JOBS_MAX 64u
@@ -191,16 +191,11 @@ static int run(const struct settings *s)
     }
     struct worker w[JOBS_MAX] = {0};
     double start = now_seconds();
-    pid_t self = getpid();
     bool terminal = isatty(STDERR_FILENO) == 1 && !s->json;
     fflush(NULL);
     for (unsigned i = 0; i < s->jobs; i++) {
-        w[i] = (struct worker){fork(), 0, start};
+        w[i] = (struct worker){bound_fork(), 0, start};
         if (w[i].pid == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL); /* it would go on for ever */
-            if (getppid() != self) {
-                _exit(4);
-            }
             worker_main(s, sh, i);
         }
         if (w[i].pid < 0) {

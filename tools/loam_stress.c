@@ -17,12 +17,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "engine/loam.h"
+#include "tools/bound_fork.h"
 
 #define THREADS_MAX 64
 #define BATCH_MAX 8u
@@ -212,16 +212,12 @@ static void check(const struct settings *s, struct progress *p, struct totals *t
 static void one_cycle(const struct settings *s, struct progress *p, unsigned cycle)
 {
     fflush(stdout);
-    pid_t parent = getpid(), child = fork();
+    pid_t child = bound_fork();
     if (child < 0) {
         perror("loam-stress: fork");
         exit(4);
     }
     if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it would write for ever */
-        if (getppid() != parent) {
-            _exit(4);
-        }
         child_main(s, p);
     }
     double share = (double)(mix(s->seed + cycle) % 1000) / 1000;
