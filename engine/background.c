@@ -505,7 +505,7 @@ static void *keeper_main(void *arg)
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);
-            obsolete_files_purge(&db->obsolete); /* of versions that readers held until now */
+            file_remover_poll(&db->remover); /* of versions that readers held until now, too */
         }
         uint64_t share_us = memory_share_keep(db);
         if (!more) {
@@ -522,6 +522,7 @@ int background_start(struct db *db)
 {
     log_syncer_init(&db->syncer, db);
     log_preparer_init(&db->preparer, db);
+    file_remover_init(&db->remover, db);
     workers_add(&db->workers, &flusher, 1);
     workers_add(&db->workers, &merger, db->options.user.threads);
     int neg = thread_start(&db->keeper, keeper_main, db);
@@ -566,6 +567,7 @@ void background_stop(struct db *db)
         thread_join(db->keeper);
         errand_finish(&db->syncer.errand);
         errand_finish(&db->preparer.errand);
+        errand_finish(&db->remover.errand);
         db->keeper_running = false;
     }
 }

@@ -281,7 +281,6 @@ static void retire(struct flush *f, struct view *fresh)
         recycle_replayed(db);
     }
     version_set_reap(&db->versions);
-    obsolete_files_purge(&db->obsolete);
 }
 
 int flush_run(struct db *db)

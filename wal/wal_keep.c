@@ -39,14 +39,12 @@ int wal_keep(struct wal *w, uint64_t applied, bool *more)
         atom_store(&w->low_mark, bytes / 2, relaxed);
         /* First what a writer may need in the next microseconds. */
         rc = wal_windows_ahead(w, bytes);
-    }
-    loam_error why = *loam_last_error();
-    wal_release_rest(w);
-    if (w->mode == WAL_MAPPED) {
         mutex_lock(&w->mu);
         wal_windows_behind(w, applied);
         mutex_unlock(&w->mu);
     }
+    loam_error why = *loam_last_error();
+    wal_release_rest(w); /* last: it may remove files, which takes as long as the disk takes */
     *more = ticket != wal_work_ticket(w);
     return rc < 0 ? status_raise(&why) : LOAM_OK;
 }
