@@ -70,6 +70,7 @@ static int write_space(struct flush *f, struct table_output *o)
     struct version_filter filter;
     merge_init(&m, o->cmp, f->all, f->heap, f->count);
     version_filter_init(&filter, &db->alloc, f->held, f->held_count, o->cmp, bottom);
+    filter.lent = true; /* what is in memtables lies still */
     int rc = LOAM_OK;
     for (merge_first(&m); merge_valid(&m) && rc == LOAM_OK; merge_next(&m)) {
         bool same_key;
@@ -236,6 +237,7 @@ static int write_all(struct flush *f)
             f->space[f->out_count] = space;
             struct table_output *o = &f->out[f->out_count++];
             table_output_init(o, db, space, 0);
+            o->lent = true; /* by memtables, which stay until the last table is installed */
             rc = write_space(f, o);
         }
         if (id == UINT32_MAX) {

@@ -44,6 +44,7 @@ static int begin_table(struct table_output *o)
         .filter_bits = o->space->filter_bits,
         .compression = o->space->compression,
         .level = o->level,
+        .lent = o->lent,
     };
     rc = sst_builder_open(&o->builder, &options);
     if (rc < 0) {

@@ -19,6 +19,7 @@ struct table_output {
     struct keyspace *space; /* borrowed */
     const loam_comparator *cmp;
     uint8_t level;
+    bool lent; /* the bytes of what is added stay where they are until the table is cut */
     uint64_t background_bytes; /* written */
     uint64_t trimmed; /* for the new tables: see compaction_trim.c; 0: nothing */
     struct sst_builder *builder; /* the table being built, or NULL */

@@ -10,12 +10,24 @@ void version_filter_init(struct version_filter *f, struct alloc *a, const uint64
 {
     *f = (struct version_filter){
         .held = held, .held_count = count, .cmp = cmp, .bottom = bottom};
-    buf_init(&f->key, a, MEM_BUILD);
+    buf_init(&f->copy, a, MEM_BUILD);
 }
 
 void version_filter_free(struct version_filter *f)
 {
-    buf_free(&f->key);
+    buf_free(&f->copy);
+}
+
+/* Remembers the key. False: no memory. */
+static bool note_key(struct version_filter *f, loam_slice key)
+{
+    if (!f->lent) {
+        buf_set(&f->copy, key.data, key.size);
+        key = buf_slice(&f->copy);
+    }
+    f->key = key;
+    f->has_key = true;
+    return !f->copy.oom;
 }
 
 /* Index of the first held number >= seq: the oldest reader that can see it. held_count when it is
@@ -39,13 +51,11 @@ enum version_verdict version_filter_next(struct version_filter *f, const struct 
 {
     uint64_t seq = tag_seq(e->tag);
     size_t stripe = stripe_of(f, seq);
-    *same_key = f->has_key && key_compare(f->cmp, buf_slice(&f->key), e->key) == 0;
+    *same_key = f->has_key && key_compare(f->cmp, f->key, e->key) == 0;
     if (!*same_key) {
-        buf_set(&f->key, e->key.data, e->key.size);
-        if (f->key.oom) {
+        if (!note_key(f, e->key)) {
             return VERSION_OOM;
         }
-        f->has_key = true;
     } else if (stripe == f->stripe && stripe < f->held_count) {
         f->dropped++; /* a newer version is what every reader of this stripe sees */
         return VERSION_DROP;

@@ -22,8 +22,10 @@ struct version_filter {
     size_t held_count;
     const loam_comparator *cmp;
     bool bottom; /* no deeper level has keys of this range */
+    bool lent;   /* keys stay where they are as long as the filter: they are not copied */
     /* state */
-    struct buf key;      /* of the last entry seen */
+    struct buf copy;
+    loam_slice key; /* of the last entry seen; unless lent, the copy */
     bool has_key;
     size_t stripe;       /* of the last entry kept or hidden by it */
     uint64_t dropped;    /* versions */

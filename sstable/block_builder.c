@@ -103,25 +103,37 @@ static void note_entry(struct block_builder *b, const uint8_t *key, uint32_t key
     b->seq_max = seq > b->seq_max ? seq : b->seq_max;
 }
 
+/* A copy of the entry's bytes, key and value side by side. False: no memory. */
+static bool copy_entry(struct block_builder *b, const struct entry *e, const uint8_t **key,
+                       const uint8_t **value)
+{
+    size_t need = e->key.size + e->value.size;
+    if ((need > b->bytes_cap - b->bytes_size || b->bytes_cap == 0) &&
+        grow_bytes(b, need) != LOAM_OK) {
+        return false;
+    }
+    uint8_t *p = b->bytes + b->bytes_size;
+    if (e->key.size != 0) {
+        memcpy(p, e->key.data, e->key.size);
+    }
+    if (e->value.size != 0) {
+        memcpy(p + e->key.size, e->value.data, e->value.size);
+    }
+    *key = p;
+    *value = p + e->key.size;
+    return true;
+}
+
 int block_builder_add(struct block_builder *b, const struct entry *e, uint8_t fingerprint)
 {
     assert(e->key.size <= SST_KEY_MAX);
     assert(e->value.size <= UINT32_MAX - e->key.size);
-    size_t need = e->key.size + e->value.size;
     if (b->count == b->cap && grow_inputs(b) != LOAM_OK) {
         return LOAM_E_NOMEM;
     }
-    if ((need > b->bytes_cap - b->bytes_size || b->bytes_cap == 0) &&
-        grow_bytes(b, need) != LOAM_OK) {
+    const uint8_t *key = e->key.data, *value = e->value.data;
+    if (!b->lent && !copy_entry(b, e, &key, &value)) {
         return LOAM_E_NOMEM;
-    }
-    uint8_t *key = b->bytes + b->bytes_size;
-    uint8_t *value = key + e->key.size;
-    if (e->key.size != 0) {
-        memcpy(key, e->key.data, e->key.size);
-    }
-    if (e->value.size != 0) {
-        memcpy(value, e->value.data, e->value.size);
     }
     note_entry(b, key, (uint32_t)e->key.size, tag_seq(e->tag));
     b->inputs[b->count++] = (struct block_input){
@@ -132,7 +144,7 @@ int block_builder_add(struct block_builder *b, const struct entry *e, uint8_t fi
         .tag = e->tag,
         .fingerprint = fingerprint,
     };
-    b->bytes_size += need;
+    b->bytes_size += e->key.size + e->value.size;
     return LOAM_OK;
 }
 

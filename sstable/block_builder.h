@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * The shared prefix, the array widths and so the exact size are known only at the end: entries are
- * kept as they come, and block_builder_emit() writes the block in one pass, straight to its place.
+ * kept as they come, or where they are, and block_emit() writes the block in one pass, straight to its place.
  * Nothing is allocated per entry; the memory grows to the largest block and stays.
  */
 #ifndef LOAM_SSTABLE_BLOCK_BUILDER_H_
@@ -25,19 +25,21 @@ struct block_input {
 struct block_builder {
     struct alloc *alloc;
     bool strip; /* keys are in byte order: their shared prefix is stored once */
+    bool lent;  /* what is added stays where it is until the builder is cleared: it is not copied */
     uint32_t count, cap;
-    struct block_input *inputs; /* they point into bytes */
+    struct block_input *inputs; /* unless lent they point into bytes */
     uint8_t *bytes;
     size_t bytes_size, bytes_cap;
     uint32_t prefix; /* bytes all keys share, 0 without strip */
     uint64_t seq_min, seq_max;
 };
 
+/* It copies; who lends sets `lent` next. */
 void block_builder_init(struct block_builder *b, struct alloc *a, bool strip);
 void block_builder_free(struct block_builder *b);
 /* Forgets the entries, keeps the memory. */
 void block_builder_clear(struct block_builder *b);
-/* Copies the entry; order is the caller's duty. LOAM_OK or E_NOMEM. */
+/* Copies the entry, unless it is lent; order is the caller's duty. LOAM_OK or E_NOMEM. */
 int block_builder_add(struct block_builder *b, const struct entry *e, uint8_t fingerprint);
 /* About how many bytes the block would have; O(1), right but for a few bytes an entry. */
 static inline size_t block_builder_estimate(const struct block_builder *b)

@@ -93,6 +93,7 @@ int sst_builder_open(struct sst_builder **out, const struct sst_build_options *o
     memset(b, 0, sizeof *b);
     set_options(b, o);
     init_parts(b);
+    b->block.lent = o->lent;
     int rc = sst_output_open(&b->out, o);
     if (rc == LOAM_OK && b->cache != NULL) {
         rc = block_stage_init(&b->stage, b->cache, sst_output_block, &b->out);

@@ -34,6 +34,7 @@ struct sst_build_options {
     uint32_t filter_bits;       /* per key, at most 32; 0 or UINT32_MAX: no filter */
     uint32_t compression; /* LOAM_COMPRESS_* by number: 0 default (LZ4), 1 none, 2 LZ4, 3 zstd */
     int level;            /* recorded only */
+    bool lent; /* what is added stays where it is until the table is finished: it is not copied */
 };
 
 /* What the manifest needs to know of a finished table. */
@@ -61,8 +62,8 @@ struct sst_warm {
 /* Creates the file. Owns: *b is the caller's, to be freed. Returns LOAM_OK, E_INVAL, E_UNSUPPORTED
  * (a compression that is not built in), E_NOMEM, E_EXISTS, or an I/O error. */
 int sst_builder_open(struct sst_builder **b, const struct sst_build_options *o);
-/* Appends one version; keys ascend, tags of one key descend. Copies the bytes. key_hash is
- * hash_key(key), or 0 to have it computed. After an error every further call returns it.
+/* Appends one version; keys ascend, tags of one key descend. Copies the bytes unless they are lent.
+ * key_hash is hash_key(key), or 0 to have it computed. After an error every further call returns it.
  * Returns LOAM_OK, E_INTERNAL (out of order), E_TOOBIG, E_NOMEM, or what writing a block met. */
 int sst_builder_add(struct sst_builder *b, const struct entry *e, uint64_t key_hash);
 /* Size of the file if it were finished now; an estimate that counts unwritten blocks as not

@@ -26,11 +26,11 @@ struct case_input {
     bool bottom;
 };
 
-/* Filters; kept[i] tells about in[i]. */
-static size_t filter(const struct case_input *c, bool *kept)
+static size_t filter_way(const struct case_input *c, bool lent, bool *kept)
 {
     struct version_filter f;
     version_filter_init(&f, alloc_global(), c->held, c->held_count, NULL, c->bottom);
+    f.lent = lent;
     size_t n = 0;
     for (size_t i = 0; i < c->count; i++) {
         bool same;
@@ -43,6 +43,14 @@ static size_t filter(const struct case_input *c, bool *kept)
     CHECK_EQ(f.dropped, c->count - n);
     version_filter_free(&f);
     return n;
+}
+
+/* Filters; kept[i] tells about in[i]. */
+static size_t filter(const struct case_input *c, bool *kept)
+{
+    size_t lent = filter_way(c, true, kept);
+    CHECK_EQ(filter_way(c, false, kept), lent);
+    return lent;
 }
 
 Test(version_filter, one_stripe_keeps_its_newest_version)

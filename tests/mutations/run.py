@@ -489,6 +489,8 @@ FAULTS = [
     Fault("walk-shows-deleted-keys", "engine/db_iter.c", "        found = tag_kind(c->entry.tag) != ENTRY_DELETE;\n        hidden",
           "        found = true;\n        hidden", suite("engine", "iter_run/*")),
     # ---- merging ----
+    Fault("merge-lends-what-it-moves-on-from", "engine/table_output.c", "        .lent = o->lent,\n",
+          "        .lent = true,\n", MODEL),
     Fault("merge-ignores-snapshots", "engine/version_filter.c", "    } else if (stripe == f->stripe && stripe < f->held_count) {",
           "    } else if (stripe < f->held_count) {", suite("engine", "version_filter/*")),
     Fault("tombstone-dropped-too-early", "engine/version_filter.c", "ENTRY_DELETE && f->bottom && stripe == 0) {",

@@ -57,6 +57,35 @@ Test(sst, gives_back_every_shape_through_small_and_large_caches)
     }
 }
 
+/* The file that the model makes; owned by the caller. */
+static uint8_t *file_of(struct sst_world *w, const struct model *m, bool lent)
+{
+    w->build.lent = lent;
+    CHECK_EQ(sst_world_build(w, m, NULL), LOAM_OK);
+    return sst_world_read_file(w, w->info.size);
+}
+
+Test(sst, of_lent_entries_is_the_same_byte_for_byte)
+{
+    struct random rnd;
+    random_init(&rnd, model_seed());
+    for (int shape = 0; shape < SHAPE_COUNT; shape++) {
+        struct sst_world w;
+        struct model m;
+        sst_world_init(&w, shape % 2 != 0 ? 64 << 10 : 0, NULL);
+        model_generate(&m, &rnd, (enum model_shape)shape, size_for((enum model_shape)shape), NULL);
+        uint8_t *copied = file_of(&w, &m, false);
+        size_t size = w.info.size;
+        uint8_t *lent = file_of(&w, &m, true);
+        CHECK_BYTES(copied, size, lent, w.info.size);
+        sst_check_table(&w, &m, &rnd, true, NULL);
+        free(copied);
+        free(lent);
+        model_free(&m);
+        sst_world_end(&w);
+    }
+}
+
 Test(sst, holds_tables_of_one_entry)
 {
     struct random rnd;
