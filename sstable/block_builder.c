@@ -79,6 +79,11 @@ static uint32_t common_bytes(const uint8_t *a, const uint8_t *b, uint32_t n)
             return i + (uint32_t)__builtin_ctzll(x) / 8;
         }
     }
+    if (i != 0 && i < n) {
+        /* The last 8 bytes again with what is known to be equal: no loop over the tail. */
+        uint64_t x = get_fixed64(a + n - 8) ^ get_fixed64(b + n - 8);
+        return x != 0 ? n - 8 + (uint32_t)__builtin_ctzll(x) / 8 : n;
+    }
     while (i < n && a[i] == b[i]) {
         i++;
     }
