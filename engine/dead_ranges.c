@@ -202,22 +202,26 @@ static bool change_set(struct dead_ranges *d, const struct change *c)
     return true;
 }
 
-static void drop(struct dead_ranges *d, uint32_t i, bool announced)
+/* False: there was no memory for that, and all are forgotten. */
+static bool drop(struct dead_ranges *d, uint32_t i, bool announced)
 {
     struct change c = {.at = i, .gone = 1, .announced = announced};
-    if (!change_set(d, &c)) {
+    bool dropped = change_set(d, &c);
+    if (!dropped) {
         forget_all(d);
     }
+    return dropped;
 }
 
-/* Makes room for one more range, and for `bytes`. */
-static void evict(struct dead_ranges *d, size_t bytes)
+/* Makes room for one more range, and for `bytes`. False: all are forgotten, what is announced, too; from then
+ * on puts pass it unseen. */
+static bool evict(struct dead_ranges *d, size_t bytes)
 {
     for (;;) {
         const struct dead_set *set = present(d);
         if (set == NULL || set->count == 0 ||
             (set->count < DEAD_RANGES_MAX && d->bytes + bytes <= DEAD_RANGES_BYTES)) {
-            return;
+            return true;
         }
         uint32_t victim = 0;
         for (uint32_t i = 1; i < set->count; i++) {
@@ -227,7 +231,9 @@ static void evict(struct dead_ranges *d, size_t bytes)
                 victim = i;
             }
         }
-        drop(d, victim, false);
+        if (!drop(d, victim, false)) {
+            return false;
+        }
     }
 }
 
@@ -281,7 +287,9 @@ struct dead_range *dead_ranges_announce(struct dead_ranges *d, const struct dead
 /* Adds the stretch, joined with the ranges it meets. */
 static void add_proven(struct dead_ranges *d, struct dead_stretch s)
 {
-    evict(d, range_bytes(s.lo.key, s.hi.key));
+    if (!evict(d, range_bytes(s.lo.key, s.hi.key))) {
+        return;
+    }
     const struct dead_set *set = present(d);
     struct change c = {.add_count = 1};
     uint32_t n = set != NULL ? set->count : 0;
@@ -326,7 +334,7 @@ void dead_ranges_settle(struct dead_ranges *d, struct dead_range *r, bool proven
         if (pass == 0) {
             add_proven(d, r->s);
         } else {
-            drop(d, i, true);
+            (void)drop(d, i, true);
         }
     }
     mutex_unlock(&d->mu);
@@ -368,7 +376,7 @@ static bool held_by_any(const struct dead_set *set, uint32_t ks, loam_slice key)
 /* Cuts the proven range that holds the key around it. */
 static void cut_proven(struct dead_ranges *d, uint32_t ks, loam_slice key)
 {
-    evict(d, range_bytes(key, key));
+    (void)evict(d, range_bytes(key, key)); /* what is forgotten is cut as well */
     const struct dead_set *set = present(d);
     struct change c = {.at = set != NULL ? find(set, ks, key) : 0, .gone = 1};
     if (set == NULL || c.at == set->count) {
@@ -411,7 +419,7 @@ void dead_ranges_cut_(struct dead_ranges *d, uint32_t ks, loam_slice key)
     for (uint32_t i = set != NULL ? set->count + set->announced : 0;
          i-- > (set != NULL ? set->count : 0);) {
         if (holds(set->ranges[i], ks, key)) {
-            drop(d, i, true);
+            (void)drop(d, i, true);
             set = present(d);
             if (set == NULL) {
                 break;

@@ -176,6 +176,62 @@ Test(dead_ranges, claim_no_more_without_memory_either)
     run("claim_no_more_without_memory_either", 6);
 }
 
+/* A put of another thread where it would be missed: while its range is in no set. */
+static struct {
+    struct dead_ranges *d;
+    unsigned calls; /* of the allocator since the first, which fails */
+    bool on;
+} between;
+
+static void *fails_once(void *ctx, size_t align, size_t size)
+{
+    (void)ctx;
+    (void)align;
+    if (between.on && between.calls++ == 0) {
+        return NULL;
+    }
+    if (between.on) {
+        CHECK(atom_load(&between.d->set, acquire) == NULL); /* the put waits for nobody */
+        dead_ranges_put(between.d, 1, LOAM_LIT("b"));
+    }
+    return malloc(size);
+}
+
+/* The set is full, and there is no memory for one without the range that is to make room. */
+Test(dead_ranges, what_is_forgotten_for_room_is_not_proven_afterwards)
+{
+    const loam_allocator hooks = {.struct_size = sizeof hooks, .alloc = fails_once, .free = give};
+    struct alloc a;
+    struct dead_ranges d;
+    char lo[8], hi[8];
+    alloc_init(&a, &hooks, UINT64_MAX);
+    dead_ranges_init(&d, &a);
+    epoch_enter();
+    for (uint32_t i = 0; i < DEAD_RANGES_MAX; i++) {
+        snprintf(lo, sizeof lo, "%04ua", i);
+        snprintf(hi, sizeof hi, "%04ub", i);
+        struct dead_stretch s = {.lo = {loam_bytes(lo, 5), false}, .hi = {loam_bytes(hi, 5), false}};
+        dead_ranges_settle(&d, dead_ranges_announce(&d, &s), true);
+    }
+    struct dead_stretch s = {
+        .ks = 1, .lo = {LOAM_LIT("a"), false}, .hi = {LOAM_LIT("c"), false}};
+    struct dead_range *r = dead_ranges_announce(&d, &s);
+    CHECK(r != NULL);
+    between.d = &d;
+    between.on = true;
+    dead_ranges_settle(&d, r, true);
+    between.on = false;
+    CHECK(between.calls != 0);
+    if (between.calls == 1) {
+        dead_ranges_put(&d, 1, LOAM_LIT("b"));
+    }
+    CHECK(dead_ranges_find(&d, 1, LOAM_LIT("b"), 0) == NULL);
+    epoch_exit();
+    epoch_synchronize();
+    dead_ranges_destroy(&d);
+    CHECK_EQ(alloc_used(&a), 0);
+}
+
 /* Ranges of which one was used lately: the others make room. */
 Test(dead_ranges, stay_within_their_bounds_and_keep_what_is_used)
 {

@@ -606,6 +606,9 @@ FAULTS = [
           "merge_seek(&it->merge, r->s.hi.key, 0);", suite("engine", "tombstone_oracle/*")),
     Fault("walk-takes-old-sight-for-new", "engine/dead_walk.c", "        if (!no_put_since(v->mems[i], s, it->seq)) {\n",
           "        if (!no_put_since(v->mems[i], s, UINT64_MAX)) {\n", suite("engine", "tombstone_oracle/*")),
+    Fault("forgotten-range-is-proven-all-the-same", "engine/dead_ranges.c",
+          "    if (!evict(d, range_bytes(s.lo.key, s.hi.key))) {\n        return;\n    }\n",
+          "    (void)evict(d, range_bytes(s.lo.key, s.hi.key));\n", suite("engine", "dead_ranges/*")),
     Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
           "    part[1].lo = (struct dead_place){key, false};\n", suite("engine", "tombstone/*")),
 ]
