@@ -103,8 +103,9 @@ size_t bench_bars_count(void)
 
 bool bench_bar_met(const struct bench_entry *peer, const struct bench_entry *mine)
 {
-    return peer->ratio.mid >= peer->bar &&
-           mine->background >= peer->background_bar * peer->background;
+    bool writers = peer->background_bar <= 0 ||
+                   mine->background >= peer->background_bar * peer->background;
+    return peer->ratio.mid >= peer->bar && writers;
 }
 
 /* ---- what was reached ------------------------------------------------------------------------ */

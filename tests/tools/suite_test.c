@@ -269,6 +269,18 @@ Test(bars, say_which_are_met)
     free(text);
 }
 
+/* Most rows have nobody who writes beside. */
+Test(bars, without_a_writer_the_ratio_alone_decides)
+{
+    struct bench_entry mine = entry_of(&loam_named, "M", "readrandom");
+    struct bench_entry peer = entry_of(&leveldb_named, "M", "readrandom");
+    cr_assert_eq(mine.background, -1);
+    peer.ratio.mid = 1.01 * peer.bar;
+    cr_assert(bench_bar_met(&peer, &mine));
+    peer.ratio.mid = 0.99 * peer.bar;
+    cr_assert(!bench_bar_met(&peer, &mine));
+}
+
 Test(bars, limits_stand_for_themselves)
 {
     struct bench_entry e[2] = {entry_of(&loam_named, "M", "fillrandom"),
