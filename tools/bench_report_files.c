@@ -38,7 +38,7 @@ json_t *bench_row_json(const struct bench_row *row)
     }
     if (row->seconds_seen.count > 0) {
         json_object_set_new(
-            o, "seconds",
+            o, "by_second",
             json_pack("{s:I, s:f, s:f}", "count", (json_int_t)row->seconds_seen.count, "worst_ops",
                       row->seconds_seen.worst, "median_ops", row->seconds_seen.median));
     }

@@ -303,6 +303,23 @@ Test(bars, say_nothing_of_rows_without_any)
     free(text);
 }
 
+/* ---- rows as JSON ---------------------------------------------------------------------------- */
+
+Test(rows, tell_how_long_they_took_and_what_was_seen_second_by_second)
+{
+    const struct bench_row row = {.name = "r",
+                                  .engine = "one",
+                                  .ops = 10,
+                                  .seconds = 2.5,
+                                  .background_ops = -1,
+                                  .seconds_seen = {2, 3, 4}};
+    json_t *o = bench_row_json(&row), *by_second = json_object_get(o, "by_second");
+    cr_assert(fabs(json_number_value(json_object_get(o, "seconds")) - 2.5) < 1e-9);
+    cr_assert_eq(json_integer_value(json_object_get(by_second, "count")), 2);
+    cr_assert(fabs(json_number_value(json_object_get(by_second, "worst_ops")) - 3) < 1e-9);
+    json_decref(o);
+}
+
 /* ---- growth ---------------------------------------------------------------------------------- */
 
 Test(growth, sizes_stand_side_by_side_with_the_last_by_the_first)
