@@ -45,6 +45,7 @@ void bench_open_new(struct bench_thread *t)
         threads = bench_threads_now();
         bench_ok(t, open_timed(t), "open");
     }
+    bench_stats_stop(s);
     s->open_rss = bench_rss_now() > rss ? bench_rss_now() - rss : 0;
     s->open_threads = bench_threads_now() - threads;
     nanosleep(&second, NULL); /* threads that go when there is nothing to do go now */
@@ -84,7 +85,9 @@ void bench_verify(struct bench_thread *t)
     bench_ok(t, t->engine->open(&how, &t->store->db), "open");
     bench_ok(t, t->engine->session_open(t->store->db, &t->session), "session");
     t->job->reads = UINT64_MAX;
+    bench_stats_restart(&t->stats);
     bench_read_forward(t);
+    bench_stats_stop(&t->stats);
     t->engine->session_close(t->session);
     t->session = NULL;
     bench_ok(t, bench_store_close(t->store), "close");

@@ -54,13 +54,22 @@ void bench_stats_start(struct bench_stats *s, uint64_t interval_ops, uint64_t in
 {
     s->interval_ops = interval_ops;
     s->interval_ns = interval_seconds * 1000000000u;
+    s->finish_ns = 0;
     s->start_cpu_seconds = thread_cpu_seconds();
     s->start_ns = s->last_ns = s->last_report_ns = bench_now_ns();
     plan_look(s);
 }
 
+void bench_stats_restart(struct bench_stats *s)
+{
+    bench_stats_start(s, s->interval_ops, s->interval_ns / 1000000000u);
+}
+
 void bench_stats_stop(struct bench_stats *s)
 {
+    if (s->finish_ns != 0) {
+        return;
+    }
     s->finish_ns = bench_now_ns();
     s->cpu_seconds = thread_cpu_seconds() - s->start_cpu_seconds;
     s->seconds = (double)(s->finish_ns - s->start_ns) * 1e-9;

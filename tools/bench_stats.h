@@ -72,6 +72,9 @@ void bench_stats_init(struct bench_stats *s, unsigned thread, bool timed);
 void bench_stats_destroy(struct bench_stats *s);
 /* interval_ops, interval_seconds: how often to print this thread's speed; 0 = never. */
 void bench_stats_start(struct bench_stats *s, uint64_t interval_ops, uint64_t interval_seconds);
+/* Again, when what came so far was preparation. */
+void bench_stats_restart(struct bench_stats *s);
+/* The first stop since the start counts: a body stops when it still has to look at what it has done. */
 void bench_stats_stop(struct bench_stats *s);
 /* Adds what a finished thread counted. The span is from the first start to the last finish. */
 void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from);

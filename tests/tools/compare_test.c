@@ -137,6 +137,30 @@ static void compare(const char *benchmarks, bool second_dies, struct bench_sampl
     bench_report_destroy(&c.report);
 }
 
+/* One benchmark on one engine, in this process. */
+static struct bench_row run_here(const char *benchmark)
+{
+    char *argv[] = {"loam-bench", "--num=500", "--progress=none", NULL};
+    struct bench_flags flags;
+    struct bench_store store;
+    struct bench_context c = {
+        .flags = &flags, .keys = {KEY_LEVELDB, 0, 16}, .key_bytes = 16, .timed = true};
+    struct bench_row row;
+    shared = calloc(1, sizeof(*shared));
+    optind = 1;
+    cr_assert_eq(bench_flags_parse(&flags, 3, argv), 0);
+    bench_report_init(&c.report, &flags, false);
+    cr_assert_eq(bench_pool_init(&c.pool, 0.5, 1000, 1), 0);
+    cr_assert_eq(bench_store_init(&store, &first, &flags, "/nonexistent", true), 0);
+    cr_assert_eq(bench_item_run(&c, &store, bench_workload_find(benchmark), benchmark, true, &row),
+                 BENCH_OK);
+    cr_assert_eq(bench_store_close(&store), BENCH_OK);
+    bench_pool_destroy(&c.pool);
+    bench_report_destroy(&c.report);
+    free(shared);
+    return row;
+}
+
 static size_t count(const struct bench_samples *s, uint32_t engine, uint32_t line)
 {
     size_t n = 0;
@@ -199,4 +223,13 @@ Test(compare, an_engine_that_dies_loses_its_later_rows_and_nobody_elses)
     cr_assert_eq(count(&samples, 1, 1), 0);
     cr_assert_eq(count(&samples, 1, 2), 0);
     bench_samples_free(&samples);
+}
+
+/* It looks again a second after the last open, at what its threads have come to. */
+Test(rows, the_time_of_opens_is_not_that_of_what_is_looked_at_afterwards)
+{
+    struct bench_row row = run_here("opennew");
+    cr_assert_eq(row.ops, 1);
+    cr_assert_lt(row.seconds, 0.5, "%f s", row.seconds);
+    cr_assert_lt(row.thread_seconds, 0.5, "%f s", row.thread_seconds);
 }
