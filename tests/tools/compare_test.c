@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ROUNDS = 3, ENGINES = 2, KEYS = 500 };
@@ -20,7 +21,7 @@ struct shared {
     uint64_t puts[ENGINES], sum[ENGINES];
     int order[ROUNDS * ENGINES], opened;
     pid_t process[ROUNDS * ENGINES];
-    bool second_dies;
+    bool second_dies, slow_gets;
 };
 static struct shared *shared;
 
@@ -94,6 +95,8 @@ static int fake_get(struct bench_session *head, loam_slice key, loam_slice *valu
     if (shared->second_dies && ((struct fake_session *)head)->engine == 1) {
         raise(SIGKILL);
     }
+    for (clock_t until = clock() + CLOCKS_PER_SEC / 1000; shared->slow_gets && clock() < until;) {
+    }
     return key.size > 0 ? BENCH_NOTFOUND : BENCH_ERROR;
 }
 
@@ -137,24 +140,37 @@ static void compare(const char *benchmarks, bool second_dies, struct bench_sampl
     bench_report_destroy(&c.report);
 }
 
-/* One benchmark on one engine, in this process. */
-static struct bench_row run_here(const char *benchmark)
+/* What `recover` starts to be killed is this program again. */
+static __attribute__((constructor)) void be_the_killed_writer(int argc, char **argv)
 {
-    char *argv[] = {"loam-bench", "--num=500", "--progress=none", NULL};
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--benchmarks=crashwrite_") == 0) {
+            raise(SIGKILL);
+        }
+    }
+}
+
+/* One benchmark on one engine, in this process: the row that it printed. */
+static struct bench_row run_here(const char *benchmark, bool slow_gets)
+{
+    char *argv[] = {"loam-bench", "--num=500", "--progress=none", "--disable_wal", NULL};
     struct bench_flags flags;
     struct bench_store store;
     struct bench_context c = {
-        .flags = &flags, .keys = {KEY_LEVELDB, 0, 16}, .key_bytes = 16, .timed = true};
+        .flags = &flags, .keys = {KEY_LEVELDB, 0, 16}, .key_bytes = 16, .argv = argv};
     struct bench_row row;
     shared = calloc(1, sizeof(*shared));
+    shared->slow_gets = slow_gets;
     optind = 1;
-    cr_assert_eq(bench_flags_parse(&flags, 3, argv), 0);
+    cr_assert_eq(bench_flags_parse(&flags, 4, argv), 0);
     bench_report_init(&c.report, &flags, false);
     cr_assert_eq(bench_pool_init(&c.pool, 0.5, 1000, 1), 0);
     cr_assert_eq(bench_store_init(&store, &first, &flags, "/nonexistent", true), 0);
     cr_assert_eq(bench_item_run(&c, &store, bench_workload_find(benchmark), benchmark, true, &row),
                  BENCH_OK);
     cr_assert_eq(bench_store_close(&store), BENCH_OK);
+    cr_assert_eq(c.report.count, 1);
+    row = c.report.rows[0];
     bench_pool_destroy(&c.pool);
     bench_report_destroy(&c.report);
     free(shared);
@@ -228,8 +244,18 @@ Test(compare, an_engine_that_dies_loses_its_later_rows_and_nobody_elses)
 /* It looks again a second after the last open, at what its threads have come to. */
 Test(rows, the_time_of_opens_is_not_that_of_what_is_looked_at_afterwards)
 {
-    struct bench_row row = run_here("opennew");
+    struct bench_row row = run_here("opennew", false);
     cr_assert_eq(row.ops, 1);
     cr_assert_lt(row.seconds, 0.5, "%f s", row.seconds);
     cr_assert_lt(row.thread_seconds, 0.5, "%f s", row.thread_seconds);
+}
+
+/* What the open has brought back is counted by reading it. */
+Test(rows, the_cost_of_a_recovery_is_not_that_of_the_look_at_what_came_back)
+{
+    struct bench_row row = run_here("recover", true);
+    cr_assert_eq(row.tried, 500);
+    cr_assert_eq(row.ops, 1);
+    cr_assert_lt(row.cpu_seconds, 0.25, "%f s", row.cpu_seconds);
+    cr_assert_not_null(strstr(row.message, "0 of 500"), "%s", row.message);
 }
