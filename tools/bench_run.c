@@ -247,6 +247,7 @@ static void job_init(struct bench_job *job, struct bench_context *c, struct benc
     job->deletes = (uint64_t)(f->deletes < 0 ? f->num : f->deletes) / divide;
     job->reads = job->reads == 0 ? 1 : job->reads;
     job->writes = job->writes == 0 ? 1 : job->writes;
+    job->deletes = job->deletes == 0 ? 1 : job->deletes;
     job->batch = f->batch_size > 1 || w->batch == 0 ? (uint64_t)f->batch_size : w->batch;
     job->value_min = job->value_max = w->value_size != 0 ? w->value_size : (size_t)f->value_size;
     if (w->value_size == 0 && strcmp(f->value_size_distribution_type, "uniform") == 0) {

@@ -100,6 +100,12 @@ static int fake_get(struct bench_session *head, loam_slice key, loam_slice *valu
     return key.size > 0 ? BENCH_NOTFOUND : BENCH_ERROR;
 }
 
+static int fake_erase(struct bench_session *head, loam_slice key)
+{
+    (void)head;
+    return key.size > 0 ? BENCH_OK : BENCH_ERROR;
+}
+
 static int fake_wait(void *db)
 {
     (void)db;
@@ -108,7 +114,8 @@ static int fake_wait(void *db)
 
 #define FAKE                                                                                       \
     .close = fake_close, .destroy = fake_destroy, .session_open = fake_session_open,               \
-    .session_close = fake_session_close, .put = fake_put, .get = fake_get, .wait_idle = fake_wait
+    .session_close = fake_session_close, .put = fake_put, .get = fake_get, .wait_idle = fake_wait, \
+    .erase = fake_erase
 
 static const struct bench_engine first = {.name = "first", .open = open_first, FAKE};
 static const struct bench_engine second = {.name = "second", .open = open_second, FAKE};
@@ -153,7 +160,8 @@ static __attribute__((constructor)) void be_the_killed_writer(int argc, char **a
 /* One benchmark on one engine, in this process: the row that it printed. */
 static struct bench_row run_here(const char *benchmark, bool slow_gets)
 {
-    char *argv[] = {"loam-bench", "--num=500", "--progress=none", "--disable_wal", NULL};
+    char *argv[] = {"loam-bench",    "--num=500",   "--progress=none",
+                    "--disable_wal", "--deletes=0", "--duration=0.01", NULL};
     struct bench_flags flags;
     struct bench_store store;
     struct bench_context c = {
@@ -162,7 +170,7 @@ static struct bench_row run_here(const char *benchmark, bool slow_gets)
     shared = calloc(1, sizeof(*shared));
     shared->slow_gets = slow_gets;
     optind = 1;
-    cr_assert_eq(bench_flags_parse(&flags, 4, argv), 0);
+    cr_assert_eq(bench_flags_parse(&flags, 6, argv), 0);
     bench_report_init(&c.report, &flags, false);
     cr_assert_eq(bench_pool_init(&c.pool, 0.5, 1000, 1), 0);
     cr_assert_eq(bench_store_init(&store, &first, &flags, "/nonexistent", true), 0);
@@ -258,4 +266,9 @@ Test(rows, the_cost_of_a_recovery_is_not_that_of_the_look_at_what_came_back)
     cr_assert_eq(row.ops, 1);
     cr_assert_lt(row.cpu_seconds, 0.25, "%f s", row.cpu_seconds);
     cr_assert_not_null(strstr(row.message, "0 of 500"), "%s", row.message);
+}
+
+Test(rows, no_deletes_for_a_while_are_a_few)
+{
+    cr_assert_gt(run_here("deleterandom", false).ops, 0);
 }
