@@ -1,4 +1,4 @@
-/* vfs_full.c - Reads, writes and syncs that are whole.
+/* vfs_full.c - Reads and writes that are whole.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "arena/vfs_full.h"
@@ -7,10 +7,7 @@
 
 #include "arena/poison.h"
 
-static bool interrupted(int64_t rc, bool durable)
-{
-    return rc == -EINTR || (rc == -EAGAIN && !durable);
-}
+#define TRIES 100u
 
 typedef int64_t write_fn(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
 
@@ -20,14 +17,14 @@ static int write_full(const loam_vfs *vfs, write_fn *write_some, bool durable, l
     const uint8_t *p = data;
     for (unsigned idle = 0; n != 0;) {
         int64_t rc = write_some(vfs->ctx, f, p, n, off);
-        if (rc < 0 && !interrupted(rc, durable)) {
+        if (rc < 0 && (rc != -EAGAIN || durable)) {
             return (int)rc;
         }
         if ((uint64_t)rc > n && rc > 0) {
             return -EIO; /* a vfs that says so wrote something else */
         }
         if (rc <= 0) {
-            if (++idle == VFS_TRIES) {
+            if (++idle == TRIES) {
                 return rc < 0 ? (int)rc : -EIO;
             }
             continue;
@@ -66,7 +63,7 @@ int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, u
             break;
         }
         if (rc < 0) {
-            if (!interrupted(rc, false) || ++idle == VFS_TRIES) {
+            if (rc != -EAGAIN || ++idle == TRIES) {
                 return rc;
             }
             continue;
@@ -78,11 +75,4 @@ int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, u
         done += (size_t)rc;
     }
     return (int64_t)done;
-}
-
-int vfs_sync_full(const loam_vfs *vfs, loam_file *f, bool data_only)
-{
-    int rc;
-    VFS_RETRY(rc, vfs->sync(vfs->ctx, f, data_only ? 1u : 0u));
-    return rc;
 }

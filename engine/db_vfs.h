@@ -1,7 +1,7 @@
 /* db_vfs.h - The vfs a database works through: the caller's, asked again where a refusal can be cured.
  * SPDX-License-Identifier: Apache-2.0
  *
- *   -EINTR             the call is made again; the engine above never sees it
+ *   -EINTR             the call is made again, here and nowhere above; the hundredth in a row stands
  *   -EMFILE, -ENFILE   descriptors are given back, and the call is made again
  *
  * With a disk_budget what would exceed it is refused with -EDQUOT, as a full disk refuses with -ENOSPC.

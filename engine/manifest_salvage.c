@@ -289,8 +289,7 @@ static int read_file(struct manifest_salvage *s, const loam_vfs *vfs, const char
     size = neg < 0 || size > FILE_SIZE_MAX ? 0 : size;
     uint8_t *p = buf_room(to, (size_t)size + 1);
     while (p != NULL && to->size < size) {
-        int64_t n;
-        VFS_RETRY(n, vfs->read(vfs->ctx, f, p + to->size, (size_t)size - to->size, to->size));
+        int64_t n = vfs->read(vfs->ctx, f, p + to->size, (size_t)size - to->size, to->size);
         if (n <= 0) {
             break;
         }

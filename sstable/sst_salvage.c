@@ -311,8 +311,7 @@ static int read_file(struct salvage *v)
     v->file = alloc_get(v->o->alloc, MEM_ITER, v->size);
     size_t got = 0;
     while (v->file != NULL && got < v->size) {
-        int64_t n;
-        VFS_RETRY(n, vfs->read(vfs->ctx, f, v->file + got, v->size - got, got));
+        int64_t n = vfs->read(vfs->ctx, f, v->file + got, v->size - got, got);
         if (n <= 0) {
             /* An unreadable part is damage as any other. */
             size_t piece = v->size - got < 4096 ? v->size - got : 4096;

@@ -67,7 +67,7 @@ static int make_copy(const struct wal_place *place, const char *name, const char
         rc = copy_bytes(place, old, copy, used < bytes ? used : bytes);
     }
     if (rc >= 0) {
-        rc = vfs_sync_full(vfs, copy, false);
+        rc = vfs->sync(vfs->ctx, copy, 0);
     }
     if (copy != NULL) {
         int closed = vfs->close(vfs->ctx, copy);

@@ -59,9 +59,7 @@ static int create_path(const struct wal_place *place, const char *path, void *ar
     loam_file **f = arg;
     const uint32_t flags =
         LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE;
-    int rc;
-    VFS_RETRY(rc, place->vfs->open(place->vfs->ctx, path, flags, f));
-    return rc;
+    return place->vfs->open(place->vfs->ctx, path, flags, f);
 }
 
 int wal_place_create(const struct wal_place *place, const char *name, loam_file **f)
@@ -77,9 +75,7 @@ int wal_place_create(const struct wal_place *place, const char *name, loam_file 
 static int rename_path(const struct wal_place *place, const char *path, void *arg)
 {
     const char *to = arg;
-    int rc;
-    VFS_RETRY(rc, place->vfs->rename(place->vfs->ctx, path, to));
-    return rc;
+    return place->vfs->rename(place->vfs->ctx, path, to);
 }
 
 int wal_place_rename(const struct wal_place *place, const char *from, const char *to)
@@ -96,9 +92,7 @@ int wal_place_rename(const struct wal_place *place, const char *from, const char
 
 int wal_place_sync(const struct wal_place *place)
 {
-    int rc;
-    VFS_RETRY(rc, place->vfs->sync_dir(place->vfs->ctx, place->dir));
-    return rc;
+    return place->vfs->sync_dir(place->vfs->ctx, place->dir);
 }
 
 void wal_segment_init(struct wal_segment *seg)
@@ -125,8 +119,7 @@ static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t siz
 int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t size, bool hard,
                         bool *full)
 {
-    int rc;
-    VFS_RETRY(rc, place->vfs->reserve(place->vfs->ctx, f, 0, size));
+    int rc = place->vfs->reserve(place->vfs->ctx, f, 0, size);
     *full = rc >= 0 || hard;
     if (rc == -EOPNOTSUPP) {
         rc = hard ? write_zeros(place, f, size) : 0;
@@ -140,8 +133,7 @@ int wal_place_set_aside(const struct wal_place *place, loam_file *f, uint64_t si
 static int pick_salt(const struct wal_place *place, uint64_t number, uint64_t *salt)
 {
     uint64_t seed = 0;
-    int rc;
-    VFS_RETRY(rc, place->vfs->random(place->vfs->ctx, &seed, sizeof seed));
+    int rc = place->vfs->random(place->vfs->ctx, &seed, sizeof seed);
     uint8_t named[8];
     put_fixed64(named, number);
     *salt = checksum64(named, sizeof named, seed);
@@ -159,7 +151,7 @@ static int write_durably(const loam_vfs *vfs, loam_file *f, const uint8_t *page,
         return vfs_write_durable_full(vfs, f, page, WAL_HEADER_PAGE, 0);
     }
     int rc = vfs_write_full(vfs, f, page, WAL_HEADER_PAGE, 0);
-    return rc == 0 ? vfs_sync_full(vfs, f, false) : rc;
+    return rc == 0 ? vfs->sync(vfs->ctx, f, 0) : rc;
 }
 
 /* Writes the header, makes it durable and reads it back: a file that lost or misplaced the write is
@@ -314,9 +306,8 @@ int wal_window_map(const struct wal_segment *seg, const struct wal_place *place,
     }
     size_t bytes = (size_t)1 << shift;
     void *memory = NULL;
-    int rc;
-    VFS_RETRY(rc, place->vfs->map(place->vfs->ctx, seg->file,
-                                  WAL_HEADER_PAGE + ((uint64_t)k << shift), bytes, &memory));
+    int rc = place->vfs->map(place->vfs->ctx, seg->file, WAL_HEADER_PAGE + ((uint64_t)k << shift),
+                             bytes, &memory);
     if (rc < 0) {
         return rc;
     }

@@ -80,7 +80,7 @@ static int poison(struct wal *w, struct wal_segment *seg, int rc)
 int wal_sync_segment(struct wal *w, struct wal_segment *seg)
 {
     assert(!seg->sync_failed);
-    int rc = vfs_sync_full(w->place.vfs, seg->file, true);
+    int rc = w->place.vfs->sync(w->place.vfs->ctx, seg->file, 1);
     return rc < 0 ? poison(w, seg, rc) : LOAM_OK;
 }
 
