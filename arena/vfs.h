@@ -23,7 +23,7 @@ typedef int (*loam_name_fn)(void *ctx, loam_slice name);
 #define LOAM_VFS_WRITE 0x2u
 #define LOAM_VFS_CREATE 0x4u   /* create when missing */
 #define LOAM_VFS_NEW 0x8u      /* create; -EEXIST when present */
-#define LOAM_VFS_TRUNCATE 0x10u /* cut an existing file to 0 bytes */
+#define LOAM_VFS_TRUNCATE 0x10u /* cut an existing file to 0 bytes; -EINVAL without WRITE */
 
 /* Advice; a vfs may ignore any of it, and says -EINVAL to one it does not know. WRITEBACK: a sync is to come
  * and finds less to do if writing begins now; nothing is waited for, and another error than -EINVAL,

@@ -34,6 +34,7 @@ struct memory_vfs {
 struct place {
     struct disk_node *dir;  /* where `leaf` is, or would be; NULL for the root and for ".." */
     struct disk_node *node; /* NULL: no such name */
+    bool slash;             /* there is one behind `leaf`: only a directory can be meant */
     char leaf[DISK_NAME_MAX + 1];
 };
 
@@ -44,21 +45,24 @@ static void step_up(struct disk *d, struct place *at)
     at->leaf[0] = '\0';
 }
 
-/* 0, also when only the last name is missing; -ENOENT, -ENOTDIR, -ENAMETOOLONG. */
+/* 0, also when only the last name is missing; -ENOENT, -ENOTDIR, -ENAMETOOLONG. A file with a '/' behind its
+ * name is none. */
 static int find(struct disk *d, const char *path, struct place *at)
 {
     *at = (struct place){.node = d->root};
     for (;;) {
-        path += strspn(path, "/");
+        size_t slashes = strspn(path, "/");
+        path += slashes;
         size_t n = strcspn(path, "/");
+        at->slash = slashes != 0;
+        if (at->node != NULL && !at->node->is_dir && (at->slash || n != 0)) {
+            return -ENOTDIR;
+        }
         if (n == 0) {
             return 0;
         }
         if (at->node == NULL) {
             return -ENOENT;
-        }
-        if (!at->node->is_dir) {
-            return -ENOTDIR;
         }
         if (n > DISK_NAME_MAX) {
             return -ENAMETOOLONG;
@@ -78,6 +82,9 @@ static int find(struct disk *d, const char *path, struct place *at)
 /* Makes a new file or directory at a place whose name is missing. */
 static int make(struct disk *d, struct place *at, bool is_dir)
 {
+    if (at->slash && !is_dir) {
+        return -EISDIR;
+    }
     struct disk_node *n = disk_node_new_locked(d, is_dir);
     if (n == NULL) {
         return -ENOMEM;
@@ -113,6 +120,9 @@ static int open_locked(struct disk *d, const char *path, uint32_t flags, loam_fi
     int rc = find(d, path, &at);
     if (rc != 0) {
         return rc;
+    }
+    if ((flags & LOAM_VFS_TRUNCATE) && !(flags & LOAM_VFS_WRITE)) {
+        return -EINVAL;
     }
     if (at.node != NULL) {
         if (flags & LOAM_VFS_NEW) {
@@ -328,6 +338,9 @@ static int rename_locked(struct disk *d, const char *from, const char *to)
     if (a.node->is_dir && is_inside(b.dir, a.node)) {
         return -EINVAL;
     }
+    if (!a.node->is_dir && b.slash) {
+        return -ENOTDIR;
+    }
     if (b.node == a.node) {
         return 0; /* two names of one file stay two, as POSIX has it */
     }
@@ -364,6 +377,8 @@ static int mem_link(void *ctx, const char *from, const char *to)
         rc = -EPERM;
     } else if (rc == 0 && b.node != NULL) {
         rc = -EEXIST;
+    } else if (rc == 0 && b.slash) {
+        rc = -ENOENT;
     } else if (rc == 0) {
         rc = disk_rename_locked(d, NULL, NULL, b.dir, b.leaf, a.node);
     }

@@ -21,8 +21,8 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -162,6 +162,9 @@ static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
 {
     (void)ctx;
     int mode = access_mode(flags);
+    if ((flags & LOAM_VFS_TRUNCATE) && !(flags & LOAM_VFS_WRITE)) {
+        return -EINVAL; /* before a file is made that cannot be cut */
+    }
     if (flags & LOAM_VFS_NEW) {
         mode |= O_CREAT | O_EXCL;
     } else if (flags & LOAM_VFS_CREATE) {

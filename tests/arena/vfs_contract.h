@@ -12,7 +12,7 @@
 #include "tests/support/check.h"
 
 #define VFS(v, call, ...) ((v)->call((v)->ctx, __VA_ARGS__))
-#define RW (LOAM_VFS_READ | LOAM_VFS_WRITE)
+#define RW                (LOAM_VFS_READ | LOAM_VFS_WRITE)
 
 struct contract {
     const loam_vfs *vfs;
@@ -67,6 +67,11 @@ static inline void contract_open_flags(struct contract *c)
     expect_file(c, "a", "one");
     CHECK_EQ(open_result(c, "a", RW | LOAM_VFS_TRUNCATE), 0);
     expect_file(c, "a", "");
+    put_file(c, "a", "one");
+    CHECK_EQ(open_result(c, "a", LOAM_VFS_READ | LOAM_VFS_TRUNCATE), -EINVAL);
+    expect_file(c, "a", "one");
+    CHECK_EQ(open_result(c, "new", LOAM_VFS_READ | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE), -EINVAL);
+    CHECK_EQ(open_result(c, "new", LOAM_VFS_READ), -ENOENT);
     CHECK_EQ(open_result(c, "a/b", RW), -ENOTDIR);
     CHECK_EQ(VFS(c->vfs, mkdir, at(c, 0, "d")), 0);
     CHECK_EQ(VFS(c->vfs, mkdir, at(c, 0, "d")), -EEXIST);
@@ -161,6 +166,36 @@ static inline void contract_names(struct contract *c)
     CHECK_EQ(VFS(v, sync_dir, c->dir), 0);
     CHECK_EQ(VFS(v, remove, at(c, 0, "x")), 0);
     CHECK_EQ(VFS(v, remove, at(c, 0, "l")), 0);
+}
+
+/* A '/' at the end says that the name is a directory's. */
+static inline void contract_slashes(struct contract *c)
+{
+    const loam_vfs *v = c->vfs;
+    loam_file *f;
+    put_file(c, "file", "text");
+    CHECK_EQ(VFS(v, mkdir, at(c, 0, "dir/")), 0);
+    CHECK(VFS(v, mkdir, at(c, 0, "file/")) < 0);
+    CHECK_EQ(VFS(v, mkdir, at(c, 0, "file/x")), -ENOTDIR);
+    CHECK_EQ(open_result(c, "file/", LOAM_VFS_READ), -ENOTDIR);
+    CHECK_EQ(open_result(c, "file/.", LOAM_VFS_READ), -ENOTDIR);
+    CHECK_EQ(open_result(c, "file//x", RW | LOAM_VFS_CREATE), -ENOTDIR);
+    CHECK_EQ(open_result(c, "dir/", RW), -EISDIR);
+    CHECK_EQ(open_result(c, "new/", RW), -ENOENT);
+    CHECK_EQ(open_result(c, "new/", RW | LOAM_VFS_CREATE), -EISDIR);
+    CHECK(VFS(v, lock, at(c, 0, "file/"), &f) < 0); /* systems differ */
+    CHECK_EQ(VFS(v, lock, at(c, 0, "new/"), &f), -EISDIR);
+    CHECK_EQ(VFS(v, link, at(c, 0, "file/"), at(c, 1, "new")), -ENOTDIR);
+    CHECK_EQ(VFS(v, link, at(c, 0, "file"), at(c, 1, "new/")), -ENOENT);
+    CHECK_EQ(VFS(v, link, at(c, 0, "file"), at(c, 1, "file/x")), -ENOTDIR);
+    CHECK_EQ(VFS(v, rename, at(c, 0, "file/"), at(c, 1, "new")), -ENOTDIR);
+    CHECK_EQ(VFS(v, rename, at(c, 0, "file"), at(c, 1, "new/")), -ENOTDIR);
+    CHECK_EQ(VFS(v, remove, at(c, 0, "file/")), -ENOTDIR);
+    CHECK_EQ(VFS(v, sync_dir, at(c, 0, "file/")), -ENOTDIR);
+    CHECK_EQ(VFS(v, rename, at(c, 0, "dir/"), at(c, 1, "new/")), 0);
+    CHECK_EQ(VFS(v, remove, at(c, 0, "new/")), 0);
+    expect_file(c, "file", "text");
+    CHECK_EQ(VFS(v, remove, at(c, 0, "file")), 0);
 }
 
 struct listing {

@@ -45,6 +45,11 @@ Test(vfs_memory, keeps_names)
     contract_names(&c);
 }
 
+Test(vfs_memory, takes_a_name_with_a_slash_for_a_directory)
+{
+    contract_slashes(&c);
+}
+
 Test(vfs_memory, lists_a_directory)
 {
     contract_list(&c);

@@ -101,6 +101,11 @@ Test(vfs_posix, keeps_names)
     contract_names(&c);
 }
 
+Test(vfs_posix, takes_a_name_with_a_slash_for_a_directory)
+{
+    contract_slashes(&c);
+}
+
 Test(vfs_posix, lists_a_directory)
 {
     contract_list(&c);
