@@ -119,7 +119,8 @@ int cli_verify(struct cli *c)
         return cli_failed(rc, c->db);
     }
     summarise(&f);
-    return f.count == 0 ? CLI_OK : rc == LOAM_E_IO ? CLI_ERROR : CLI_CORRUPT;
+    /* Anything else is no damage: another format, a disk that cannot be read, a check that ended early. */
+    return rc == LOAM_OK ? CLI_OK : rc == LOAM_E_CORRUPT ? CLI_CORRUPT : cli_failed(rc, c->db);
 }
 
 int cli_repair(struct cli *c)

@@ -57,7 +57,7 @@ static void find(const char *end, char path[400])
     path[0] = '\0';
     for (struct dirent *e; (e = readdir(d)) != NULL;) {
         size_t n = strlen(e->d_name), m = strlen(end);
-        if (n > m && strcmp(e->d_name + n - m, end) == 0) {
+        if (n >= m && strcmp(e->d_name + n - m, end) == 0) {
             snprintf(path, 400, "%s/%s", dir, e->d_name);
         }
     }
@@ -133,6 +133,18 @@ Test(cli_verify, prints_json_with_file_offset_keyspace_and_range)
         json_decref(finding);
         json_decref(sum);
     }
+    remove_all();
+}
+
+Test(cli_verify, of_a_newer_format_is_an_error_and_not_damage)
+{
+    char text[4096], path[400];
+    make_database();
+    find("CURRENT", path);
+    flip(path, 9); /* in the number of the format */
+    CHECK_EQ(run(cli_stat, false, text), CLI_ERROR);
+    CHECK_EQ(run(cli_verify, false, text), CLI_ERROR);
+    CHECK(strstr(text, "newer format") != NULL);
     remove_all();
 }
 
