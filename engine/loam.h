@@ -382,8 +382,8 @@ typedef struct loam_damage {
 typedef int (*loam_damage_fn)(void *ctx, const loam_damage *d);
 /* Reads every table, the manifest and the live log of an open database from its files, not from
  * memory, while it is in use: it rests as long as it works. Calls fn (NULL: none) for each finding.
- * LOAM_OK: no damage; otherwise the code of the worst finding. LOAM_E_CLOSED when the database is
- * closed meanwhile. */
+ * LOAM_OK: no damage; otherwise the code of the worst finding. What ended it early is returned instead,
+ * whatever it found before: LOAM_E_NOMEM; LOAM_E_CLOSED when the database is closed meanwhile. */
 LOAM_API LOAM_MUST int loam_verify(loam_db *db, loam_damage_fn fn, void *ctx);
 /* The same of a whole directory without opening it: takes no lock and writes nothing, so a live
  * writer is no obstacle. opts: vfs, allocator, and the comparator of default_ks; a keyspace whose

@@ -197,7 +197,8 @@ struct sst_verify_options {
 };
 /* Reads the whole file from disk: all checksums, structure, order within and across blocks, index
  * bounds, filter, properties. *checksum (may be NULL) becomes the whole-file checksum, to compare
- * with the manifest's. Returns LOAM_OK, or the first damage's code; o may be NULL. */
+ * with the manifest's. Returns LOAM_OK, the code of the damage at which damage() stopped it, or the first
+ * damage's; o may be NULL. */
 int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum);
 
 /* ---- steps of loading a piece, for the cursor and the verifier ---- */

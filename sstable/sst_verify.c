@@ -22,7 +22,7 @@ struct verifier {
     uint8_t *part_key; /* assembled separators of the partition */
     size_t part_key_cap;
     struct sst_verify_options o;
-    int rc;       /* first damage, or the error that ended it */
+    int rc; /* first damage, or what ended it: an error, or the damage at which a callback had enough */
     bool stopped; /* a callback had enough */
     uint8_t *key; /* assembled keys, one entry */
     size_t key_cap;
@@ -41,10 +41,10 @@ struct verifier {
 /* Damage that loam_last_error() describes. */
 static void report(struct verifier *v, const struct sst_damage *d)
 {
-    v->rc = v->rc == LOAM_OK ? d->rc : v->rc;
     if (v->o.damage != NULL && v->o.damage(v->o.arg, d) != 0) {
         v->stopped = true;
     }
+    v->rc = v->rc == LOAM_OK || v->stopped ? d->rc : v->rc;
 }
 
 /* Of the whole table. */

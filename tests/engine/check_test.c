@@ -11,6 +11,7 @@
 #include "arena/sync.h"
 #include "engine/filename.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/meter.h"
 
 #define DIR    "/db"
 #define KEYS   400u
@@ -287,6 +288,77 @@ Test(check, ends_when_the_callback_says_so)
     FAILS(loam_check(DIR, &o, list, &l), LOAM_E_CORRUPT);
     CHECK_EQ(l.count, 3);
     (void)loam_close(db);
+    loam_vfs_free(disk);
+}
+
+/* Refuses one allocation after the first finding. */
+static struct {
+    struct meter meter;
+    loam_allocator inner;
+    unsigned countdown; /* 0: nothing is refused */
+    bool refused;
+} tight;
+
+static void *tight_alloc(void *ctx, size_t align, size_t size)
+{
+    (void)ctx;
+    if (tight.countdown != 0 && --tight.countdown == 0) {
+        tight.refused = true;
+        return NULL;
+    }
+    return tight.inner.alloc(tight.inner.ctx, align, size);
+}
+
+static void tight_free(void *ctx, void *p, size_t align, size_t size)
+{
+    (void)ctx;
+    tight.inner.free(tight.inner.ctx, p, align, size);
+}
+
+static int tighten(void *ctx, const loam_damage *d)
+{
+    unsigned *at = ctx;
+    (void)d;
+    tight.countdown = *at;
+    *at = 0;
+    return 0;
+}
+
+/* The check of a damaged database that is short of memory for its n-th allocation after the finding.
+ * False: it makes fewer. */
+static bool check_tightly(loam_options *o, unsigned n)
+{
+    tight.refused = false;
+    int rc = loam_check(DIR, o, tighten, &n);
+    tight.countdown = 0;
+    CHECK_EQ(rc, tight.refused ? LOAM_E_NOMEM : LOAM_E_CORRUPT);
+    CHECK_EQ(tight.meter.now, 0);
+    return tight.refused;
+}
+
+Test(check, says_that_memory_ended_it_whatever_it_found_before)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = roomy(disk);
+    const loam_allocator a = {sizeof a, tight_alloc, tight_free, NULL};
+    GOES(loam_close(fill(disk)));
+    struct found f = path_of(disk, FILE_TABLE, 0);
+    loam_file *file;
+    uint64_t size;
+    CHECK_EQ(disk->open(disk->ctx, f.path, LOAM_VFS_READ, &file), 0);
+    CHECK_EQ(disk->size(disk->ctx, file, &size), 0);
+    CHECK_EQ(disk->close(disk->ctx, file), 0);
+    tight.inner = meter_allocator(&tight.meter);
+    o.allocator = &a;
+    /* A block, pages of the filter, a partition, the top. */
+    for (uint64_t at = size - 4096; at < size; at += 128) {
+        flip(disk, f.path, at);
+        unsigned n = 1;
+        while (check_tightly(&o, n)) {
+            n++;
+        }
+        flip(disk, f.path, at);
+    }
     loam_vfs_free(disk);
 }
 

@@ -454,6 +454,8 @@ FAULTS = [
     Fault("interrupted-search-without-end", "sstable/sst_salvage.c", "        if (n <= 0) {\n",
           "        if (n == -EINTR) {\n            continue;\n        }\n        if (n <= 0) {\n",
           suite("crash", "repair/ends*") + " --timeout 20"),
+    Fault("short-of-memory-and-nobody-told", "sstable/sst_verify.c", "v->rc = v->rc == LOAM_OK || v->stopped ? d->rc",
+          "v->rc = v->rc == LOAM_OK ? d->rc", suite("engine", "check/*")),
     Fault("interruptions-of-interruptions", "arena/vfs_full.c", "if (rc < 0 && (rc != -EAGAIN || durable)) {",
           "if (rc < 0 && rc != -EINTR && (rc != -EAGAIN || durable)) {", suite("engine", "db_vfs/*")),
     Fault("readahead-of-another-iterator", "engine/source.c", "sst_cursor_rebind(&s->cursor, r, s->readahead)",
