@@ -497,6 +497,17 @@ static void print_edit(const struct cli *c, const struct version_edit *e, uint64
     }
 }
 
+static void print_manifest_end(const struct cli *c, const struct manifest_reader *r)
+{
+    if (c->json) {
+        json_t *o = json_pack("{s:s}", "end_is", r->torn ? "unfinished write" : "whole");
+        dump_json_number(o, "offset", r->offset);
+        cli_json_line(o);
+    } else if (r->torn) {
+        printf("ends in an edit that was cut short\n");
+    }
+}
+
 static int print_edits(const struct cli *c, struct manifest_reader *r, uint64_t number)
 {
     struct version_edit e;
@@ -519,8 +530,8 @@ static int print_edits(const struct cli *c, struct manifest_reader *r, uint64_t 
         }
         version_edit_free(&e);
     }
-    if (rc == LOAM_NOTFOUND && r->torn && !c->json) {
-        printf("ends in an edit that was cut short\n");
+    if (rc == LOAM_NOTFOUND) {
+        print_manifest_end(c, r);
     }
     return rc < 0 ? cli_failed(rc, "manifest") : CLI_OK;
 }

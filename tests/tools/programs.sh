@@ -150,11 +150,18 @@ prints "put.*d${tab}4\$" "$loam" wal "$log"
 prints '"key":"d"' "$loam" wal "$log" --json
 prints '^  \+ table ' "$loam" db manifest
 prints '"added":' "$loam" db manifest --json
+prints '^\{"end_is":"whole","offset":[0-9]+\}$' "$loam" db manifest --json
 "$loam" db dump --all >all.txt
 sums >after
 ok=no
 if cmp -s before after; then ok=yes; fi
 verdict $ok "commands that look change no file"
+
+cp -r db cut
+manifest=cut/$(basename "$(find db -name 'MANIFEST-*')")
+printf 'part of an edit' >>"$manifest"
+prints '^ends in an edit that was cut short$' "$loam" cut manifest
+prints '^\{"end_is":"unfinished write","offset":[0-9]+\}$' "$loam" cut manifest --json
 
 # ---- dump and load --------------------------------------------------------------------------------
 
