@@ -10,6 +10,9 @@
 #define WORTH      64u  /* keys: about what a seek costs */
 #define WORTH_FULL 512u /* when half of the places are taken */
 
+#define BLOCK_MOST  64u /* ranges of a block */
+#define BLOCK_LEAST 16u /* unless all are fewer */
+
 /* ---- places ---------------------------------------------------------------------------------- */
 
 static int place_compare(const loam_comparator *cmp, const struct dead_place *a,
@@ -19,37 +22,72 @@ static int place_compare(const loam_comparator *cmp, const struct dead_place *a,
     return c != 0 ? c : (int)a->behind - (int)b->behind;
 }
 
-static bool ends_before(const struct dead_stretch *s, loam_slice key)
-{
-    int c = key_compare(s->cmp, s->hi.key, key);
-    return c < 0 || (c == 0 && !s->hi.behind);
-}
-
-static bool begins_behind(const struct dead_stretch *s, loam_slice key)
-{
-    int c = key_compare(s->cmp, s->lo.key, key);
-    return c > 0 || (c == 0 && s->lo.behind);
-}
-
 static bool holds(const struct dead_range *r, uint32_t ks, loam_slice key)
 {
-    return r->s.ks == ks && !begins_behind(&r->s, key) && !ends_before(&r->s, key);
+    const struct dead_place at = {key, false};
+    return r->s.ks == ks && place_compare(r->s.cmp, &r->s.lo, &at) <= 0 &&
+           place_compare(r->s.cmp, &r->s.hi, &at) > 0;
 }
 
-/* Index of the proven range that holds the key; the count when none does. */
-static uint32_t find(const struct dead_set *set, uint32_t ks, loam_slice key)
+/* Whether the range ends before the place, or, `at_it`, there. */
+static bool ends_before(const struct dead_range *r, uint32_t ks, const struct dead_place *place,
+                        bool at_it)
 {
-    uint32_t lo = 0, hi = set->count;
-    while (lo < hi) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        const struct dead_stretch *s = &set->ranges[mid]->s;
-        if (s->ks < ks || (s->ks == ks && ends_before(s, key))) {
-            lo = mid + 1;
+    if (r->s.ks != ks) {
+        return r->s.ks < ks;
+    }
+    return place_compare(r->s.cmp, &r->s.hi, place) < (at_it ? 1 : 0);
+}
+
+/* Where a proven range is; behind the last one, block is their count. */
+struct spot {
+    uint32_t block, at;
+};
+
+static struct dead_range *range_at(const struct dead_set *set, struct spot s)
+{
+    return s.block < set->blocks ? set->block[s.block]->range[s.at] : NULL;
+}
+
+static struct spot behind(const struct dead_set *set, struct spot s)
+{
+    return s.at + 1 < set->block[s.block]->count ? (struct spot){s.block, s.at + 1}
+                                                 : (struct spot){s.block + 1, 0};
+}
+
+/* The first range that does not end before the place. */
+static struct spot seek(const struct dead_set *set, uint32_t ks, const struct dead_place *place,
+                        bool at_it)
+{
+    struct spot s = {0, 0};
+    for (uint32_t hi = set->blocks; s.block < hi;) {
+        uint32_t mid = s.block + (hi - s.block) / 2;
+        const struct dead_block *b = set->block[mid];
+        if (ends_before(b->range[b->count - 1], ks, place, at_it)) {
+            s.block = mid + 1;
         } else {
             hi = mid;
         }
     }
-    return lo < set->count && holds(set->ranges[lo], ks, key) ? lo : set->count;
+    for (uint32_t hi = s.block < set->blocks ? set->block[s.block]->count : 0; s.at < hi;) {
+        uint32_t mid = s.at + (hi - s.at) / 2;
+        if (ends_before(set->block[s.block]->range[mid], ks, place, at_it)) {
+            s.at = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return s;
+}
+
+/* The proven range that holds the key, and where; NULL: none does. */
+static struct dead_range *find(const struct dead_set *set, uint32_t ks, loam_slice key,
+                               struct spot *s)
+{
+    const struct dead_place at = {key, false};
+    *s = seek(set, ks, &at, true);
+    struct dead_range *r = range_at(set, *s);
+    return r != NULL && holds(r, ks, key) ? r : NULL;
 }
 
 /* ---- life of ranges and sets ----------------------------------------------------------------- */
@@ -87,15 +125,49 @@ static void free_range(void *alloc, void *range)
     alloc_put(alloc, MEM_VERSION, r, r->bytes);
 }
 
-static size_t set_bytes(uint32_t n)
+static size_t block_bytes(uint32_t n)
 {
-    return sizeof(struct dead_set) + n * sizeof(struct dead_range *);
+    return sizeof(struct dead_block) + n * sizeof(struct dead_range *);
+}
+
+static struct dead_block *make_block(struct dead_ranges *d, uint32_t n)
+{
+    struct dead_block *b = alloc_get(d->alloc, MEM_VERSION, block_bytes(n));
+    if (b != NULL) {
+        b->count = n;
+    }
+    return b;
+}
+
+static void free_block(void *alloc, void *block)
+{
+    struct dead_block *b = block;
+    alloc_put(alloc, MEM_VERSION, b, block_bytes(b->count));
+}
+
+static size_t set_bytes(uint32_t blocks)
+{
+    return sizeof(struct dead_set) + blocks * sizeof(struct dead_block *);
+}
+
+/* Its blocks are left to fill in; what is announced stays. old: NULL is allowed. */
+static struct dead_set *make_set(struct dead_ranges *d, const struct dead_set *old, uint32_t blocks)
+{
+    struct dead_set *set = alloc_get(d->alloc, MEM_VERSION, set_bytes(blocks));
+    if (set != NULL) {
+        *set = (struct dead_set){.blocks = blocks};
+        set->announced = old != NULL ? old->announced : 0;
+        for (uint32_t i = 0; i < set->announced; i++) {
+            set->early[i] = old->early[i];
+        }
+    }
+    return set;
 }
 
 static void free_set(void *alloc, void *set)
 {
     struct dead_set *s = set;
-    alloc_put(alloc, MEM_VERSION, s, set_bytes(s->count + s->announced));
+    alloc_put(alloc, MEM_VERSION, s, set_bytes(s->blocks));
 }
 
 static void retire_range(struct dead_ranges *d, struct dead_range *r)
@@ -120,22 +192,33 @@ static void publish(struct dead_ranges *d, struct dead_set *fresh)
     }
 }
 
+static void retire_block(struct dead_ranges *d, struct dead_block *b)
+{
+    epoch_retire_node(&b->retire, free_block, d->alloc, b);
+}
+
 /* Without memory for a smaller set there is one that needs none. */
 static void forget_all(struct dead_ranges *d)
 {
     struct dead_set *set = present(d);
-    uint32_t n = set != NULL ? set->count + set->announced : 0;
-    for (uint32_t i = 0; i < n; i++) {
-        retire_range(d, set->ranges[i]);
+    publish(d, NULL); /* set itself lives while the caller's section does */
+    for (uint32_t k = 0; set != NULL && k < set->blocks; k++) {
+        for (uint32_t i = 0; i < set->block[k]->count; i++) {
+            retire_range(d, set->block[k]->range[i]);
+        }
+        retire_block(d, set->block[k]);
+    }
+    for (uint32_t i = 0; set != NULL && i < set->announced; i++) {
+        retire_range(d, set->early[i]);
     }
     d->bytes = 0;
-    publish(d, NULL);
 }
 
 void dead_ranges_init(struct dead_ranges *d, struct alloc *a)
 {
     d->alloc = a;
     d->bytes = 0;
+    d->hand = 0;
     mutex_init(&d->mu, RANK_STRUCT);
     atomic_init(&d->set, NULL);
     atomic_init(&d->tick, 0);
@@ -146,8 +229,14 @@ void dead_ranges_init(struct dead_ranges *d, struct alloc *a)
 void dead_ranges_destroy(struct dead_ranges *d)
 {
     struct dead_set *set = atom_load(&d->set, relaxed); /* relaxed: nobody else is left */
-    for (uint32_t i = 0; set != NULL && i < set->count + set->announced; i++) {
-        free_range(d->alloc, set->ranges[i]);
+    for (uint32_t k = 0; set != NULL && k < set->blocks; k++) {
+        for (uint32_t i = 0; i < set->block[k]->count; i++) {
+            free_range(d->alloc, set->block[k]->range[i]);
+        }
+        free_block(d->alloc, set->block[k]);
+    }
+    for (uint32_t i = 0; set != NULL && i < set->announced; i++) {
+        free_range(d->alloc, set->early[i]);
     }
     if (set != NULL) {
         free_set(d->alloc, set);
@@ -157,60 +246,189 @@ void dead_ranges_destroy(struct dead_ranges *d)
 
 /* ---- changes, all under the mutex ------------------------------------------------------------ */
 
-/* A stretch of the set's ranges to be replaced by others. */
+/* Some proven ranges in a row, to be replaced by others. */
 struct change {
-    uint32_t at, gone;
+    struct spot at;
+    uint32_t gone;
     struct dead_range *add[2];
     uint32_t add_count;
-    bool announced; /* `at` is behind the proven ones */
 };
+
+/* The blocks that a change makes anew: [first, end). Of their ranges the first `kept` stay, `gone` go. */
+struct rework {
+    uint32_t first, end, count, kept;
+};
+
+/* Takes in a neighbour rather than leave a block that is nearly empty. */
+static struct rework rework_of(const struct dead_set *set, const struct change *c)
+{
+    struct rework w = {.first = c->at.block, .kept = c->at.at};
+    uint32_t blocks = set != NULL ? set->blocks : 0;
+    if (w.first == blocks && blocks != 0) { /* behind the last one */
+        w.first--;
+        w.kept = set->block[w.first]->count;
+    }
+    w.end = w.first;
+    while (w.end < blocks && (w.end == w.first || w.count < w.kept + c->gone)) {
+        w.count += set->block[w.end++]->count;
+    }
+    if (w.count - c->gone + c->add_count < BLOCK_LEAST) {
+        if (w.end < blocks) {
+            w.count += set->block[w.end++]->count;
+        } else if (w.first > 0) {
+            uint32_t more = set->block[--w.first]->count;
+            w.count += more;
+            w.kept += more;
+        }
+    }
+    return w;
+}
+
+/* Blocks for n ranges, about as many in each. False: no memory, and there are none. */
+static bool make_blocks(struct dead_ranges *d, struct dead_block **to, uint32_t blocks, uint32_t n)
+{
+    for (uint32_t i = 0; i < blocks; i++) {
+        to[i] = make_block(d, n / blocks + (i < n % blocks));
+        if (to[i] == NULL) {
+            while (i-- > 0) {
+                free_block(d->alloc, to[i]);
+            }
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Where the next range goes. */
+struct pour {
+    struct dead_block **to;
+    uint32_t at;
+};
+
+static void pour(struct pour *p, struct dead_range *r)
+{
+    if (p->at == (*p->to)->count) {
+        p->to++;
+        p->at = 0;
+    }
+    (*p->to)->range[p->at++] = r;
+}
+
+static void pour_all(struct pour *p, const struct dead_set *old, const struct rework *w,
+                     const struct change *c)
+{
+    struct spot from = {w->first, 0};
+    for (uint32_t i = 0; i <= w->count; i++) {
+        for (uint32_t k = 0; i == w->kept && k < c->add_count; k++) {
+            pour(p, c->add[k]);
+        }
+        if (i == w->count) {
+            break;
+        }
+        if (i < w->kept || i >= w->kept + c->gone) {
+            pour(p, range_at(old, from));
+        }
+        from = behind(old, from);
+    }
+}
+
+/* What the change has taken out of the set. */
+static void retire_gone(struct dead_ranges *d, const struct dead_set *old, const struct rework *w,
+                        const struct change *c)
+{
+    struct spot s = c->at;
+    for (uint32_t i = 0; i < c->gone; i++) {
+        struct dead_range *r = range_at(old, s);
+        s = behind(old, s);
+        d->bytes -= r->bytes;
+        retire_range(d, r);
+    }
+    for (uint32_t k = w->first; k < w->end; k++) {
+        retire_block(d, old->block[k]);
+    }
+}
 
 /* On false nothing has changed, and what was to be added is the caller's. */
 static bool change_set(struct dead_ranges *d, const struct change *c)
 {
     struct dead_set *old = present(d);
-    uint32_t total = old != NULL ? old->count + old->announced : 0;
-    uint32_t n = total - c->gone + c->add_count;
-    if (n == 0) {
+    struct rework w = rework_of(old, c);
+    uint32_t n = w.count - c->gone + c->add_count, made = (n + BLOCK_MOST - 1) / BLOCK_MOST;
+    uint32_t blocks = (old != NULL ? old->blocks : 0) - (w.end - w.first) + made;
+    if (blocks == 0 && (old == NULL || old->announced == 0)) {
         forget_all(d);
         return true;
     }
-    struct dead_set *fresh = alloc_get(d->alloc, MEM_VERSION, set_bytes(n));
-    if (fresh == NULL) {
+    struct dead_set *fresh = make_set(d, old, blocks);
+    if (fresh == NULL || !make_blocks(d, fresh->block + w.first, made, n)) {
+        if (fresh != NULL) {
+            free_set(d->alloc, fresh);
+        }
         return false;
     }
-    uint32_t fewer = c->announced ? 0 : c->gone, more = c->announced ? 0 : c->add_count;
-    fresh->count = (old != NULL ? old->count : 0) - fewer + more;
-    fresh->announced = n - fresh->count;
-    uint32_t k = 0;
-    for (uint32_t i = 0; i < c->at; i++) {
-        fresh->ranges[k++] = old->ranges[i];
+    fresh->count = (old != NULL ? old->count : 0) - c->gone + c->add_count;
+    for (uint32_t k = 0; k < w.first; k++) {
+        fresh->block[k] = old->block[k];
     }
-    for (uint32_t i = 0; i < c->add_count; i++) {
-        fresh->ranges[k++] = c->add[i];
-        d->bytes += c->add[i]->bytes;
+    for (uint32_t k = w.first + made; k < blocks; k++) {
+        fresh->block[k] = old->block[k - made - w.first + w.end];
     }
-    for (uint32_t i = c->at + c->gone; i < total; i++) {
-        fresh->ranges[k++] = old->ranges[i];
+    pour_all(&(struct pour){.to = fresh->block + w.first}, old, &w, c);
+    for (uint32_t k = 0; k < c->add_count; k++) {
+        d->bytes += c->add[k]->bytes;
     }
-    assert(k == n);
     publish(d, fresh); /* old itself lives while the caller's section does */
-    for (uint32_t i = c->at; i < c->at + c->gone; i++) {
-        d->bytes -= old->ranges[i]->bytes;
-        retire_range(d, old->ranges[i]);
-    }
+    retire_gone(d, old, &w, c);
     return true;
 }
 
 /* False: there was no memory for that, and all are forgotten. */
-static bool drop(struct dead_ranges *d, uint32_t i, bool announced)
+static bool drop(struct dead_ranges *d, struct spot at)
 {
-    struct change c = {.at = i, .gone = 1, .announced = announced};
-    bool dropped = change_set(d, &c);
+    bool dropped = change_set(d, &(struct change){.at = at, .gone = 1});
     if (!dropped) {
         forget_all(d);
     }
     return dropped;
+}
+
+/* The same blocks, and what is announced for the caller to change. NULL: no memory. */
+static struct dead_set *copy_set(struct dead_ranges *d, const struct dead_set *old)
+{
+    struct dead_set *fresh = make_set(d, old, old != NULL ? old->blocks : 0);
+    if (fresh != NULL && old != NULL) {
+        fresh->count = old->count;
+        memcpy(fresh->block, old->block, old->blocks * sizeof old->block[0]);
+    }
+    return fresh;
+}
+
+/* False: no memory. */
+static bool add_early(struct dead_ranges *d, struct dead_range *r)
+{
+    struct dead_set *fresh = copy_set(d, present(d));
+    if (fresh == NULL) {
+        return false;
+    }
+    fresh->early[fresh->announced++] = r;
+    d->bytes += r->bytes;
+    publish(d, fresh);
+    return true;
+}
+
+static void drop_early(struct dead_ranges *d, uint32_t i)
+{
+    struct dead_set *old = present(d);
+    struct dead_range *r = old->early[i];
+    struct dead_set *fresh = old->count + old->announced > 1 ? copy_set(d, old) : NULL;
+    if (fresh == NULL) {
+        forget_all(d);
+        return;
+    }
+    fresh->early[i] = fresh->early[--fresh->announced];
+    publish(d, fresh);
+    d->bytes -= r->bytes;
+    retire_range(d, r);
 }
 
 /* Makes room for one more range, and for `bytes`. False: all are forgotten, what is announced, too; from then
@@ -223,15 +441,16 @@ static bool evict(struct dead_ranges *d, size_t bytes)
             (set->count < DEAD_RANGES_MAX && d->bytes + bytes <= DEAD_RANGES_BYTES)) {
             return true;
         }
-        uint32_t victim = 0;
-        for (uint32_t i = 1; i < set->count; i++) {
+        struct spot victim = {d->hand++ % set->blocks, 0};
+        const struct dead_block *b = set->block[victim.block];
+        for (uint32_t i = 1; i < b->count; i++) {
             /* relaxed: an age */
-            if (atom_load(&set->ranges[i]->used, relaxed) <
-                atom_load(&set->ranges[victim]->used, relaxed)) {
-                victim = i;
+            if (atom_load(&b->range[i]->used, relaxed) <
+                atom_load(&b->range[victim.at]->used, relaxed)) {
+                victim.at = i;
             }
         }
-        if (!drop(d, victim, false)) {
+        if (!drop(d, victim)) {
             return false;
         }
     }
@@ -244,11 +463,11 @@ const struct dead_range *dead_ranges_find(struct dead_ranges *d, uint32_t ks, lo
 {
     /* acquire: pairs with the release in publish(). */
     const struct dead_set *set = atom_load(&d->set, acquire);
-    uint32_t i = set != NULL ? find(set, ks, key) : 0;
-    if (set == NULL || i == set->count || set->ranges[i]->s.from > seq) {
+    struct spot at;
+    struct dead_range *r = set != NULL ? find(set, ks, key, &at) : NULL;
+    if (r == NULL || r->s.from > seq) {
         return NULL;
     }
-    struct dead_range *r = set->ranges[i];
     uint64_t tick = atom_load(&d->tick, relaxed); /* relaxed: an age */
     if (atom_load(&r->used, relaxed) != tick) {
         atom_store(&r->used, tick, relaxed);
@@ -272,13 +491,9 @@ struct dead_range *dead_ranges_announce(struct dead_ranges *d, const struct dead
     if (set == NULL || set->announced < DEAD_RANGES_ANNOUNCED) {
         r = make_range(d, s);
     }
-    if (r != NULL) {
-        struct change c = {
-            .at = set != NULL ? set->count : 0, .add = {r}, .add_count = 1, .announced = true};
-        if (!change_set(d, &c)) {
-            free_range(d->alloc, r);
-            r = NULL;
-        }
+    if (r != NULL && !add_early(d, r)) {
+        free_range(d->alloc, r);
+        r = NULL;
     }
     mutex_unlock(&d->mu);
     return r;
@@ -292,20 +507,18 @@ static void add_proven(struct dead_ranges *d, struct dead_stretch s)
     }
     const struct dead_set *set = present(d);
     struct change c = {.add_count = 1};
-    uint32_t n = set != NULL ? set->count : 0;
-    while (c.at < n && (set->ranges[c.at]->s.ks < s.ks ||
-                        (set->ranges[c.at]->s.ks == s.ks &&
-                         place_compare(s.cmp, &set->ranges[c.at]->s.hi, &s.lo) < 0))) {
-        c.at++;
+    if (set != NULL) {
+        c.at = seek(set, s.ks, &s.lo, false);
     }
-    for (; c.at + c.gone < n; c.gone++) {
-        const struct dead_stretch *o = &set->ranges[c.at + c.gone]->s;
+    for (struct spot at = c.at; set != NULL && at.block < set->blocks; at = behind(set, at)) {
+        const struct dead_stretch *o = &range_at(set, at)->s;
         if (o->ks != s.ks || place_compare(s.cmp, &o->lo, &s.hi) > 0) {
             break;
         }
         s.lo = place_compare(s.cmp, &o->lo, &s.lo) < 0 ? o->lo : s.lo;
         s.hi = place_compare(s.cmp, &o->hi, &s.hi) > 0 ? o->hi : s.hi;
         s.from = o->from > s.from ? o->from : s.from;
+        c.gone++;
     }
     c.add[0] = make_range(d, &s);
     if (c.add[0] == NULL) {
@@ -323,8 +536,8 @@ void dead_ranges_settle(struct dead_ranges *d, struct dead_range *r, bool proven
     mutex_lock(&d->mu);
     for (int pass = proven ? 0 : 1; pass < 2; pass++) {
         const struct dead_set *set = present(d);
-        uint32_t i = set != NULL ? set->count : 0, end = set != NULL ? i + set->announced : 0;
-        while (i < end && set->ranges[i] != r) {
+        uint32_t i = 0, end = set != NULL ? set->announced : 0;
+        while (i < end && set->early[i] != r) {
             i++;
         }
         if (i == end) {
@@ -334,7 +547,7 @@ void dead_ranges_settle(struct dead_ranges *d, struct dead_range *r, bool proven
         if (pass == 0) {
             add_proven(d, r->s);
         } else {
-            (void)drop(d, i, true);
+            drop_early(d, i);
         }
     }
     mutex_unlock(&d->mu);
@@ -347,7 +560,9 @@ void dead_ranges_each(struct dead_ranges *d, bool (*fn)(void *arg, const struct 
 {
     mutex_lock(&d->mu);
     const struct dead_set *set = present(d);
-    for (uint32_t i = 0; set != NULL && i < set->count && fn(arg, &set->ranges[i]->s); i++) {
+    struct spot at = {0, 0};
+    while (set != NULL && at.block < set->blocks && fn(arg, &range_at(set, at)->s)) {
+        at = behind(set, at);
     }
     mutex_unlock(&d->mu);
 }
@@ -366,9 +581,10 @@ void dead_ranges_restore(struct dead_ranges *d, const struct dead_stretch *s)
 
 static bool held_by_any(const struct dead_set *set, uint32_t ks, loam_slice key)
 {
-    bool held = find(set, ks, key) != set->count;
-    for (uint32_t i = set->count; i < set->count + set->announced && !held; i++) {
-        held = holds(set->ranges[i], ks, key);
+    struct spot at;
+    bool held = find(set, ks, key, &at) != NULL;
+    for (uint32_t i = 0; i < set->announced && !held; i++) {
+        held = holds(set->early[i], ks, key);
     }
     return held;
 }
@@ -378,11 +594,11 @@ static void cut_proven(struct dead_ranges *d, uint32_t ks, loam_slice key)
 {
     (void)evict(d, range_bytes(key, key)); /* what is forgotten is cut as well */
     const struct dead_set *set = present(d);
-    struct change c = {.at = set != NULL ? find(set, ks, key) : 0, .gone = 1};
-    if (set == NULL || c.at == set->count) {
+    struct change c = {.gone = 1};
+    const struct dead_range *r = set != NULL ? find(set, ks, key, &c.at) : NULL;
+    if (r == NULL) {
         return;
     }
-    const struct dead_range *r = set->ranges[c.at];
     struct dead_stretch part[2] = {r->s, r->s};
     part[0].hi = (struct dead_place){key, false};
     part[1].lo = (struct dead_place){key, true};
@@ -415,15 +631,10 @@ void dead_ranges_cut_(struct dead_ranges *d, uint32_t ks, loam_slice key)
     }
     mutex_lock(&d->mu);
     cut_proven(d, ks, key);
-    set = present(d);
-    for (uint32_t i = set != NULL ? set->count + set->announced : 0;
-         i-- > (set != NULL ? set->count : 0);) {
-        if (holds(set->ranges[i], ks, key)) {
-            (void)drop(d, i, true);
-            set = present(d);
-            if (set == NULL) {
-                break;
-            }
+    for (uint32_t i = DEAD_RANGES_ANNOUNCED; i-- > 0;) {
+        set = present(d); /* one less at each drop */
+        if (set != NULL && i < set->announced && holds(set->early[i], ks, key)) {
+            drop_early(d, i);
         }
     }
     mutex_unlock(&d->mu);

@@ -19,7 +19,7 @@
  *
  * Invariants
  *  1. Proven ranges are sorted by keyspace and place, and do not overlap.
- *  2. A set and its ranges never change once published, but for `used`.
+ *  2. A set, its blocks and their ranges never change once published, but for `used`.
  *  3. For a proven range and any s >= from such that all of s is visible: the newest version up to s of
  *     each key in the range is a delete, or there is none.
  *
@@ -37,7 +37,9 @@
  * Progress:  find is wait-free; so is put outside of ranges. Everything else takes the mutex. Nothing
  *            fails: without memory ranges are forgotten.
  * Bounds:    DEAD_RANGES_MAX ranges and DEAD_RANGES_BYTES, which is room for several with the longest keys;
- *            what was not used the longest goes first.
+ *            of one block after the other, what was not used the longest goes first.
+ * Cost:      a change copies a block or two and the list of blocks, however many ranges there are: at most
+ *            some KiB, which wait for the readers of that moment.
  */
 #ifndef LOAM_ENGINE_DEAD_RANGES_H_
 #define LOAM_ENGINE_DEAD_RANGES_H_
@@ -47,7 +49,7 @@
 #include "arena/epoch.h"
 #include "arena/sync.h"
 
-#define DEAD_RANGES_MAX       256u
+#define DEAD_RANGES_MAX       4096u
 #define DEAD_RANGES_ANNOUNCED 4u /* walkers that prove something at once */
 #define DEAD_RANGES_BYTES     (1u << 20)
 
@@ -70,11 +72,19 @@ struct dead_range {
     struct epoch_node retire;
 };
 
-struct dead_set {
-    uint32_t count;     /* proven */
-    uint32_t announced; /* behind them */
+/* Some of the proven ranges, in order; never none. Shared by the sets that hold it. */
+struct dead_block {
+    uint32_t count;
     struct epoch_node retire;
-    struct dead_range *ranges[];
+    struct dead_range *range[];
+};
+
+struct dead_set {
+    uint32_t count; /* proven, in all blocks */
+    uint32_t blocks, announced;
+    struct epoch_node retire;
+    struct dead_range *early[DEAD_RANGES_ANNOUNCED]; /* those announced */
+    struct dead_block *block[];
 };
 
 struct dead_ranges {
@@ -83,6 +93,7 @@ struct dead_ranges {
     _Atomic(struct dead_set *) set; /* NULL: empty, the usual state */
     _Atomic uint64_t tick;          /* sets published; written under mu */
     uint64_t bytes;                 /* guarded by mu: of the ranges in the set */
+    uint32_t hand;                  /* likewise: where room is made next */
     _Atomic uint64_t proven, cut;   /* ranges so far; for tests */
 };
 

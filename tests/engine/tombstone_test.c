@@ -251,6 +251,37 @@ Test(tombstone, the_front_of_a_queue_is_found_in_a_bounded_number_of_steps)
     town_close(&t);
 }
 
+/* Each lies between two keys, and is looked for in no better order than all others. */
+Test(tombstone, two_thousand_stretches_are_known_at_once)
+{
+    enum { STRETCHES = 2000, EACH = 3 * WORTH };
+    struct town t;
+    char key[16];
+    town_open(&t, false);
+    GOES(loam_snap_take(t.db, &t.before));
+    for (uint32_t i = 0; i <= STRETCHES * EACH; i++) {
+        if (i % EACH == 0) {
+            town_put(&t, i);
+        } else {
+            town_delete(&t, i);
+        }
+    }
+    loam_iter *it = town_iter(&t, NULL);
+    uint32_t dear = STRETCHES;
+    for (int pass = 0; pass < TRIES && dear != 0; pass++) {
+        dear = 0;
+        for (uint32_t i = 0; i < STRETCHES; i++) {
+            uint64_t start = town_passed(&t);
+            int rc = loam_iter_seek(it, town_key(i * EACH + 1, key));
+            town_stands_on(it, rc, (i + 1) * EACH);
+            dear += town_passed(&t) - start > 2 * WORTH;
+        }
+    }
+    loam_iter_close(it);
+    CHECK_EQ(dear, 0);
+    town_close(&t);
+}
+
 /* Bounds end a walk early; what was learned reaches beyond them and is right there, too. */
 Test(tombstone, bounds_inside_a_known_stretch_are_kept)
 {

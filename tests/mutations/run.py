@@ -613,6 +613,12 @@ FAULTS = [
     Fault("forgotten-range-is-proven-all-the-same", "engine/dead_ranges.c",
           "    if (!evict(d, range_bytes(s.lo.key, s.hi.key))) {\n        return;\n    }\n",
           "    (void)evict(d, range_bytes(s.lo.key, s.hi.key));\n", suite("engine", "dead_ranges/*")),
+    Fault("few-dead-ranges-kept", "engine/dead_ranges.h", "#define DEAD_RANGES_MAX       4096u", "#define DEAD_RANGES_MAX       256u",
+          suite("engine", "tombstone/two*")),
+    Fault("dead-blocks-out-of-order", "engine/dead_ranges.c", "if (ends_before(b->range[b->count - 1], ks, place, at_it)) {",
+          "if (ends_before(b->range[0], ks, place, at_it)) {", suite("engine", "dead_ranges/*")),
+    Fault("dead-ranges-all-in-one-block", "engine/dead_ranges.c", "made = (n + BLOCK_MOST - 1) / BLOCK_MOST;",
+          "made = n != 0 ? 1 : 0;", suite("engine", "dead_ranges/*")),
     Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
           "    part[1].lo = (struct dead_place){key, false};\n", suite("engine", "tombstone/*")),
 ]
