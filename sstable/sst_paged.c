@@ -310,31 +310,40 @@ int sst_get_paged(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint6
 
 /* ---- all of them ---- */
 
-int sst_gather_filter(const struct sst_reader *r, uint8_t *memory, struct filter *f,
-                      void (*bad)(void *arg, const struct sst_piece *page, int rc), void *arg)
+size_t sst_pages_size(const struct sst_reader *r, const struct sst_pages *g)
 {
-    struct sst_handle h = r->footer.filter;
-    uint32_t probes = 0;
-    uint8_t *to = memory; /* lines move down over heads and trailers */
-    int rc = sst_read_full(r->vfs, r->file, r->props.file_number, memory, h.size, h.offset);
+    if (g->first == g->end) {
+        return 0;
+    }
+    const struct sst_piece last = sst_page_piece(r, g->end - 1);
+    return (size_t)(last.offset + last.size - sst_page_piece(r, g->first).offset);
+}
+
+int sst_gather_pages(const struct sst_reader *r, struct sst_pages *g,
+                     void (*bad)(void *arg, const struct sst_piece *page, int rc), void *arg)
+{
+    uint64_t begin = sst_page_piece(r, g->first).offset;
+    uint8_t *to = g->memory; /* lines move down over heads and trailers */
+    int rc = sst_read_full(r->vfs, r->file, r->props.file_number, g->memory, sst_pages_size(r, g),
+                           begin);
     if (rc != LOAM_OK) {
         return rc;
     }
-    for (uint32_t i = 0; i < r->props.filter_pages; i++) {
+    for (uint32_t i = g->first; i < g->end; i++) {
         const struct sst_piece p = sst_page_piece(r, i);
-        const uint8_t *page = memory + (p.offset - h.offset);
+        const uint8_t *page = g->memory + (p.offset - begin);
         size_t lines = p.size - SST_TRAILER_SIZE - FILTER_HEAD;
         rc = sst_check_stored(r, &p, page);
         if (rc == LOAM_OK && bad != NULL) {
             rc = sst_check_cached(r, p.number, page, FILTER_HEAD + lines, true);
         }
-        if (rc == LOAM_OK && probes != 0 && filter_page_probes(page) != probes) {
+        if (rc == LOAM_OK && g->probes != 0 && filter_page_probes(page) != g->probes) {
             rc = FAIL_CORRUPT(r->props.file_number, p.offset,
                               "the filter pages of table %llu differ in their probes",
                               (unsigned long long)r->props.file_number);
         }
         if (rc == LOAM_OK) {
-            probes = filter_page_probes(page);
+            g->probes = filter_page_probes(page);
             memmove(to, page + FILTER_HEAD, lines);
         } else if (bad == NULL) {
             return rc;
@@ -344,7 +353,6 @@ int sst_gather_filter(const struct sst_reader *r, uint8_t *memory, struct filter
         }
         to += lines;
     }
-    *f = (struct filter){memory, r->shape.lines, probes};
     return LOAM_OK;
 }
 

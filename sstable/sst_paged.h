@@ -78,11 +78,20 @@ uint32_t sst_part_of(const struct sst_reader *r, uint32_t block);
 int sst_get_paged(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint64_t snapshot,
                   struct sst_get_scratch *s, struct entry *e);
 
-/* Brings the lines of all pages together. memory: as many bytes as the pages have in the file, aligned
- * to FILTER_LINE; f points into it. A page that is wrong goes to bad() and passes every key then; with
+/* Filter pages [first, end) in memory. */
+struct sst_pages {
+    uint32_t first, end;
+    uint8_t *
+        memory; /* as many bytes as they have in the file, aligned to FILTER_LINE; then their lines */
+    uint32_t probes; /* what the pages before them say; 0: not known */
+};
+
+/* Bytes that the pages have in the file. */
+size_t sst_pages_size(const struct sst_reader *r, const struct sst_pages *g);
+/* Brings the lines of these pages together. A page that is wrong goes to bad() and passes every key then; with
  * bad NULL it is an error. Returns LOAM_OK, an I/O error, E_CORRUPT or E_FORMAT. */
-int sst_gather_filter(const struct sst_reader *r, uint8_t *memory, struct filter *f,
-                      void (*bad)(void *arg, const struct sst_piece *page, int rc), void *arg);
+int sst_gather_pages(const struct sst_reader *r, struct sst_pages *g,
+                     void (*bad)(void *arg, const struct sst_piece *page, int rc), void *arg);
 /* Reads and checks every page and partition. */
 int sst_check_paged(const struct sst_reader *r);
 

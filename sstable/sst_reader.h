@@ -194,6 +194,8 @@ struct sst_verify_options {
     int (*damage)(void *arg, const struct sst_damage *d); /* NULL is allowed. Non-zero stops */
     int (*pace)(void *arg, uint64_t bytes); /* after so many bytes read; < 0 ends with that error */
     void *arg;
+    size_t filter_bytes; /* of the filter that are in memory at once; 0: 4 MiB. The blocks are read once for
+                            each such part */
 };
 /* Reads the whole file from disk: all checksums, structure, order within and across blocks, index
  * bounds, filter, properties. *checksum (may be NULL) becomes the whole-file checksum, to compare

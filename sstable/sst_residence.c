@@ -138,9 +138,13 @@ static int load_filter(struct sst_reader *r)
     }
     r->filter_memory = alloc_get_aligned(r->alloc, MEM_TABLE, size, CACHE_LINE);
     r->filter_memory_size = r->filter_memory != NULL ? size : 0;
-    return r->filter_memory != NULL
-               ? sst_gather_filter(r, r->filter_memory, &r->filter, NULL, NULL)
-               : FAIL(LOAM_E_NOMEM, "no memory for a filter of %zu bytes", size);
+    if (r->filter_memory == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a filter of %zu bytes", size);
+    }
+    struct sst_pages g = {.end = r->props.filter_pages, .memory = r->filter_memory};
+    int rc = sst_gather_pages(r, &g, NULL, NULL);
+    r->filter = (struct filter){g.memory, r->shape.lines, rc == LOAM_OK ? g.probes : 0};
+    return rc;
 }
 
 /* LOAM_OK: resident. LOAM_STOPPED: it takes more than `max`. */

@@ -11,15 +11,18 @@
 
 #include "arena/poison.h"
 
-#define CHUNK ((size_t)256 << 10) /* bytes read at a time for the whole-file checksum */
+#define CHUNK        ((size_t)256 << 10) /* bytes read at a time for the whole-file checksum */
+#define FILTER_BYTES ((size_t)4 << 20)
 
 struct verifier {
     const struct sst_reader *r;
     struct sst_get_scratch scratch;
-    struct sst_part part; /* the present index partition, from the file */
-    struct filter filter; /* all of it, from the file */
-    uint8_t *filter_memory;
-    uint8_t *part_key; /* assembled separators of the partition */
+    struct sst_part part;   /* the present index partition, from the file */
+    struct sst_pages pages; /* of the filter, from the file: those of this pass over the blocks */
+    size_t pages_size;      /* of their memory */
+    bool again;             /* not the first pass: all but what the filter misses has been told */
+    bool missed;            /* the filter misses a key */
+    uint8_t *part_key;      /* assembled separators of the partition */
     size_t part_key_cap;
     struct sst_verify_options o;
     int rc; /* first damage, or what ended it: an error, or the damage at which a callback had enough */
@@ -71,6 +74,11 @@ static void report_piece(struct verifier *v, const struct sst_piece *at, int rc)
 {
     if (v->oom) {
         v->stopped = true;
+        return;
+    }
+    bool told = v->again && !v->missed && (rc == LOAM_E_CORRUPT || rc == LOAM_E_FORMAT);
+    v->missed = false;
+    if (told) {
         return;
     }
     const struct sst_props *p = &v->r->props;
@@ -153,16 +161,26 @@ static const char *check_seam(const struct verifier *v, uint32_t block, const st
     return beyond < 0 || (c == 0 && beyond == 0) ? NULL : "a key lies before its block";
 }
 
-static const char *check_hashes(const struct verifier *v, const struct block *b, uint32_t i,
+/* Whether the filter may contain the key, as far as its line is among those in memory. */
+static bool in_filter(const struct verifier *v, uint64_t hash)
+{
+    const struct sst_pages *g = &v->pages;
+    uint64_t first = (uint64_t)g->first * FILTER_PAGE_LINES,
+             end = (uint64_t)g->end * FILTER_PAGE_LINES;
+    uint64_t line = g->probes != 0 ? filter_line_of(hash, v->r->shape.lines) : 0;
+    return g->probes == 0 || line < first || line >= end ||
+           filter_line_has(g->memory + (line - first) * FILTER_LINE, g->probes, hash);
+}
+
+static const char *check_hashes(struct verifier *v, const struct block *b, uint32_t i,
                                 const struct entry *e)
 {
     uint64_t hash = hash_key(e->key.data, e->key.size);
     if (b->data[BLOCK_HEADER_SIZE + i] != fingerprint_of(hash)) {
         return "a fingerprint is wrong";
     }
-    return v->filter.probes == 0 || filter_may_contain(&v->filter, hash)
-               ? NULL
-               : "the filter misses a key";
+    v->missed = !in_filter(v, hash);
+    return v->missed ? "the filter misses a key" : NULL;
 }
 
 static const char *check_entries(struct verifier *v, uint32_t block, const uint8_t *data)
@@ -279,20 +297,42 @@ static void report_page(void *arg, const struct sst_piece *page, int rc)
     report_all(arg, page->offset, page->size, rc);
 }
 
-/* A page that is wrong must not make keys look as if they were missing. */
-static void load_filter(struct verifier *v)
+/* The pages of the next pass. One that is wrong must not make keys look as if they were missing. */
+static void load_pages(struct verifier *v)
 {
     const struct sst_reader *r = v->r;
-    size_t size = r->footer.filter.size;
-    if (size == 0 || v->stopped) {
+    struct sst_pages *g = &v->pages;
+    size_t most = v->o.filter_bytes != 0 ? v->o.filter_bytes : FILTER_BYTES;
+    uint32_t left = r->props.filter_pages - g->end;
+    uint32_t n = (uint32_t)(most / (FILTER_PAGE_BYTES + SST_TRAILER_SIZE));
+    n += n == 0;
+    g->first = g->end;
+    g->end += n < left ? n : left;
+    if (g->first == g->end || v->stopped) {
         return;
     }
-    v->filter_memory = alloc_get_aligned(r->alloc, MEM_ITER, size, CACHE_LINE);
-    int rc = v->filter_memory != NULL
-                 ? sst_gather_filter(r, v->filter_memory, &v->filter, report_page, v)
-                 : FAIL(LOAM_E_NOMEM, "no memory for a filter of %zu bytes", size);
+    size_t size = sst_pages_size(r, g);
+    if (g->memory == NULL) { /* later parts are no larger */
+        v->pages_size = size;
+        g->memory = alloc_get_aligned(r->alloc, MEM_ITER, size, CACHE_LINE);
+    }
+    int rc = g->memory != NULL ? sst_gather_pages(r, g, report_page, v)
+                               : FAIL(LOAM_E_NOMEM, "no memory for %zu bytes of a filter", size);
     if (rc != LOAM_OK) {
-        report_all(v, r->footer.filter.offset, size, rc);
+        g->probes = 0; /* nothing is missed by what is not there */
+        report_all(v, r->footer.filter.offset, r->footer.filter.size, rc);
+    }
+}
+
+/* All blocks, and what of the filter is in memory. */
+static void verify_blocks(struct verifier *v)
+{
+    v->entries = v->deletes = v->raw_bytes = v->data_bytes = v->max_seq = 0;
+    v->min_seq = UINT64_MAX;
+    v->any = false;
+    v->first = true;
+    for (uint32_t i = 0; i < v->r->props.partitions && !v->stopped; i++) {
+        verify_part(v, i);
     }
 }
 
@@ -309,7 +349,7 @@ static void verify_totals(struct verifier *v)
 
 int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_t *checksum)
 {
-    struct verifier v = {.r = r, .min_seq = UINT64_MAX, .first = true};
+    struct verifier v = {.r = r};
     if (o != NULL) {
         v.o = *o;
     }
@@ -325,10 +365,11 @@ int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_
     }
     if (v.rc == LOAM_OK) {
         verify_file_sum(&v, checksum);
-        load_filter(&v);
-        for (uint32_t i = 0; i < r->props.partitions && !v.stopped; i++) {
-            verify_part(&v, i);
-        }
+        do {
+            load_pages(&v);
+            verify_blocks(&v);
+            v.again = true;
+        } while (v.pages.end < r->props.filter_pages && !v.stopped);
     }
     if (v.rc == LOAM_OK && !v.stopped) {
         verify_totals(&v);
@@ -339,8 +380,8 @@ int sst_verify(struct sst_reader *r, const struct sst_verify_options *o, uint64_
     }
     alloc_put(r->alloc, MEM_ITER, v.key, v.key_cap);
     alloc_put(r->alloc, MEM_ITER, v.part_key, v.part_key_cap);
-    if (v.filter_memory != NULL) {
-        alloc_put_aligned(r->alloc, MEM_ITER, v.filter_memory, r->footer.filter.size, CACHE_LINE);
+    if (v.pages.memory != NULL) {
+        alloc_put_aligned(r->alloc, MEM_ITER, v.pages.memory, v.pages_size, CACHE_LINE);
     }
     sst_part_free(&v.part);
     buf_free(&v.last_key);

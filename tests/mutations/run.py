@@ -619,6 +619,12 @@ FAULTS = [
           "if (ends_before(b->range[0], ks, place, at_it)) {", suite("engine", "dead_ranges/*")),
     Fault("dead-ranges-all-in-one-block", "engine/dead_ranges.c", "made = (n + BLOCK_MOST - 1) / BLOCK_MOST;",
           "made = n != 0 ? 1 : 0;", suite("engine", "dead_ranges/*")),
+    Fault("filter-verified-whole", "sstable/sst_verify.c", "    g->end += n < left ? n : left;\n", "    g->end += left;\n",
+          suite("sstable", "sst_paged/verif*")),
+    Fault("first-part-of-a-filter-verified", "sstable/sst_verify.c", "while (v.pages.end < r->props.filter_pages && !v.stopped);",
+          "while (r->props.filter_pages == 0 && !v.again && !v.stopped);", suite("sstable", "sst_paged/verif*")),
+    Fault("told-at-each-part-of-a-filter", "sstable/sst_verify.c", "    bool told = v->again && ", "    bool told = !v->again && v->first && ",
+          suite("sstable", "sst_paged/verif*")),
     Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
           "    part[1].lo = (struct dead_place){key, false};\n", suite("engine", "tombstone/*")),
 ]
