@@ -164,6 +164,12 @@ static enum worker_round flush_round(void *arg)
     return WORKER_WORKED;
 }
 
+/* Whether a flush runs, a merge, or the seal of what a flush is to take. */
+static bool working_locked(const struct db *db)
+{
+    return db->flushing || db->rest.sealing || db->compacting != 0;
+}
+
 /* Micros since there was something else to do; whoever waits for rest need not wait for that. */
 static uint64_t quiet_locked(const struct db *db)
 {
@@ -210,8 +216,7 @@ static bool may_merge_locked(const struct db *db)
 /* Micros of quiet; 0: there is something to do. */
 static uint64_t quiet_now_locked(const struct db *db)
 {
-    bool busy = db->flushing || flush_due_locked(db) || db->compacting != 0;
-    return busy ? 0 : quiet_locked(db);
+    return working_locked(db) || flush_due_locked(db) ? 0 : quiet_locked(db);
 }
 
 /* Whether the memtable that resting writers left is to become a table. */
@@ -375,7 +380,7 @@ int background_compact_range(struct db *db, uint32_t ks, struct key_range range,
 bool background_idle_locked(struct db *db)
 {
     mutex_assert_held(&db->mu);
-    if (db->flushing || db->rest.sealing || db->compacting != 0) {
+    if (working_locked(db)) {
         return false;
     }
     if (db->error.code != LOAM_OK) {
@@ -430,8 +435,7 @@ static void prepare_spare(struct db *db)
 static void retry_errors(struct db *db)
 {
     mutex_lock(&db->mu);
-    if (healing_locked(db) && may_work_locked(db) && !db->flushing && !flush_due_locked(db) &&
-        db->compacting == 0) {
+    if (healing_locked(db) && may_work_locked(db) && !working_locked(db) && !flush_due_locked(db)) {
         job_succeeded_locked(db); /* nothing is left that failed: let writers try */
     }
     update_pace_locked(db);
@@ -453,7 +457,8 @@ static void restore_reserve(struct db *db)
     mutex_unlock(&db->mu);
     if (look && disk_reserve_restore(&db->reserve)) {
         db_log(db, LOAM_LOG_INFO, "there is space for the disk reserve");
-        (void)version_set_resume(&db->versions); /* an edit that was left in doubt; else tried again */
+        (void)version_set_resume(
+            &db->versions); /* an edit that was left in doubt; else tried again */
     }
 }
 

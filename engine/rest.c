@@ -3,6 +3,8 @@
  */
 #include "engine/rest.h"
 
+#include <assert.h>
+
 #include "engine/db.h"
 
 #include "arena/poison.h"
@@ -32,7 +34,8 @@ static uint64_t seeks_of(struct rest *r, uint32_t generation)
 bool rest_flush_due_locked(struct db *db, uint64_t room)
 {
     mutex_assert_held(&db->mu);
-    if (db->readonly || db->rest.sealing || db->rest.refused_seq == commit_visible(&db->commit)) {
+    assert(!db->rest.sealing);
+    if (db->readonly || db->rest.refused_seq == commit_visible(&db->commit)) {
         return false;
     }
     uint32_t generation = wal_generation(&db->wal);

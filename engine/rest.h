@@ -32,7 +32,7 @@ struct rest {
 /* Micros since a write was last seen. REQUIRES: mu held. */
 uint64_t rest_micros_locked(struct db *db);
 /* Whether the active memtable is worth a table although nobody needs its memory, when files may grow by so
- * many bytes. REQUIRES: mu held. */
+ * many bytes. REQUIRES: mu held, and no seal runs. */
 bool rest_flush_due_locked(struct db *db, uint64_t room);
 /* Seals it: the flush is due then. Lets go of mu meanwhile. What fails is not tried again before the next
  * write. REQUIRES: mu held. */

@@ -4,7 +4,10 @@
 #include <criterion/criterion.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <string.h>
 
+#include "arena/atomic.h"
 #include "arena/sync.h"
 #include "arena/vfs.h"
 #include "engine/options.h"
@@ -17,10 +20,11 @@ TestSuite(rest, .timeout = 60);
 enum { VALUE = 200, BUDGET = 64 << 20, FEW = 5000 };
 
 /* *limit: bytes at which the active memtable is sealed. */
-static loam_db *open_with(loam_vfs *disk, uint64_t *limit)
+static loam_db *open_with(const loam_vfs *disk, uint64_t *limit, uint32_t threads)
 {
     loam_options o = small_options(disk);
     o.memory_budget = BUDGET;
+    o.threads = threads;
     struct options full;
     GOES(options_resolve(&o, &full));
     *limit = full.limits.memtable_bytes;
@@ -79,7 +83,7 @@ Test(rest, flushes_what_is_a_quarter_full)
 {
     loam_vfs *disk = memory_disk();
     uint64_t limit;
-    loam_db *db = open_with(disk, &limit);
+    loam_db *db = open_with(disk, &limit, 1);
     put_until(db, limit / 8);
     GOES(loam_wait_idle(db, 0));
     CHECK_EQ(flushes(db), 0);
@@ -102,7 +106,7 @@ Test(rest, flushes_after_a_while_without_a_write)
 {
     loam_vfs *disk = memory_disk();
     uint64_t limit;
-    loam_db *db = open_with(disk, &limit);
+    loam_db *db = open_with(disk, &limit, 1);
     put_until(db, limit / REST_PART);
     while (flushes(db) == 0) {
         thread_sleep_micros(10000);
@@ -115,7 +119,7 @@ Test(rest, flushes_less_when_seeks_have_paid_for_it)
 {
     loam_vfs *disk = memory_disk();
     uint64_t limit;
-    loam_db *db = open_with(disk, &limit);
+    loam_db *db = open_with(disk, &limit, 1);
     put_few(db);
     CHECK(held(db) >= REST_BYTES);
     CHECK(held(db) < limit / REST_PART);
@@ -140,7 +144,7 @@ Test(rest, is_not_waited_for_when_it_cannot_be)
     loam_fault_plan none = {.struct_size = sizeof none};
     GOES(loam_vfs_fault(disk, &none, &faulty));
     uint64_t limit;
-    loam_db *db = open_with(faulty, &limit);
+    loam_db *db = open_with(faulty, &limit, 1);
     loam_fault_plan full = {.struct_size = sizeof full,
                             .fail_at = 1,
                             .fail_repeat = UINT32_MAX,
@@ -156,5 +160,81 @@ Test(rest, is_not_waited_for_when_it_cannot_be)
     CHECK_EQ(flushes(db), 1);
     GOES(loam_close(db));
     loam_vfs_free(faulty);
+    loam_vfs_free(disk);
+}
+
+/* ---- beside merges ------------------------------------------------------------------------------ */
+
+/* A disk that makes no log segment while it is held. */
+static struct {
+    const loam_vfs *inner;
+    _Atomic bool held;
+} gate;
+
+static void pass_gate(const char *path)
+{
+    while (strstr(path, ".sst") == NULL && atom_load(&gate.held, relaxed)) {
+        thread_sleep_micros(1000);
+    }
+}
+
+static int gate_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    if ((flags & (LOAM_VFS_CREATE | LOAM_VFS_NEW)) != 0) {
+        pass_gate(path);
+    }
+    return gate.inner->open(ctx, path, flags, f);
+}
+
+static int gate_rename(void *ctx, const char *from, const char *to)
+{
+    pass_gate(to); /* an old segment that is used again */
+    return gate.inner->rename(ctx, from, to);
+}
+
+static void *wait_for_rest(void *db)
+{
+    GOES(loam_wait_idle(db, 0));
+    return NULL;
+}
+
+static uint64_t level_0(loam_db *db)
+{
+    uint64_t files;
+    GOES(loam_property(db, NULL, "level.0.files", &files));
+    return files;
+}
+
+/* The seal has to wait for a log segment; meanwhile the other thread has nothing to do for readers, since
+ * what the seal brings is to be merged with the rest. */
+Test(rest, begins_no_merge_for_readers_in_the_midst_of_a_seal)
+{
+    enum { TABLES = 6, LOOK_US = 500000 };
+    loam_vfs *disk = memory_disk(), gated = *disk;
+    uint64_t limit;
+    gate.inner = disk;
+    gated.open = gate_open;
+    gated.rename = gate_rename;
+    loam_db *db = open_with(&gated, &limit, 2);
+    GOES(loam_pause(db, 1));
+    for (int i = 0; i < TABLES; i++) {
+        put_few(db);
+        GOES(loam_flush(db, NULL));
+    }
+    CHECK_EQ(level_0(db), TABLES);
+    atom_store(&gate.held, true, relaxed);
+    put_until(db, limit / REST_PART);
+    GOES(loam_pause(db, 0));
+    pthread_t waiter;
+    CHECK_EQ(pthread_create(&waiter, NULL, wait_for_rest, db), 0);
+    thread_sleep_micros(LOOK_US);
+    uint64_t then = level_0(db), flushed = flushes(db);
+    atom_store(&gate.held, false, relaxed);
+    CHECK_EQ(pthread_join(waiter, NULL), 0);
+    CHECK_EQ(flushed, TABLES); /* it did wait */
+    CHECK_EQ(then, TABLES);
+    CHECK_EQ(flushes(db), TABLES + 1);
+    CHECK(level_0(db) < 4);
+    GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -625,6 +625,8 @@ FAULTS = [
           "while (r->props.filter_pages == 0 && !v.again && !v.stopped);", suite("sstable", "sst_paged/verif*")),
     Fault("told-at-each-part-of-a-filter", "sstable/sst_verify.c", "    bool told = v->again && ", "    bool told = !v->again && v->first && ",
           suite("sstable", "sst_paged/verif*")),
+    Fault("seal-is-no-work", "engine/background.c", "    return db->flushing || db->rest.sealing || db->compacting != 0;\n",
+          "    return db->flushing || db->compacting != 0;\n", suite("engine", "rest/*")),
     Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
           "    part[1].lo = (struct dead_place){key, false};\n", suite("engine", "tombstone/*")),
 ]
