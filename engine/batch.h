@@ -40,13 +40,13 @@ int batch_rewind(struct batch *b, size_t mark);
 /* Makes rc, the thread's error of the moment, stick. */
 int batch_stick(struct batch *b, int rc);
 
-/* What a batch takes while it is written, about: its operations in the memtable, and its bytes twice in the
- * log. Of small operations that is a multiple of the bytes they have. */
+/* What a batch takes while it is written, about: its operations in the memtable, and its bytes in the log. Of
+ * small operations that is a multiple of the bytes they have. */
 #define BATCH_OP_COST   60u
 #define BATCH_OP_SMALL  48u /* mean bytes of key and value */
 static inline uint64_t batch_cost(const struct batch *b)
 {
-    return b->count * BATCH_OP_COST + 3 * b->data;
+    return b->count * BATCH_OP_COST + 2 * b->data;
 }
 static inline bool batch_is_small(const struct batch *b)
 {

@@ -100,7 +100,7 @@ typedef struct loam_options {
                                   limit. With values of up to 1 MiB it is kept to within 16 MiB; larger
                                   ones may add up to a dozen times their size while they are written,
                                   merged and read, and a batch larger than a memtable (a ninth of the
-                                  budget, at most 64 MiB) four times its size unless its operations
+                                  budget, at most 64 MiB) three times its size unless its operations
                                   are small (loam_write). What iterators and pins lend,
                                   iterators only values of over 16 KiB, has a share of its own, for all
                                   of them together: 1/64 of the budget, but at least 8.25 MiB or, if
@@ -241,9 +241,9 @@ LOAM_API size_t loam_batch_count(const loam_batch *b); /* operations */
  * is unchanged and may be written again. Errors as loam_put. E_NOENT: a keyspace of the batch was dropped after
  * the batch was filled; nothing is written, to the others neither. E_TOOBIG: it has more than half of memory_budget, or
  * of 1 GiB and 16 MiB, in keys, values and some bytes for each operation; or its keys and values are shorter than
- * 48 bytes on average and it takes more memory, 60 bytes for each operation and three times its bytes, than a
- * quarter of memory_budget, at most 256 MiB, and 4 MiB (100,000 deletes of keys of 8 bytes under a budget of
- * 16 MiB, 1.2 million under 384 MiB). */
+ * 48 bytes on average and it takes more memory, 60 bytes for each operation and twice its bytes, than a
+ * quarter of memory_budget, at most 256 MiB, and 4 MiB (110,000 deletes of keys of 8 bytes under a budget of
+ * 16 MiB, 1.3 million under 384 MiB). */
 LOAM_API LOAM_MUST int loam_write(loam_db *db, loam_batch *b, const loam_write_opts *opts);
 
 /* Returns when everything acknowledged before the call survives power loss. One call serves all

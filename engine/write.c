@@ -287,7 +287,8 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
         int rc = WAL_FULL;
         /* NULL for an instant when the generation read is an old one: look again. */
         if (*m != NULL && has_room(db, *m, cost, patience.over)) {
-            rc = wal_begin(&db->wal, size, s);
+            rc = q->one != NULL ? wal_begin(&db->wal, size, s)
+                                : wal_begin_copy(&db->wal, q->ops, s);
             if (rc == LOAM_OK) {
                 return rc;
             }
@@ -409,12 +410,8 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
         }
         return rc;
     }
-    if (s->payload != NULL) {
-        if (q->one != NULL) {
-            copy_one(s->payload, q->one);
-        } else {
-            memcpy(s->payload, q->ops.data, q->ops.size);
-        }
+    if (q->one != NULL && s->payload != NULL) {
+        copy_one(s->payload, q->one);
     }
     rc = wal_end(&db->wal, s, wal_durable(&db->wal));
     if (rc < 0) {

@@ -163,11 +163,12 @@ static bool claim_locked(struct wal *w, const struct spot *at, uint64_t size, ui
     s->end = at->position + size;
     s->salt = at->seg->salt;
     s->generation = atom_load(&at->seg->generation, relaxed);
-    s->staged = at->first != at->last;
+    bool crosses = at->first != at->last;
+    s->staged = crosses && stage != NULL;
     s->given = true;
     uint8_t *record =
-        s->staged ? stage : atom_load(&at->seg->window[at->first], relaxed) + at->in_first;
-    s->payload = record + WAL_RECORD_HEADER;
+        crosses ? stage : atom_load(&at->seg->window[at->first], relaxed) + at->in_first;
+    s->payload = record != NULL ? record + WAL_RECORD_HEADER : NULL; /* NULL: wal_end has the source */
     return true;
 }
 
@@ -184,7 +185,7 @@ static int reserve_locked(struct wal *w, uint64_t size, uint8_t **stage, struct 
         if (rc < 0) {
             return rc;
         }
-        if (at.first != at.last && *stage == NULL) {
+        if (at.first != at.last && s->source == NULL && *stage == NULL) {
             *stage = wal_stage_take(w, size);
             if (*stage == NULL) {
                 return LOAM_E_NOMEM;

@@ -332,7 +332,7 @@ static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
     }
 }
 
-int wal_begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
+static int begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
 {
     if (payload_size > WAL_PAYLOAD_MAX) {
         return FAIL(LOAM_E_TOOBIG, "log record of %llu bytes, at most %u",
@@ -351,6 +351,18 @@ int wal_begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
         clear_padding(s->payload, size);
     }
     return rc;
+}
+
+int wal_begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
+{
+    s->source = NULL;
+    return begin(w, payload_size, s);
+}
+
+int wal_begin_copy(struct wal *w, loam_slice payload, struct wal_slot *s)
+{
+    s->source = payload.data;
+    return begin(w, payload.size, s);
 }
 
 /* ---- end and void
@@ -411,13 +423,41 @@ static int end_buffered(struct wal *w, struct wal_slot *s)
     return rc;
 }
 
+/* Seals the record of a source and stores it, across windows. */
+static void store_source(struct wal *w, const struct wal_slot *s, uint32_t durable_distance)
+{
+    static const uint8_t zeros[8];
+    uint8_t head[WAL_RECORD_HEADER];
+    uint64_t at = s->position + WAL_RECORD_HEADER;
+    size_t padding = (size_t)(s->end - at - s->size);
+    struct checksum_stream sum;
+    wal_record_header_put(head, s->position, s->size, WAL_TYPE_OPS, durable_distance);
+    checksum_begin(&sum, s->salt);
+    checksum_add(&sum, head + 8, sizeof head - 8);
+    checksum_add(&sum, s->source, s->size);
+    checksum_add(&sum, zeros, padding);
+    put_fixed64(head, checksum_end(&sum));
+    wal_windows_store(w, s->position, s->generation, head, sizeof head);
+    wal_windows_store(w, at, s->generation, s->source, s->size);
+    wal_windows_store(w, at + s->size, s->generation, zeros, padding);
+}
+
 int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable)
 {
     if (w->mode == WAL_NO_FILES) {
         return LOAM_OK;
     }
+    uint32_t distance = wal_durable_distance(s->position, durable);
+    if (s->payload == NULL) {
+        assert(s->source != NULL && w->mode == WAL_MAPPED);
+        store_source(w, s, distance);
+        return LOAM_OK;
+    }
+    if (s->source != NULL) {
+        memcpy(s->payload, s->source, s->size);
+    }
     uint8_t *record = s->payload - WAL_RECORD_HEADER;
-    seal(record, s, WAL_TYPE_OPS, wal_durable_distance(s->position, durable));
+    seal(record, s, WAL_TYPE_OPS, distance);
     if (!s->staged) {
         return LOAM_OK;
     }

@@ -13,8 +13,8 @@
  * One CAS on the tail word gives a writer its place in the log, its sequence number and the
  * generation (memtable) it belongs to. A segment file belongs to one generation. Only windows of a
  * segment are mapped, apart from each other in memory. A record inside one window is filled in
- * place; one that crosses into the next window is filled in a buffer and copied piece by piece by
- * wal_end.
+ * place; one that crosses into the next window is copied piece by piece by wal_end, from where it lies
+ * together: in the caller's memory, or in a buffer that the caller has filled.
  *
  *   the next segment:  NONE -> PREPARING [wal_prepare, wal_switch] -> READY [the same]
  *                      READY -> NONE     [wal_switch: the tail enters it, or it is too small]
@@ -134,11 +134,12 @@ struct wal {
     struct wal_segment slots[WAL_SLOTS]; /* by generation % WAL_SLOTS */
 };
 
-/* A reserved place. The caller fills payload[0 .. size) between wal_begin and wal_end. */
+/* A reserved place. Between wal_begin and wal_end the caller fills payload[0 .. size). */
 struct wal_slot {
     uint64_t position;   /* the sequence number of the first operation */
     uint64_t end;        /* position behind the record */
     uint8_t *payload;    /* contiguous, writable; NULL without files */
+    const uint8_t *source; /* of wal_begin_copy: what wal_end copies; else NULL */
     uint64_t salt;
     uint32_t size;       /* bytes of payload */
     uint32_t generation;
@@ -156,6 +157,9 @@ int wal_open(struct wal *w, const struct wal_options *o);
  * Threads:  any; each LOAM_OK is followed by wal_end or wal_void on the same thread, soon: what
  *           comes after the record in the log waits for it. */
 int wal_begin(struct wal *w, uint64_t payload_size, struct wal_slot *s);
+/* The same for a payload that there is already: nothing is to be filled in. It stays as it is until wal_end or
+ * wal_void. Mapped, the record is held nowhere but in the log. */
+int wal_begin_copy(struct wal *w, loam_slice payload, struct wal_slot *s);
 
 /* Seals the record. `durable`: what the caller knows to be durable, usually wal_durable().
  * Mapped and without files it cannot fail. Buffered it writes the record, then moves the tail; on

@@ -135,10 +135,10 @@ static loam_db *open_with(const loam_vfs *disk, uint64_t budget)
     return db;
 }
 
-/* 60 bytes for each operation and three times its key and value. */
+/* 60 bytes for each operation and twice its key and value. */
 static uint64_t small_most(uint64_t budget, const struct shape *s)
 {
-    return (budget / 4 + 4 * MIB) / (60 + 3 * (s->key + s->value));
+    return (budget / 4 + 4 * MIB) / (60 + 2 * (s->key + s->value));
 }
 
 Test(batch_memory, the_limit_is_the_one_that_is_told)

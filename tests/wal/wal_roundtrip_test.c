@@ -400,6 +400,40 @@ Test(wal_roundtrip, a_failed_sync_poisons_until_cleared_behind_a_switch)
     loam_vfs_free(vfs);
 }
 
+/* Bytes of memory that a record across windows takes until it ends. */
+static uint64_t held_by(const uint8_t *payload, uint64_t size, bool copied)
+{
+    loam_vfs *vfs;
+    struct wal_slot s;
+    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    struct wal_options o = log_options(vfs, "/");
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    uint64_t before = alloc_used_by(alloc_global(), MEM_LOG);
+    CHECK_EQ(copied ? wal_begin_copy(&w, loam_bytes(payload, size), &s) : wal_begin(&w, size, &s),
+             LOAM_OK);
+    uint64_t held = alloc_used_by(alloc_global(), MEM_LOG) - before;
+    if (!copied) {
+        memcpy(s.payload, payload, size);
+    }
+    CHECK_EQ(wal_end(&w, &s, 0), LOAM_OK);
+    noted_count = 0;
+    note(&s, 7);
+    uint64_t number, end;
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    (void)expect_all(vfs, "/", 1, number, number, end);
+    loam_vfs_free(vfs);
+    return held;
+}
+
+Test(wal_roundtrip, a_payload_that_lies_together_is_held_but_once)
+{
+    enum { SIZE = 300001 };
+    uint8_t *payload = malloc(SIZE);
+    log_fill(payload, SIZE, 7);
+    CHECK(held_by(payload, SIZE, false) >= held_by(payload, SIZE, true) + SIZE);
+    free(payload);
+}
+
 /* A vfs in which the n-th write fails after storing a part. */
 static struct {
     const loam_vfs *real;

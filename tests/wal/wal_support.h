@@ -6,6 +6,8 @@
 #ifndef LOAM_TESTS_WAL_WAL_SUPPORT_H_
 #define LOAM_TESTS_WAL_WAL_SUPPORT_H_
 
+#include <stdlib.h>
+
 #include "tests/support/check.h"
 #include "wal/wal_reader.h"
 #include "wal/wal_writer.h"
@@ -48,23 +50,31 @@ static inline struct wal_options log_options(const loam_vfs *vfs, const char *di
     return o;
 }
 
-/* One record; switches segments when there is no room. */
+/* One record, every other one copied from elsewhere; switches segments when there is no room. */
 static inline int log_append(struct wal *w, uint64_t size, uint64_t i, struct wal_slot *s)
 {
     int rc;
-    while ((rc = wal_begin(w, size, s)) == WAL_FULL) {
+    uint8_t *source = i % 2 != 0 ? malloc(size) : NULL;
+    if (source != NULL) {
+        log_fill(source, size, i);
+    }
+    while ((rc = source != NULL ? wal_begin_copy(w, loam_bytes(source, size), s)
+                                : wal_begin(w, size, s)) == WAL_FULL) {
         uint64_t boundary;
         uint32_t generation;
         rc = wal_switch(w, size, &boundary, &generation);
         if (rc != LOAM_OK) {
-            return rc;
+            break;
         }
     }
-    if (rc != LOAM_OK) {
-        return rc;
+    if (rc == LOAM_OK) {
+        if (source == NULL) {
+            log_fill(s->payload, size, i);
+        }
+        rc = wal_end(w, s, wal_durable(w));
     }
-    log_fill(s->payload, size, i);
-    return wal_end(w, s, wal_durable(w));
+    free(source);
+    return rc;
 }
 
 /* What runs behind the writers, in turn: windows and releases, then the next segment. */
