@@ -239,8 +239,13 @@ static bool has_budget(const struct db_vfs *v)
 /* The file's size is what it is: after a change that may have been made in part. */
 static void settle(struct db_vfs *v, struct loam_file *f)
 {
+    if (f->counted == NULL) {
+        return;
+    }
     uint64_t size;
-    if (f->counted != NULL && v->inner->size(v->inner->ctx, f->inner, &size) >= 0) {
+    int rc;
+    CALL(v, rc, size, f->inner, &size);
+    if (rc >= 0) {
         disk_account_settle(&v->account, f->counted, size);
     }
 }
@@ -593,8 +598,9 @@ static int count_file(struct db_vfs *v, const struct found_file *at)
     if (rc < 0) {
         return 0;
     }
+    CALL(v, rc, size, inner, &size);
     struct disk_file *f = disk_account_get(&v->account, path);
-    if (f != NULL && v->inner->size(v->inner->ctx, inner, &size) >= 0) {
+    if (f != NULL && rc >= 0) {
         disk_account_settle(&v->account, f, size);
     }
     (void)v->inner->close(v->inner->ctx, inner);

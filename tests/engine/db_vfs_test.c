@@ -1,4 +1,4 @@
-/* db_vfs_test.c - How often a call of the caller's vfs is made that is interrupted for ever.
+/* db_vfs_test.c - How often a call of the caller's vfs is made that is interrupted.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Goal: whatever layer asks, the vfs sees one call at most a hundred times in a row, as vfs.h says.
@@ -10,6 +10,7 @@
 
 #include "arena/atomic.h"
 #include "arena/hash.h"
+#include "engine/db_vfs.h"
 #include "tests/engine/db_support.h"
 
 #define TRIES 100u
@@ -164,4 +165,39 @@ Test(db_vfs, an_interrupted_call_is_made_a_hundred_times_and_no_more)
         CHECK_EQ(atom_load(&longest, relaxed), TRIES);
         loam_vfs_free(memory);
     }
+}
+
+static int every_other_size(void *ctx, loam_file *f, uint64_t *size)
+{
+    static unsigned turn;
+    (void)ctx;
+    return turn++ % 2 == 0 ? -EINTR : disk->size(disk->ctx, f, size);
+}
+
+/* What a file weighs in the budget is asked for again, too. */
+Test(db_vfs, a_file_counts_though_the_question_for_its_size_is_interrupted)
+{
+    enum { BUDGET = 1 << 20, BYTES = 40960 };
+    const char *path = "/db/000000000001.sst";
+    loam_vfs *memory = memory_disk();
+    disk = memory;
+    loam_vfs vfs = *memory;
+    vfs.size = every_other_size;
+    loam_file *f;
+    CHECK_EQ(vfs.mkdir(vfs.ctx, "/db"), 0);
+    CHECK_EQ(vfs.open(vfs.ctx, path, LOAM_VFS_WRITE | LOAM_VFS_NEW, &f), 0);
+    CHECK_EQ(vfs.truncate(vfs.ctx, f, BYTES), 0);
+    CHECK_EQ(vfs.close(vfs.ctx, f), 0);
+    struct db_vfs v;
+    const struct db_vfs_options o = {
+        .inner = &vfs, .alloc = alloc_global(), .disk_budget = BUDGET};
+    db_vfs_init(&v, &o, "/db");
+    CHECK_EQ(db_vfs_count(&v), 0);
+    CHECK_EQ(disk_account_left(&v.account), BUDGET - BYTES);
+    CHECK_EQ(v.vfs.open(v.vfs.ctx, path, LOAM_VFS_WRITE, &f), 0);
+    CHECK_EQ(v.vfs.truncate(v.vfs.ctx, f, BYTES / 2), 0);
+    CHECK_EQ(disk_account_left(&v.account), BUDGET - BYTES / 2);
+    CHECK_EQ(v.vfs.close(v.vfs.ctx, f), 0);
+    db_vfs_destroy(&v);
+    loam_vfs_free(memory);
 }
