@@ -123,6 +123,14 @@ void wal_release(struct wal *w, uint32_t below_generation)
     }
 }
 
+/* Files of a directory that was copied may have holes, and on a full disk nothing can be mapped there. Costs
+ * little where the space is there. */
+static bool has_space(const struct wal *w, loam_file *f, uint64_t bytes)
+{
+    bool full;
+    return wal_place_set_aside(&w->place, f, bytes, false, &full) == 0;
+}
+
 void wal_adopt(struct wal *w, uint64_t number)
 {
     char name[WAL_FILE_NAME_MAX];
@@ -140,7 +148,7 @@ void wal_adopt(struct wal *w, uint64_t number)
     struct wal_idle_file idle = {.number = number, .settled = false};
     if (vfs->open(vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &idle.file) >= 0) {
         bool right = vfs->size(vfs->ctx, idle.file, &bytes) >= 0 &&
-                     bytes == WAL_HEADER_PAGE + standard.capacity;
+                     bytes == WAL_HEADER_PAGE + standard.capacity && has_space(w, idle.file, bytes);
         mutex_lock(&w->mu);
         bool kept = right && keep_idle_locked(w, &idle);
         mutex_unlock(&w->mu);

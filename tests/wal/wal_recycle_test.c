@@ -139,6 +139,36 @@ Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_a
     loam_vfs_free(disk);
 }
 
+static int no_space(void *ctx, loam_file *f, uint64_t off, uint64_t len)
+{
+    (void)ctx, (void)f, (void)off, (void)len;
+    return -ENOSPC;
+}
+
+/* A directory that was copied: its files have holes where nothing was written yet. To map such a place on a full
+ * disk is an I/O error, and nobody says that there is no space. */
+Test(wal_recycle, a_file_that_may_have_holes_serves_again_only_with_its_space)
+{
+    loam_vfs vfs, *disk = counting_disk(&vfs);
+    struct wal_options o = log_options(&vfs, "/");
+    uint64_t number, end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    append();
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    o.first_number = number + 1;
+    o.start_position = end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    vfs.reserve = no_space;
+    wal_adopt(&w, number);
+    CHECK_EQ(w.idle_count, 0);
+    char path[1 + WAL_FILE_NAME_MAX] = "/";
+    loam_file *f;
+    wal_file_name(path + 1, number);
+    CHECK_EQ(vfs.open(vfs.ctx, path, LOAM_VFS_READ, &f), -ENOENT);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
 static int the_same_again(void *ctx, void *buf, size_t n)
 {
     (void)ctx;
