@@ -107,11 +107,11 @@ void disk_reserve_open(struct disk_reserve *r, uint64_t bytes, bool exact)
     uint64_t most = exact ? bytes : left / SMALL_DISK;
     r->bytes = (most < bytes ? most : bytes) / UNIT * UNIT;
     int rc = r->bytes != 0 ? make_locked(r) : 0;
-    if (rc == -EOPNOTSUPP) {
-        r->bytes = 0;
+    bool full = rc < 0 && status_from_errno(rc) == LOAM_E_NOSPACE;
+    if (rc < 0 && !full) {
+        r->bytes = 0; /* there is none to tell of, nor to give up later */
     }
-    /* relaxed: nobody else is there yet. */
-    atom_store(&r->spent, rc < 0 && status_from_errno(rc) == LOAM_E_NOSPACE, relaxed);
+    atom_store(&r->spent, full, relaxed); /* relaxed: nobody else is there yet. */
     mutex_unlock(&r->mu);
 }
 

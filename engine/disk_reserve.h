@@ -20,7 +20,7 @@ struct disk_reserve {
     const loam_vfs *vfs; /* constant, like dir */
     const char *dir;
     struct mutex mu;     /* guards the file; held over its calls */
-    uint64_t bytes;      /* constant after open; 0: the file system can set none aside */
+    uint64_t bytes;      /* constant after open; 0: none could be set aside, whatever the space */
     _Atomic bool spent;
 };
 
@@ -29,7 +29,7 @@ void disk_reserve_destroy(struct disk_reserve *r);
 /* Before the log is opened: gives an old reserve up when the disk has less than `needed` bytes. */
 void disk_reserve_yield(struct disk_reserve *r, uint64_t needed);
 /* Sets aside `bytes`; unless exactly so many are wanted, less on a small disk. A disk without the space
- * leaves it spent. */
+ * leaves it spent; whatever else keeps it from being made leaves none. */
 void disk_reserve_open(struct disk_reserve *r, uint64_t bytes, bool exact);
 /* True: there is more space than before. Any thread. */
 bool disk_reserve_spend(struct disk_reserve *r);
