@@ -597,6 +597,7 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
     it->readahead = SCOUT_READ;
     it->dead_limit = limit;
     it->passed = 0;
+    it->learned = false;
     int rc = build(db, it, v);
     for (uint32_t i = 0; i < it->source_count; i++) {
         it->sources[i]->cursor.read_bytes = 0; /* buffers are kept, and so is what was counted */
@@ -609,7 +610,8 @@ bool db_iter_scout(struct db *db, struct db_iter *it, struct keyspace *space, lo
         rc = find_backward(db, it);
     }
     bool more = rc == LOAM_NOTFOUND && merge_valid(&it->merge);
-    *found = (struct db_scouted){.passed = it->passed, .read = bytes_read(it)};
+    *found = (struct db_scouted){
+        .passed = it->passed, .learned = it->learned, .read = bytes_read(it)};
     for (uint32_t i = 0; i < it->source_count; i++) {
         source_finish(it->sources[i]); /* the tables it has pinned are the section's */
     }

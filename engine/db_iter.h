@@ -64,6 +64,8 @@ struct db_iter {
     uint32_t run_end;         /* index of the first entry behind it */
     const struct source *top; /* the top source of the last move */
     uint32_t passed;     /* deleted keys, by the last move that met some */
+    bool learned;        /* that move has proven a stretch */
+    uint32_t gained;     /* a scout's moves after which more was known than before */
     uint32_t dead_limit; /* of a scout's: deleted keys that one move passes at most; 0: of a caller's */
 };
 
@@ -95,6 +97,7 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const struct held_seq *sn
 /* What a scout has done. */
 struct db_scouted {
     uint32_t passed; /* deleted keys */
+    bool learned;    /* a stretch of them was proven */
     uint64_t read;   /* bytes of blocks that were not in the cache */
 };
 /* Passes the deleted keys from `key` on (forward) or down from it, in the newest state, which nobody holds:

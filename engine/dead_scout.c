@@ -70,7 +70,8 @@ static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
                  uint64_t *left)
 {
     bool more = true;
-    for (uint32_t vain = 0; more && *left >= STEP && vain < VAIN;) {
+    uint32_t vain = 0;
+    while (more && *left >= STEP && vain < VAIN) {
         if (atom_load(&db->stopping, relaxed)) { /* relaxed: a wish */
             return true;
         }
@@ -83,8 +84,11 @@ static bool walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice key,
             more = db_iter_scout(db, it, space, key, forward, STEP, &found);
             uint64_t work = PLACE + found.passed + found.read / DEAD_SCOUT_READ;
             *left -= work < *left ? work : *left;
-            vain +=
-                more && dead_ranges_find(&db->dead, ks, buf_slice(&it->key), it->seq) == NULL;
+            bool known =
+                found.learned &&
+                dead_ranges_find(&db->dead, ks, buf_slice(&it->key), it->seq) != NULL;
+            vain += more && !known;
+            it->gained += known;
         }
         epoch_exit();
     }
@@ -98,14 +102,17 @@ bool dead_scout_walk(struct db *db, struct db_iter *it, uint32_t ks, loam_slice 
 
 /* ---- rounds ------------------------------------------------------------------------------------ */
 
-/* A hint whose walk did not end is kept for the next round. */
+/* A hint whose walk did not end is kept for the next round, which begins at the same key: when this one had all
+ * it needs and nothing is known better for it, the next would be like it. */
 static void run(struct db *db, const struct dead_hint *hint, uint32_t count)
 {
     struct db_iter *it = iter_pool_make(db);
     uint64_t left = DEAD_SCOUT_KEYS;
     for (uint32_t i = 0; it != NULL && i < count; i++) {
         loam_slice key = buf_slice(&hint[i].key);
-        if (!dead_scout_walk(db, it, hint[i].ks, key, &left)) {
+        uint32_t before = it->gained;
+        bool begins = left >= STEP, ends = dead_scout_walk(db, it, hint[i].ks, key, &left);
+        if (!ends && (!begins || it->gained != before)) {
             dead_scout_leave_(&db->scout, hint[i].ks, key);
         }
     }

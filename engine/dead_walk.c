@@ -86,7 +86,9 @@ static void learn(struct db *db, struct db_iter *it, struct dead_walk *w, struct
                                  .hi = it->forward ? end : mark};
         struct dead_range *r = dead_ranges_announce(&db->dead, &s);
         if (r != NULL) {
-            dead_ranges_settle(&db->dead, r, prove(db, it, &s));
+            bool proven = prove(db, it, &s);
+            dead_ranges_settle(&db->dead, r, proven);
+            it->learned |= proven;
         }
     }
     *w = (struct dead_walk){.newer = w->newer};

@@ -8,8 +8,11 @@
  */
 #include <criterion/criterion.h>
 
+#include "arena/epoch.h"
 #include "arena/sync.h"
+#include "engine/db.h"
 #include "engine/dead_scout.h"
+#include "engine/handles.h"
 #include "tests/engine/tombstone_support.h"
 
 TestSuite(tombstone);
@@ -332,6 +335,77 @@ Test(tombstone, the_first_seek_finds_the_stretch_known)
         town_old_snapshot_sees_all(&t);
         town_close(&t);
     }
+}
+
+enum { STRETCHES = DEAD_RANGES_MAX / 2 + 10, BIG = 300, BIG_BYTES = 40000 };
+
+static void dig_stretches(struct town *t)
+{
+    for (uint32_t i = 0; i < STRETCHES; i++) {
+        for (uint32_t n = 0; n <= WORTH + 1; n++) {
+            n == 0 ? town_put(t, i * 100) : town_delete(t, i * 100 + n);
+        }
+    }
+    loam_iter *it = town_iter(t, NULL);
+    for (int rc = loam_iter_first(it); rc != LOAM_NOTFOUND; rc = loam_iter_next(it)) {
+        CHECK_EQ(rc, LOAM_OK);
+    }
+    loam_iter_close(it);
+}
+
+/* Deletes over puts for each of which a walk reads a block that no cache holds. */
+static loam_ks *bury_big(struct town *t)
+{
+    static char value[BIG_BYTES];
+    const loam_ks_options o = {
+        .struct_size = sizeof o, .block_bytes = 65536, .compression = LOAM_COMPRESS_NONE};
+    loam_ks *ks;
+    char key[16];
+    GOES(loam_ks_open(t->db, "big", &o, &ks));
+    for (uint32_t i = 0; i < BIG; i++) {
+        GOES(loam_put(t->db, ks, town_key(i, key), loam_bytes(value, sizeof value), NULL));
+    }
+    GOES(loam_flush(t->db, NULL));
+    loam_ks_release(ks);
+    town_close_db(t);
+    town_open_db(t, 0);
+    town_open_ks(t);
+    GOES(loam_ks_open(t->db, "big", &o, &ks));
+    for (uint32_t i = 0; i < BIG; i++) {
+        GOES(loam_delete(t->db, ks, town_key(i, key), NULL));
+    }
+    return ks;
+}
+
+static bool scout_is_busy(struct db *db)
+{
+    mutex_lock(&db->mu);
+    bool busy = dead_scout_busy_locked(db);
+    mutex_unlock(&db->mu);
+    return busy;
+}
+
+/* With half of the places taken a few dead keys are not worth another, and these are as many as a scout may pass
+ * at once for what has to be read. */
+Test(tombstone, a_hint_that_leads_to_nothing_worth_a_place_is_given_up)
+{
+    struct town t;
+    char key[16];
+    town_open(&t, false);
+    loam_ks *ks = bury_big(&t);
+    dig_stretches(&t);
+    epoch_enter();
+    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(t.db));
+    CHECK(dead_ranges_worth(&db->dead) > WORTH);
+    epoch_exit(); /* it stays open */
+    dead_scout_leave_(&db->scout, 2, town_key(BIG / 2, key));
+    GOES(loam_put(t.db, t.ks, LOAM_LIT("somebody looks"), LOAM_LIT("for work"), NULL));
+    for (int n = 0; scout_is_busy(db); n++) {
+        CHECK(n < 50); /* rounds */
+        thread_sleep_micros(DEAD_SCOUT_US);
+    }
+    loam_ks_release(ks);
+    town_close(&t);
 }
 
 /* Merges that wait for quiet times are not waited for by loam_wait_idle(). The runner ends a test that
