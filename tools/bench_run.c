@@ -184,12 +184,12 @@ static uint64_t share_ns(double per_second, unsigned threads)
     return per_second > 0 ? (uint64_t)(1e9 * threads / per_second) : 0;
 }
 
-/* Time between writes of one of `threads` writers under --benchmark_write_rate_limit. */
-static uint64_t write_pace_ns(const struct bench_job *job, unsigned threads)
+/* Time between writes of `entries` by one of `threads` writers under --benchmark_write_rate_limit. */
+static uint64_t write_pace_ns(const struct bench_job *job, unsigned threads, uint64_t entries)
 {
     double bytes = (double)job->context->key_bytes + (double)(job->value_min + job->value_max) / 2;
     double limit = (double)job->context->flags->benchmark_write_rate_limit;
-    return share_ns(limit / (bytes * (double)job->batch), threads);
+    return share_ns(limit / (bytes * (double)entries), threads);
 }
 
 static void set_pace(struct bench_thread *t, enum bench_role role, unsigned threads)
@@ -199,7 +199,7 @@ static void set_pace(struct bench_thread *t, enum bench_role role, unsigned thre
     if (f->target > 0) {
         t->pace_ns = share_ns((double)f->target, threads);
     } else if (role == ROLE_WRITE) {
-        t->pace_ns = write_pace_ns(t->job, threads);
+        t->pace_ns = write_pace_ns(t->job, threads, t->job->batch);
     } else if (role == ROLE_READ) {
         t->pace_ns = share_ns((double)f->benchmark_read_rate_limit, threads);
     }
@@ -226,7 +226,7 @@ static void thread_init(struct bench_thread *t, struct bench_job *job, unsigned 
     if (!extra) {
         set_pace(t, w->role, job->threads);
     } else if (w->extra == EXTRA_WRITER) {
-        t->pace_ns = write_pace_ns(job, job->extras);
+        t->pace_ns = write_pace_ns(job, job->extras, 1); /* they write no batches */
     }
     bench_stats_init(&t->stats, index, c->timed && !extra);
     t->stats.warn = f->histogram && !w->no_session;

@@ -106,6 +106,11 @@ static int fake_erase(struct bench_session *head, loam_slice key)
     return key.size > 0 ? BENCH_OK : BENCH_ERROR;
 }
 
+static int fake_commit(struct bench_session *head)
+{
+    return head != NULL ? BENCH_OK : BENCH_ERROR;
+}
+
 static int fake_wait(void *db)
 {
     (void)db;
@@ -115,7 +120,7 @@ static int fake_wait(void *db)
 #define FAKE                                                                                       \
     .close = fake_close, .destroy = fake_destroy, .session_open = fake_session_open,               \
     .session_close = fake_session_close, .put = fake_put, .get = fake_get, .wait_idle = fake_wait, \
-    .erase = fake_erase
+    .erase = fake_erase, .batch_erase = fake_erase, .batch_commit = fake_commit
 
 static const struct bench_engine first = {.name = "first", .open = open_first, FAKE};
 static const struct bench_engine second = {.name = "second", .open = open_second, FAKE};
@@ -161,7 +166,8 @@ static __attribute__((constructor)) void be_the_killed_writer(int argc, char **a
 static struct bench_row run_here(const char *benchmark, bool slow_gets)
 {
     char *argv[] = {"loam-bench",    "--num=500",   "--progress=none",
-                    "--disable_wal", "--deletes=0", "--duration=0.01", NULL};
+                    "--disable_wal", "--deletes=0", "--duration=0.2",
+                    "--batch_size=100", "--benchmark_write_rate_limit=1000000", NULL};
     struct bench_flags flags;
     struct bench_store store;
     struct bench_context c = {
@@ -170,7 +176,7 @@ static struct bench_row run_here(const char *benchmark, bool slow_gets)
     shared = calloc(1, sizeof(*shared));
     shared->slow_gets = slow_gets;
     optind = 1;
-    cr_assert_eq(bench_flags_parse(&flags, 6, argv), 0);
+    cr_assert_eq(bench_flags_parse(&flags, sizeof(argv) / sizeof(argv[0]) - 1, argv), 0);
     bench_report_init(&c.report, &flags, false);
     cr_assert_eq(bench_pool_init(&c.pool, 0.5, 1000, 1), 0);
     cr_assert_eq(bench_store_init(&store, &first, &flags, "/nonexistent", true), 0);
@@ -271,4 +277,12 @@ Test(rows, the_cost_of_a_recovery_is_not_that_of_the_look_at_what_came_back)
 Test(rows, no_deletes_for_a_while_are_a_few)
 {
     cr_assert_gt(run_here("deleterandom", false).ops, 0);
+}
+
+/* 116 bytes a write, a million a second; it writes one by one, whatever the size of others' batches. */
+Test(rows, the_writer_beside_readers_keeps_to_its_rate)
+{
+    struct bench_row row = run_here("readwhilewriting", false);
+    cr_assert_gt(row.background_ops, 1000, "%f", row.background_ops);
+    cr_assert_lt(row.background_ops, 9000, "%f", row.background_ops);
 }
