@@ -49,6 +49,7 @@ static void settle(struct child *k)
         }
         row->settle_seconds = (double)(bench_now_ns() - begun) * 1e-9;
         bench_row_add_usage(row);
+        row->peak_rss = bench_rss_peak(); /* since the row began */
     }
     row->disk_bytes = bench_disk_bytes(k->store->dir);
 }

@@ -5,7 +5,7 @@
  * empty database, runs the rows of the group in order and sends each through a pipe. So memory and
  * processor time are one engine's alone, no engine finds the heap another left, and what slows the
  * machine for a while slows all of them down. After a row that wrote, the child waits for the
- * background work it left behind, whose bytes and processor time count as that row's.
+ * background work it left behind, whose bytes, processor time and memory count as that row's.
  */
 #ifndef LOAM_TOOLS_BENCH_COMPARE_H_
 #define LOAM_TOOLS_BENCH_COMPARE_H_

@@ -15,13 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROUNDS = 3, ENGINES = 2, KEYS = 500 };
+enum { ROUNDS = 3, ENGINES = 2, KEYS = 500, LARGE = 64 << 20 };
 
 struct shared {
     uint64_t puts[ENGINES], sum[ENGINES];
     int order[ROUNDS * ENGINES], opened;
     pid_t process[ROUNDS * ENGINES];
-    bool second_dies, slow_gets;
+    bool second_dies, slow_gets, large_wait;
 };
 static struct shared *shared;
 
@@ -114,6 +114,12 @@ static int fake_commit(struct bench_session *head)
 static int fake_wait(void *db)
 {
     (void)db;
+    if (shared->large_wait) {
+        void *p = mmap(NULL, LARGE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+        cr_assert_neq(p, MAP_FAILED);
+        munmap(p, LARGE);
+    }
     return BENCH_OK;
 }
 
@@ -127,7 +133,9 @@ static const struct bench_engine second = {.name = "second", .open = open_second
 
 /* ---- one comparison -------------------------------------------------------------------------- */
 
-static void compare(const char *benchmarks, bool second_dies, struct bench_samples *samples)
+enum oddity { NO_ODDITY, SECOND_DIES, LARGE_WAIT };
+
+static void compare(const char *benchmarks, enum oddity oddity, struct bench_samples *samples)
 {
     char *argv[] = {"loam-bench", "--num=500", "--rounds=3", "--progress=none", NULL};
     static struct bench_flags flags;
@@ -137,7 +145,8 @@ static void compare(const char *benchmarks, bool second_dies, struct bench_sampl
     struct bench_suite_list suite;
     shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(shared, MAP_FAILED);
-    shared->second_dies = second_dies;
+    shared->second_dies = oddity == SECOND_DIES;
+    shared->large_wait = oddity == LARGE_WAIT;
     optind = 1;
     cr_assert_eq(bench_flags_parse(&flags, 4, argv), 0);
     bench_report_init(&c.report, &flags, true);
@@ -203,7 +212,7 @@ static size_t count(const struct bench_samples *s, uint32_t engine, uint32_t lin
 Test(compare, engines_get_the_same_keys_and_values)
 {
     struct bench_samples samples;
-    compare("fillrandom,overwrite", false, &samples);
+    compare("fillrandom,overwrite", NO_ODDITY, &samples);
     cr_assert_eq(samples.failed, 0);
     cr_assert_eq(shared->puts[0], 2 * ROUNDS * KEYS);
     cr_assert_eq(shared->puts[1], 2 * ROUNDS * KEYS);
@@ -215,7 +224,7 @@ Test(compare, each_engine_has_a_process_of_its_own_and_the_first_turn_goes_round
 {
     static const int order[] = {0, 1, 1, 0, 0, 1};
     struct bench_samples samples;
-    compare("fillseq", false, &samples);
+    compare("fillseq", NO_ODDITY, &samples);
     cr_assert_eq(shared->opened, ROUNDS * ENGINES);
     for (int i = 0; i < ROUNDS * ENGINES; i++) {
         cr_assert_eq(shared->order[i], order[i], "turn %d", i);
@@ -232,10 +241,25 @@ Test(compare, each_engine_has_a_process_of_its_own_and_the_first_turn_goes_round
     bench_samples_free(&samples);
 }
 
+Test(compare, memory_of_the_work_left_over_counts)
+{
+    struct bench_samples samples;
+    compare("fillseq,readrandom", LARGE_WAIT, &samples);
+    for (size_t i = 0; i < samples.count; i++) {
+        const struct bench_row *row = &samples.all[i].row;
+        if (strcmp(row->name, "fillseq") == 0) {
+            cr_assert_gt(row->peak_rss, LARGE);
+        } else {
+            cr_assert_lt(row->peak_rss, LARGE);
+        }
+    }
+    bench_samples_free(&samples);
+}
+
 Test(compare, repeats_are_kept_apart_and_warm_ups_dropped)
 {
     struct bench_samples samples;
-    compare("fillseq,readrandom[X2-W1]", false, &samples);
+    compare("fillseq,readrandom[X2-W1]", NO_ODDITY, &samples);
     cr_assert_eq(count(&samples, 0, 1), 2 * ROUNDS);
     cr_assert_eq(samples.all[1].repeat, 0);
     cr_assert_eq(samples.all[2].repeat, 1);
@@ -245,7 +269,7 @@ Test(compare, repeats_are_kept_apart_and_warm_ups_dropped)
 Test(compare, an_engine_that_dies_loses_its_later_rows_and_nobody_elses)
 {
     struct bench_samples samples;
-    compare("fillseq,readrandom,overwrite", true, &samples);
+    compare("fillseq,readrandom,overwrite", SECOND_DIES, &samples);
     cr_assert_eq(samples.failed, ROUNDS);
     cr_assert_eq(count(&samples, 0, 0), ROUNDS);
     cr_assert_eq(count(&samples, 0, 2), ROUNDS);
