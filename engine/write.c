@@ -323,59 +323,91 @@ static void copy_one(uint8_t *to, const struct op *o)
     }
 }
 
-static void add_op(struct db *db, struct memtable *m, struct stats_stripe *t, const struct op *o,
-                   uint64_t hash, uint64_t seq)
+/* Where operations go, and what one has in common with the next. */
+struct addition {
+    struct db *db;
+    struct memtable *m;
+    struct stats_stripe *stats;
+    uint64_t seq; /* of the next operation */
+    uint32_t ks;  /* of the last one, with its order */
+    const loam_comparator *order;
+};
+
+static void addition_begin(struct addition *a, struct db *db, struct memtable *m, uint64_t seq)
 {
-    if (o->kind == ENTRY_PUT) {
+    *a = (struct addition){.db = db,
+                           .m = m,
+                           .stats = stats_stripe_self(&db->stats),
+                           .seq = seq,
+                           .ks = KS_DEFAULT,
+                           .order = memtable_order(m, KS_DEFAULT)};
+}
+
+/* The operation as the memtable takes it. */
+static inline struct memtable_op op_of(struct addition *a, const struct op *o)
+{
+    return (struct memtable_op){.ks = o->ks,
+                                .key = o->key,
+                                .key_hash = hash_key(o->key.data, o->key.size),
+                                .tag = entry_tag(a->seq++, o->kind),
+                                .value = o->value};
+}
+
+static void add_op(struct addition *a, const struct memtable_op *o)
+{
+    struct db *db = a->db;
+    bool put = tag_kind(o->tag) == ENTRY_PUT;
+    if (put) {
         dead_ranges_put(&db->dead, o->ks, o->key);
     }
-    int rc = memtable_add(m, o->ks, o->key, hash, entry_tag(seq, o->kind), o->value);
+    if (__builtin_expect(o->ks != a->ks, 0)) {
+        a->ks = o->ks;
+        a->order = memtable_order(a->m, o->ks);
+    }
+    int rc = memtable_add_in(a->m, a->order, o);
     assert(rc == LOAM_OK);
     (void)rc;
-    if (o->kind == ENTRY_PUT) {
-        stats_bump(t, STAT_PUTS, 1);
+    if (put) {
+        stats_bump(a->stats, STAT_PUTS, 1);
     } else {
-        stats_bump(t, STAT_DELETES, 1);
+        stats_bump(a->stats, STAT_DELETES, 1);
         /* relaxed: a statistic */
-        dead_scout_delete(&db->scout, atom_load(&t->n[STAT_DELETES], relaxed), o->ks, o->key);
+        uint64_t deletes = atom_load(&a->stats->n[STAT_DELETES], relaxed);
+        dead_scout_delete(&db->scout, deletes, o->ks, o->key);
     }
 }
 
-/* An operation of a batch on its way into the memtable. */
-struct pending {
-    struct op op;
-    uint64_t hash;
-};
-
 /* The next operation, with what its addition looks at first on the way. */
-static bool take_op(struct reader *r, const struct memtable *m, struct pending *p)
+static bool take_op(struct addition *a, struct reader *r, struct memtable_op *next)
 {
-    if (op_read(r, &p->op) != LOAM_OK) {
+    struct op o;
+    if (op_read(r, &o) != LOAM_OK) {
         return false;
     }
-    p->hash = hash_key(p->op.key.data, p->op.key.size);
-    memtable_prefetch(m, p->hash);
+    *next = op_of(a, &o);
+    memtable_prefetch(a->m, next->key_hash);
     return true;
 }
 
 /* Inserts every operation; cannot fail after memtable_reserve(). */
 static void add_all(struct db *db, struct memtable *m, const struct write_request *q, uint64_t seq)
 {
-    struct stats_stripe *t = stats_stripe_self(&db->stats);
+    struct addition a;
+    addition_begin(&a, db, m, seq);
     if (q->one != NULL) {
-        add_op(db, m, t, q->one, hash_key(q->one->key.data, q->one->key.size), seq);
+        const struct memtable_op one = op_of(&a, q->one);
+        add_op(&a, &one);
         return;
     }
     struct reader r = reader_of(q->ops.data, q->ops.size);
-    struct pending window[ADD_AHEAD];
+    struct memtable_op window[ADD_AHEAD];
     uint32_t read = 0;
-    while (read < ADD_AHEAD && take_op(&r, m, &window[read])) {
+    while (read < ADD_AHEAD && take_op(&a, &r, &window[read])) {
         read++;
     }
-    for (uint32_t i = 0; i < read; i++, seq++) {
-        struct pending *p = &window[i % ADD_AHEAD];
-        add_op(db, m, t, &p->op, p->hash, seq);
-        read += take_op(&r, m, p);
+    for (uint32_t i = 0; i < read; i++) {
+        add_op(&a, &window[i % ADD_AHEAD]);
+        read += take_op(&a, &r, &window[i % ADD_AHEAD]);
     }
 }
 

@@ -175,14 +175,15 @@ static int check_add(const struct memtable *m, loam_slice key, loam_slice value)
 }
 
 /* in_way NULL: whatever the key has. */
-static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
-                      uint64_t tag, loam_slice value, struct entry *in_way)
+static inline int add(struct memtable *m, const loam_comparator *cmp, const struct memtable_op *o,
+                      struct entry *in_way)
 {
-    int rc = check_add(m, key, value);
+    uint64_t key_hash = o->key_hash;
+    int rc = check_add(m, o->key, o->value);
     if (rc != LOAM_OK) {
         return rc;
     }
-    struct skiplist_target t = skiplist_target(&m->list, ks, key);
+    struct skiplist_target t = skiplist_target_in(cmp, o->ks, o->key);
     bool hashed = uses_hash(&t);
     struct skiplist_node *known = NULL;
     if (hashed) {
@@ -201,8 +202,8 @@ static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t 
             key_filter_add(&m->filter, key_hash);
         }
     }
-    rc = in_way == NULL ? skiplist_link(&m->list, &place, tag, value)
-                        : skiplist_link_new(&m->list, &place, tag, value, in_way);
+    rc = in_way == NULL ? skiplist_link(&m->list, &place, o->tag, o->value)
+                        : skiplist_link_new(&m->list, &place, o->tag, o->value, in_way);
     if ((rc == LOAM_OK || rc == LOAM_E_EXISTS) && hashed && place.node != 0) {
         key_index_add(&m->index, key_hash, place.node);
     }
@@ -212,7 +213,18 @@ static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t 
 int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
                  loam_slice value)
 {
-    return add(m, ks, key, key_hash, tag, value, NULL);
+    const struct memtable_op o = {ks, key, key_hash, tag, value};
+    return add(m, skiplist_order(&m->list, ks), &o, NULL);
+}
+
+const loam_comparator *memtable_order(const struct memtable *m, uint32_t ks)
+{
+    return skiplist_order(&m->list, ks);
+}
+
+int memtable_add_in(struct memtable *m, const loam_comparator *order, const struct memtable_op *o)
+{
+    return add(m, order, o, NULL);
 }
 
 void memtable_prefetch(const struct memtable *m, uint64_t key_hash)
@@ -224,7 +236,8 @@ void memtable_prefetch(const struct memtable *m, uint64_t key_hash)
 int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash,
                      uint64_t tag, loam_slice value, struct entry *in_way)
 {
-    return add(m, ks, key, key_hash, tag, value, in_way);
+    const struct memtable_op o = {ks, key, key_hash, tag, value};
+    return add(m, skiplist_order(&m->list, ks), &o, in_way);
 }
 
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n)
@@ -239,7 +252,7 @@ int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t
         rc = memtable_reserve(m, &need);
     }
     for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
-        rc = add(m, ops[i].ks, ops[i].key, ops[i].key_hash, ops[i].tag, ops[i].value, NULL);
+        rc = add(m, skiplist_order(&m->list, ops[i].ks), &ops[i], NULL);
         assert(rc == LOAM_OK);
     }
     return rc;

@@ -96,6 +96,9 @@ struct memtable_op {
     uint64_t tag;
     loam_slice value;
 };
+/* add for whom knows the order of the keyspace, as many additions in a row do. */
+const loam_comparator *memtable_order(const struct memtable *m, uint32_t ks);
+int memtable_add_in(struct memtable *m, const loam_comparator *order, const struct memtable_op *op);
 /* All or nothing: LOAM_OK, or as memtable_add() with nothing added. Readers see the additions one by
  * one; that they appear together is the sequence numbers' business. */
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n);

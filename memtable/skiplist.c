@@ -29,11 +29,6 @@ static int before = -1;
 const loam_comparator skiplist_all_behind_ = {.compare = compare_always, .ctx = &behind};
 const loam_comparator skiplist_all_before_ = {.compare = compare_always, .ctx = &before};
 
-struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, loam_slice key)
-{
-    return target_of(order_of(s, ks), ks, key);
-}
-
 /* ---- search ---- */
 
 /* What the guide of x says about the target; false: nothing. */

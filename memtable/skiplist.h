@@ -52,6 +52,7 @@
 #include <stdint.h>
 
 #include "arena/arena.h"
+#include "arena/coding.h"
 #include "arena/entry.h"
 
 #define SKIPLIST_MAX_HEIGHT 16 /* at p = 1/4: 4^16 keys */
@@ -138,7 +139,26 @@ int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, lo
 int skiplist_link_new(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value,
                       struct entry *in_way);
 
-struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks, loam_slice key);
+/* The order of a keyspace; NULL: of bytes. */
+static inline const loam_comparator *skiplist_order(const struct skiplist *s, uint32_t ks)
+{
+    return s->order != NULL ? s->order(s->order_ctx, ks) : NULL;
+}
+/* The target in a keyspace of this order. */
+static inline struct skiplist_target skiplist_target_in(const loam_comparator *cmp, uint32_t ks,
+                                                        loam_slice key)
+{
+    return (struct skiplist_target){.prefix = key_prefix64(key.data, key.size),
+                                    .data = key.data,
+                                    .size = key.size,
+                                    .cmp = cmp,
+                                    .ks = ks};
+}
+static inline struct skiplist_target skiplist_target(const struct skiplist *s, uint32_t ks,
+                                                     loam_slice key)
+{
+    return skiplist_target_in(skiplist_order(s, ks), ks, key);
+}
 /* The node under the reference, if it holds the target, else NULL. */
 struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
                                      const struct skiplist_target *t);

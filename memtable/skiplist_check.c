@@ -34,7 +34,7 @@ static const char *check_chain(const struct skiplist *s, const struct skiplist_n
 static const char *check_guides(const struct skiplist *s, const struct skiplist_node *n)
 {
     uint32_t ks = node_ks(n);
-    struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, n));
+    struct skiplist_target t = skiplist_target(s, ks, node_key(s, n));
     for (uint32_t j = 1; j <= guides_of(node_height(n)); j++) {
         for (uint32_t i = 0; i < GUIDE_SLOTS; i++) {
             uint64_t entry =
@@ -71,7 +71,7 @@ const char *skiplist_check(const struct skiplist *s)
         const struct skiplist_node *n = node_at(s, ref);
         if (last != NULL) {
             uint32_t ks = node_ks(last);
-            struct skiplist_target t = target_of(order_of(s, ks), ks, node_key(s, last));
+            struct skiplist_target t = skiplist_target(s, ks, node_key(s, last));
             if (compare(s, n, &t) <= 0) {
                 return "level 0 is not in rising order";
             }

@@ -56,7 +56,7 @@ static const struct skiplist_version *chain_oldest(const struct skiplist *s,
 
 void skiplist_cursor_init(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks)
 {
-    skiplist_cursor_init_in(c, s, ks, order_of(s, ks));
+    skiplist_cursor_init_in(c, s, ks, skiplist_order(s, ks));
 }
 
 void skiplist_cursor_init_in(struct skiplist_cursor *c, const struct skiplist *s, uint32_t ks,
@@ -169,7 +169,7 @@ bool skiplist_cursor_last(struct skiplist_cursor *c)
 
 bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t tag)
 {
-    struct skiplist_target t = target_of(c->cmp, c->ks, key);
+    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, key);
     const struct skiplist_node *n = skiplist_find_ge_(c->list, &t);
     read_ahead_stop(c);
     if (!cursor_enter(c, n)) {
@@ -186,7 +186,7 @@ bool skiplist_cursor_seek(struct skiplist_cursor *c, loam_slice key, uint64_t ta
 /* Not a seek and a step back from there: what others add in between, behind the place, would be met. */
 bool skiplist_cursor_seek_before(struct skiplist_cursor *c, loam_slice key, uint64_t tag)
 {
-    struct skiplist_target t = target_of(c->cmp, c->ks, key);
+    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, key);
     read_ahead_stop(c);
     if (tag != UINT64_MAX && cursor_enter(c, skiplist_find_ge_(c->list, &t)) &&
         compare(c->list, c->node, &t) == 0) {
@@ -256,7 +256,7 @@ bool skiplist_cursor_prev(struct skiplist_cursor *c)
         c->version = newer;
         return true;
     }
-    struct skiplist_target t = target_of(c->cmp, c->ks, node_key(c->list, c->node));
+    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, node_key(c->list, c->node));
     read_ahead_stop(c);
     return cursor_enter_oldest(c, skiplist_find_lt_(c->list, &t));
 }

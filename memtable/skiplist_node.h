@@ -208,27 +208,6 @@ static inline int compare(const struct skiplist *s, const struct skiplist_node *
     return compare_rest(n->key, n->meta >> 6 & 0x3ff, t->data, t->size);
 }
 
-/* ---- the order of keyspaces, and targets ---- */
-
-static inline struct skiplist_target target_of(const loam_comparator *cmp, uint32_t ks,
-                                               loam_slice key)
-{
-    struct skiplist_target t = {.data = key.data, .size = key.size, .cmp = cmp, .ks = ks};
-    if (key.size >= 8) {
-        t.prefix = load_be64(key.data);
-    } else if (key.size != 0) {
-        unsigned char head[8] = {0};
-        memcpy(head, key.data, key.size);
-        t.prefix = load_be64(head);
-    }
-    return t;
-}
-
-static inline const loam_comparator *order_of(const struct skiplist *s, uint32_t ks)
-{
-    return s->order != NULL ? s->order(s->order_ctx, ks) : NULL;
-}
-
 /* ---- versions of a node ---- */
 
 /* The newest version with a tag <= max, or NULL. */

@@ -192,10 +192,10 @@ MUTATIONS = [
     ("skiplist-own-link-relaxed", "memtable/skiplist_insert.c", "        atom_store(node_link(n, level), next, release);",
      "        atom_store(node_link(n, level), next, relaxed);", "skiplist_ahead"),
     ("seek-and-step-back", "memtable/skiplist_cursor.c",
-     "    struct skiplist_target t = target_of(c->cmp, c->ks, key);\n    read_ahead_stop(c);\n    if (tag",
+     "    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, key);\n    read_ahead_stop(c);\n    if (tag",
      "    if (tag == UINT64_MAX) {\n        return skiplist_cursor_seek(c, key, tag) ? skiplist_cursor_prev(c)\n"
      "                                                 : skiplist_cursor_last(c);\n    }\n"
-     "    struct skiplist_target t = target_of(c->cmp, c->ks, key);\n    read_ahead_stop(c);\n    if (tag",
+     "    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, key);\n    read_ahead_stop(c);\n    if (tag",
      "skiplist_seek_before"),
     ("guide-collects-half-linked-above", "memtable/skiplist_insert.c",
      "            if (height < 2 * j) {\n                guide_put(guide, key, node_key(s, b), false, ref);",

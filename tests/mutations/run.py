@@ -339,7 +339,7 @@ FAULTS = [
           "        version_set_discard_(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
           "            continue;\n        }\n", suite("engine", "version_set/*")),
     # ---- writing ----
-    Fault("batch-under-one-number", "engine/write.c", "i < read; i++, seq++) {", "i < read; i++) {", MODEL),
+    Fault("batch-under-one-number", "engine/write.c", "entry_tag(a->seq++, o->kind)", "entry_tag(a->seq, o->kind)", MODEL),
     Fault("batch-visible-in-part", "engine/write.c",
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    commit_publish(&db->commit, s->position, s->end);\n    add_all(db, m, q, s->position);\n",
