@@ -205,7 +205,11 @@ static inline int add(struct memtable *m, const loam_comparator *cmp, const stru
     rc = in_way == NULL ? skiplist_link(&m->list, &place, o->tag, o->value)
                         : skiplist_link_new(&m->list, &place, o->tag, o->value, in_way);
     if ((rc == LOAM_OK || rc == LOAM_E_EXISTS) && hashed && place.node != 0) {
-        key_index_add(&m->index, key_hash, place.node);
+        if (place.found == NULL) {
+            key_index_add_new(&m->index, key_hash, place.node);
+        } else {
+            key_index_add(&m->index, key_hash, place.node);
+        }
     }
     return rc;
 }

@@ -73,6 +73,9 @@ struct skiplist_writer {
     uint32_t next;  /* reference of the list's next writer */
     bool has_place; /* prev is the place behind the node inserted last, prev[0] that node */
     uint32_t after; /* reference: what follows prev[0] */
+    uint32_t guide;      /* of `guided`: the one that was entered last */
+    uint32_t guide_from; /* its slots before this are taken */
+    const struct skiplist_node *guided;
     struct skiplist_node *prev[SKIPLIST_MAX_HEIGHT]; /* by level: before the key */
 };
 
@@ -100,7 +103,7 @@ struct skiplist_target {
 /* Where a key is, or belongs; from skiplist_locate for skiplist_link. */
 struct skiplist_place {
     struct skiplist_target target;
-    struct skiplist_node *found; /* NULL: the key is not in the list */
+    struct skiplist_node *found; /* NULL: the key is not in the list, or link made its node */
     uint32_t node;               /* reference of `found`, or after link of the node made; 0: the
                                     caller knew the node */
     struct skiplist_writer *writer;

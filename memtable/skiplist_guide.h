@@ -137,14 +137,15 @@ static inline uint64_t guide_entry(uint32_t code, bool higher, uint32_t ref)
 
 /* Enters a node that is linked at all of its levels into the guide of a node with the key x, if there
  * is room. The higher ones, one in four, take the place of another, so that a long stretch is not
- * covered at its start only. */
+ * covered at its start only. *from: the slots before are known to be taken. */
 static inline void guide_put(_Atomic uint64_t *guide, loam_slice x, loam_slice key, bool higher,
-                             uint32_t ref)
+                             uint32_t ref, uint32_t *from)
 {
-    uint32_t i = 0;
+    uint32_t i = *from;
     while (i < GUIDE_SLOTS && atom_load(&guide[i], relaxed) != 0) { /* relaxed: only compared */
         i++;
     }
+    *from = i;
     if (i == GUIDE_SLOTS) {
         if (!higher) {
             return;

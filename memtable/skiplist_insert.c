@@ -305,6 +305,7 @@ static void take_guides(const struct skiplist *s, const struct skiplist_writer *
             continue;
         }
         uint32_t ref = node_next(w->prev[2 * j - 2], 2 * j - 2);
+        uint32_t from = 0;
         for (uint32_t i = 0; i < GUIDE_SLOTS && ref != 0; i++) {
             const struct skiplist_node *b = node_at(s, ref);
             uint32_t height = node_height(b);
@@ -315,7 +316,7 @@ static void take_guides(const struct skiplist *s, const struct skiplist_writer *
             /* One of height 2j may still have to be linked at its highest level: who linked there
              * behind it would be lost. */
             if (height < 2 * j) {
-                guide_put(guide, key, node_key(s, b), false, ref);
+                guide_put(guide, key, node_key(s, b), false, ref, &from);
             }
             ref = node_next(b, 2 * j - 2);
         }
@@ -323,7 +324,7 @@ static void take_guides(const struct skiplist *s, const struct skiplist_writer *
 }
 
 /* A node that is linked at all of its levels becomes an entry of the guide that covers it. */
-static void enter_guide(const struct skiplist *s, const struct skiplist_writer *w,
+static void enter_guide(const struct skiplist *s, struct skiplist_writer *w,
                         const struct skiplist_target *t, uint32_t ref, uint32_t height)
 {
     uint32_t j = (height + 1) / 2;
@@ -331,10 +332,18 @@ static void enter_guide(const struct skiplist *s, const struct skiplist_writer *
         return;
     }
     const struct skiplist_node *x = w->prev[2 * j];
-    if (x != head_node(s) && node_ks(x) == t->ks) {
-        guide_put(node_guide(x, j), node_key(s, x), loam_bytes(t->data, t->size), height % 2 == 0,
-                  ref);
+    if (x == head_node(s) || node_ks(x) != t->ks) {
+        return;
     }
+    /* Keys in order enter one guide one after the other. What others move out of it meanwhile is room
+     * that is not found. */
+    if (x != w->guided || j != w->guide) {
+        w->guided = x;
+        w->guide = j;
+        w->guide_from = 0;
+    }
+    guide_put(node_guide(x, j), node_key(s, x), loam_bytes(t->data, t->size), height % 2 == 0, ref,
+              &w->guide_from);
 }
 
 static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist_target *t,
@@ -418,6 +427,19 @@ static uint32_t link_level(struct skiplist *s, const struct skiplist_target *t,
     }
 }
 
+/* link_level at level 0, where the place knows what follows and nobody else is at it, mostly. */
+static inline uint32_t link_bottom(struct skiplist *s, const struct skiplist_target *t,
+                                   struct skiplist_writer *w, struct skiplist_node *n, uint32_t ref)
+{
+    uint32_t seen = w->after;
+    atom_store(node_link(n, 0), seen, relaxed); /* relaxed: published by the CAS */
+    /* release: as in link_level(). */
+    if (__builtin_expect(atom_cas(node_link(w->prev[0], 0), &seen, ref, release, relaxed), 1)) {
+        return 0;
+    }
+    return link_level(s, t, w, n, ref, 0);
+}
+
 static void raise_height(struct skiplist *s, uint32_t height)
 {
     /* relaxed, both: see search(); the links of the new levels carry the order. */
@@ -456,7 +478,7 @@ static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t t
             return loam_last_error()->code;
         }
         take_guides(s, w, &p->target, n);
-        uint32_t other = link_level(s, &p->target, w, n, ref, 0);
+        uint32_t other = link_bottom(s, &p->target, w, n, ref);
         if (other == 0) {
             p->node = ref;
             w->prev[0] = n;
@@ -469,7 +491,7 @@ static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t t
             enter_guide(s, w, &p->target, ref, height);
         } else {
             /* Another thread inserted the key meanwhile: its node takes the version. */
-            found = node_at(s, other);
+            p->found = found = node_at(s, other);
             p->node = other;
             size_t size = node_bytes(&p->target, height);
             arena_undo(s->nodes, (char *)n - before_node(height), size);

@@ -9,6 +9,7 @@
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "arena/thread_slot.h"
+#include "memtable/key_index.h"
 #include "tests/explore/explore.h"
 #include "tests/explore/list_world.h"
 
@@ -330,3 +331,33 @@ static void add_new_check(void)
 SCENARIO(memtable_add_new, .says = "two add one key if it is not there yet", .threads = 2,
          .flags = LOCK_FREE, .setup = setup_memtable, .prepare = prepare_memtable,
          .body = add_new_body, .check = add_new_check, .bound = -1)
+
+/* ---- one bucket of the index --------------------------------------------------------------- */
+
+static struct key_index_bucket bucket;
+static struct key_index index_of_one;
+
+static void setup_index(void)
+{
+    key_index_init(&index_of_one, &bucket, 1);
+}
+
+/* Each takes the slot behind those that it knows to be taken, and looks through all of them. */
+static void index_body(unsigned thread)
+{
+    uint64_t hash = (uint64_t)(thread + 1) << 24;
+    uint32_t ref = thread + 2, at = 0;
+    key_index_add_new(&index_of_one, hash, ref);
+    EXPECT_EQ(key_index_next(&bucket, hash, &at), ref);
+}
+
+static void index_check(void)
+{
+    for (unsigned i = 0; i < KEY_INDEX_SLOTS; i++) {
+        EXPECT((atom_load(&bucket.slot[i], relaxed) != 0) == (i < 3));
+    }
+}
+
+SCENARIO(index_new, .says = "three take slots of one bucket, and find what they put there",
+         .threads = 3, .flags = LOCK_FREE, .setup = setup_index, .body = index_body,
+         .check = index_check, .bound = -1)
