@@ -440,7 +440,7 @@ static void retry_errors(struct db *db)
     }
     update_pace_locked(db);
     if (flush_due_locked(db)) {
-        background_wake_locked(db);
+        wake_locked(db, &flusher); /* while writers are paced that is at each tick */
     }
     mutex_unlock(&db->mu);
 }
