@@ -71,7 +71,9 @@ static inline struct db_iter *iter_begin(const loam_iter *handle, int *rc)
         *rc = refuse_db(db);
         return NULL;
     }
-    /* acquire and release at the end: whoever comes next sees what this call did. */
+    /* acquire and release at the end: whoever comes next sees what this call did. An exchange, though most
+     * iterators stay with a thread, which could own them by plain stores that a stranger's membarrier orders:
+     * tried and explored, that gained nothing, nor did no exclusion at all. */
     if (__builtin_expect(atom_swap(&it->busy, 1, acquire) != 0, 0)) {
         *rc = refuse_thread();
         return NULL;
