@@ -88,6 +88,7 @@ uint64_t memory_share_keep(struct db *db)
         take_back(db);
     } else if (rests && more >= lent + l->ring_bytes / WORTH_PART &&
                !block_cache_roomy(&db->cache)) {
+        trim_chunks(db, kept + in_use, in_use); /* first: it is theirs what is lent */
         set_lent(s, more);
         block_cache_lend(&db->cache, (size_t)more);
     }

@@ -163,6 +163,18 @@ static void read_until_lent(loam_db *db, struct random *r)
     }
 }
 
+/* Writes until nothing is lent any more. */
+static void write_until_back(loam_db *db)
+{
+    struct db *in = db_of(db);
+    char key[24], value[VALUE];
+    memset(value, 'w', sizeof value);
+    for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
+        int size = snprintf(key, sizeof key, "key%012u", i);
+        GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
+    }
+}
+
 static uint64_t used_at_most_the_budget(loam_db *db)
 {
     loam_stats s = {.struct_size = sizeof s};
@@ -184,15 +196,31 @@ Test(memory_share, a_cache_has_what_writers_leave_until_they_come)
         while (used_at_most_the_budget(db) < l->ring_bytes) {
             get_some(db, &r, 1000);
         }
-        char value[VALUE];
-        memset(value, 'w', sizeof value);
-        for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
-            char key[24];
-            int size = snprintf(key, sizeof key, "key%012u", i);
-            GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
-        }
+        write_until_back(db);
         CHECK(used_at_most_the_budget(db) <= l->ring_bytes);
     }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Chunks that memtables have left are theirs until they are lent: not for a moment are they the cache's, too. */
+Test(memory_share, what_is_lent_is_not_kept_for_memtables_at_the_same_time)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    const struct limits *l = &in->options.limits;
+    struct random r;
+    random_init(&r, 1);
+    do { /* again when it has been lent meanwhile */
+        write_until_back(db);
+        atom_store(&in->alloc.peak, 0, relaxed);
+        GOES(chunk_pool_prefill(&in->chunks, l->memtables_max * l->memtable_bytes / l->chunk_bytes));
+    } while (atom_load(&in->share.lent, acquire) != 0);
+    read_until_lent(db, &r);
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    CHECK(s.memory_peak <= BUDGET);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
