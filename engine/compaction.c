@@ -12,6 +12,7 @@
 /* How often a merge looks whether it is still wanted. */
 #define CANCEL_CHECK_ENTRIES 1024u
 #define CANCEL_CHECK_BYTES   ((uint64_t)1 << 20)
+#define READ_BYTES_MIN       ((uint64_t)16 << 10) /* of an input at once */
 #define PART_BYTES_MIN       ((uint64_t)4 << 20) /* smaller parts cost more than they save */
 
 /* The sorted sources of a job's inputs: each table of level 0 alone, any other level as one run. */
@@ -21,6 +22,15 @@ struct inputs {
     uint32_t count;
     struct sst_seat seat; /* of the one large value that is in memory; LARGE_WORK */
 };
+
+/* Bytes that each input reads at once: a level 0 that is behind has many. */
+static uint32_t input_read_bytes(const struct db *db, uint32_t inputs)
+{
+    const struct limits *l = &db->options.limits;
+    uint64_t each = l->merge_reads_bytes / inputs;
+    each = each < READ_BYTES_MIN ? READ_BYTES_MIN : each;
+    return each < l->merge_read_bytes ? (uint32_t)each : l->merge_read_bytes;
+}
 
 static bool open_inputs(struct compaction_job *job, struct inputs *in)
 {
@@ -37,13 +47,13 @@ static bool open_inputs(struct compaction_job *job, struct inputs *in)
     if (in->sources == NULL || in->all == NULL || in->heap == NULL) {
         return false;
     }
-    uint32_t n = 0;
+    uint32_t n = 0, ahead = input_read_bytes(db, in->count);
     for (int k = 0; k < 2; k++) {
         bool apart = (k == 0 ? c->level : c->output_level) == 0;
         for (uint32_t i = 0; i < c->input_count[k]; i += apart ? 1 : c->input_count[k]) {
             in->all[n] = &in->sources[n];
             source_tables(in->all[n], &db->tables, &c->inputs[k][i], apart ? 1 : c->input_count[k],
-                          c->cmp, &db->alloc, db->options.limits.merge_read_bytes, true, &in->seat);
+                          c->cmp, &db->alloc, ahead, true, &in->seat);
             n++;
         }
     }

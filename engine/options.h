@@ -20,7 +20,8 @@ struct limits {
     uint64_t passing_bytes;    /* of large values in the midst of a call */
     uint32_t scan_read_bytes;  /* an iterator reads ahead at most, of each of its tables */
     uint32_t readahead_bytes;  /* the same for one that was told how much, of all of them together */
-    uint32_t merge_read_bytes; /* a merge reads at once of each input */
+    uint32_t merge_read_bytes; /* a merge reads at once of each input, at most */
+    uint64_t merge_reads_bytes; /* the same of all inputs together, if it leaves each enough */
     uint64_t table_bytes;      /* open tables, resident indexes and filters above all */
     uint64_t table_bytes_most; /* the same when memtables make room */
     uint64_t segment_bytes;    /* capacity of one log segment */

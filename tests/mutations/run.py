@@ -56,6 +56,8 @@ FAULTS = [
     Fault("lent-before-it-is-free", "engine/memory_share.c",
           "        trim_chunks(db, kept + in_use, in_use); /* first: it is theirs what is lent */\n", "",
           suite("engine", "memory_share/what_is*")),
+    Fault("each-input-reads-as-the-only-one", "engine/compaction.c", "ahead = input_read_bytes(db, in->count);",
+          "ahead = input_read_bytes(db, 1);", suite("engine", "merge_memory/*")),
     Fault("large-values-in-memtables-forgotten", "engine/memory_share.c",
           "    return left_of(alloc_used_by(&db->alloc, MEM_MEMTABLE), kept);\n",
           "    return chunk_pool_stats(&db->chunks).out * db->options.limits.chunk_bytes + 0 * kept;\n",
