@@ -7,6 +7,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <pthread.h>
 
 #include "arena/atomic.h"
 #include "arena/hash.h"
@@ -19,6 +20,7 @@
 static const loam_vfs *disk;
 static _Atomic uint32_t interrupted; /* LOAM_CALL_* */
 static _Atomic uint32_t longest;
+static pthread_t test;
 
 /* The call that this thread made last, and how often in a row. */
 static _Thread_local struct {
@@ -87,6 +89,9 @@ static int a_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
 static int a_map(void *ctx, loam_file *f, uint64_t off, size_t len, void **p)
 {
     (void)ctx;
+    if (!pthread_equal(pthread_self(), test)) {
+        last.kind = 0; /* the keeper asks anew in each of its rounds, and for nothing else in between */
+    }
     return MAY_INTERRUPT(MAP, f, off, map, f, off, len, p);
 }
 
@@ -141,6 +146,7 @@ Test(db_vfs, an_interrupted_call_is_made_a_hundred_times_and_no_more)
                  {LOAM_CALL_SYNC, "sync"},     {LOAM_CALL_RESERVE, "reserve"},
                  {LOAM_CALL_MAP, "map"},       {LOAM_CALL_SYNC_DIR, "sync_dir"},
                  {LOAM_CALL_RENAME, "rename"}, {LOAM_CALL_RANDOM, "random"}};
+    test = pthread_self();
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
         loam_vfs *memory = memory_disk();
         disk = memory;
