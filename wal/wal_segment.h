@@ -55,7 +55,7 @@ struct wal_segment {
     bool mappable;    /* windows may be shown: from install until the segment is dropped */
     uint32_t mappers; /* calls of the vfs that are mapping a window of the file just now */
 
-    /* guarded by the log's mu */
+    /* changed under the log's mu and tail_mu */
     uint32_t behind; /* windows below are unmapped for good */
 };
 

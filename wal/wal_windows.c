@@ -33,7 +33,7 @@ static bool missing_locked(const struct wal *w, const struct wal_segment *seg, u
 {
     mutex_assert_held(&w->tail_mu);
     /* relaxed: windows are shown under tail_mu. */
-    return seg->mappable && k < WAL_WINDOWS &&
+    return seg->mappable && k >= seg->behind && k < WAL_WINDOWS &&
            k * window_bytes(seg) < seg->capacity &&
            atom_load(&seg->window[k], relaxed) == NULL;
 }
@@ -334,8 +334,11 @@ void wal_windows_behind(struct wal *w, uint64_t applied)
         /* Behind its end the last window of an old segment has nothing more to come. */
         bool all = applied >= end_of_locked(w, g);
         uint64_t bound = all ? WAL_WINDOWS : (applied - base) >> shift;
-        for (; seg->behind < WAL_WINDOWS && seg->behind < bound; seg->behind++) {
-            unmap_at(w, seg, seg->behind);
+        while (seg->behind < WAL_WINDOWS && seg->behind < bound) {
+            mutex_lock(&w->tail_mu); /* who is mapping it just now does not show it from here on */
+            uint32_t k = seg->behind++;
+            mutex_unlock(&w->tail_mu);
+            unmap_at(w, seg, k);
         }
     }
 }
