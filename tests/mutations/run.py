@@ -642,8 +642,6 @@ FAULTS = [
           "while (r->props.filter_pages == 0 && !v.again && !v.stopped);", suite("sstable", "sst_paged/verif*")),
     Fault("told-at-each-part-of-a-filter", "sstable/sst_verify.c", "    bool told = v->again && ", "    bool told = !v->again && v->first && ",
           suite("sstable", "sst_paged/verif*")),
-    Fault("seal-is-no-work", "engine/background.c", "    return db->flushing || db->rest.sealing || db->compacting != 0;\n",
-          "    return db->flushing || db->compacting != 0;\n", suite("engine", "rest/*")),
     Fault("reserve-that-is-not-there-is-told-of", "engine/disk_reserve.c", "    if (rc < 0 && !full) {\n",
           "    if (rc == -EOPNOTSUPP) {\n", suite("engine", "disk_reserve/*")),
     Fault("dead-cut-leaves-key", "engine/dead_ranges.c", "    part[1].lo = (struct dead_place){key, true};\n",
