@@ -248,16 +248,18 @@ static int write_all(struct flush *f)
     return rc;
 }
 
-/* Log segments that were replayed at open and are not needed any more serve the log again. */
-static void recycle_replayed(struct db *db)
+/* Log segments that were replayed at open and are not needed any more serve the log again, if there is one. */
+static void give_up_replayed(struct db *db)
 {
     uint64_t needed = version_set_log_number(&db->versions);
     size_t kept = 0;
     for (size_t at = 0; at < db->replayed.size; at += sizeof(uint64_t)) {
         uint64_t number;
         memcpy(&number, db->replayed.data + at, sizeof number);
-        if (number < needed) {
+        if (number < needed && db->logging) {
             wal_adopt(&db->wal, number);
+        } else if (number < needed) {
+            obsolete_files_add(&db->obsolete, FILE_LOG, number);
         } else {
             memmove(db->replayed.data + kept, &number, sizeof number);
             kept += sizeof number;
@@ -279,9 +281,7 @@ static void retire(struct flush *f, struct view *fresh)
         memtable_list_release(&db->memtables, &gone[i]);
     }
     wal_release(&db->wal, f->end);
-    if (db->logging) {
-        recycle_replayed(db);
-    }
+    give_up_replayed(db);
     version_set_reap(&db->versions);
 }
 

@@ -165,6 +165,9 @@ FAULTS = [
           "    int rc = makes_tables(f) ? LOAM_OK : LOAM_OK;\n", CRASH),
     Fault("flush-without-a-log-in-parts", "engine/flush.c", "    return db->logging && rc == LOAM_OK;\n",
           "    return rc == LOAM_OK;\n", suite("crash", "unlogged/*")),
+    Fault("logs-of-a-session-before-stay", "engine/flush.c",
+          "            obsolete_files_add(&db->obsolete, FILE_LOG, number);\n", "            (void)number;\n",
+          suite("engine", "flush/*") + " --timeout 10"),
     Fault("flush-asks-a-failed-log", "engine/flush.c", "    if (log_holds_all(f)) {\n        return install(f, false);\n    }\n",
           "    if (log_holds_all(f) || wal_poisoned(&f->db->wal)) {\n        int gone = wal_sync(&f->db->wal, f->boundary);\n"
           "        return gone < 0 ? gone : install(f, false);\n    }\n", suite("engine", "resume/*")),
