@@ -122,6 +122,8 @@ static void record_push(struct epoch_record *r)
 
 static void start(void)
 {
+    /* A fork in the midst of this has the child begin anew: nobody but this could have a record yet. */
+    atom_store(&records, NULL, relaxed); /* relaxed: as above */
     mutex_init(&reclaim_mutex, RANK_RECLAIM);
     waiting_tail = &waiting;
     pthread_key_create(&exit_key, at_thread_exit);

@@ -380,6 +380,7 @@ static void seal(uint8_t *record, const struct wal_slot *s, enum wal_record_type
 static int append_failed(struct wal *w, struct wal_segment *seg, const struct wal_slot *s, int rc)
 {
     uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
+    uint64_t number = seg->number; /* another one's as soon as tail_mu is free, some switches later */
     /* relaxed: read under tail_mu in this mode. */
     atom_store(&seg->limit, 0, relaxed);
     atom_store(&seg->write_failed, true, relaxed);
@@ -394,8 +395,8 @@ static int append_failed(struct wal *w, struct wal_segment *seg, const struct wa
         gone = released || (!seg->sync_failed && wal_sync_segment(w, seg) == LOAM_OK);
         wal_sync_unlock(w);
     }
-    rc = FAIL_IO(rc, seg->number, offset, "cannot write to log segment %llu",
-                 (unsigned long long)seg->number);
+    rc = FAIL_IO(rc, number, offset, "cannot write to log segment %llu",
+                 (unsigned long long)number);
     return gone ? rc : status_add_flags(rc, LOAM_ERR_UNKNOWN);
 }
 
