@@ -23,10 +23,14 @@ static const char usage[] =
     "  --schedule=S    one run: a schedule as printed with a failure; prints every step\n"
     "  --steps=N       a run that has more of them is taken for a loop without end (3000)\n"
     "  --long          100 times the budget and 20 times the random runs\n"
+    "  --part=I/N      of these the Ith of N parts: each Nth scenario\n"
     "  --first         stop at the first failure\n"
     "  --verbose       schedules of known defects, too\n";
 
 static struct scenario *first;
+static struct {
+    unsigned i, n;
+} part = {1, 1};
 
 void scenario_register(struct scenario *s)
 {
@@ -68,6 +72,8 @@ static bool parse(struct search_options *o, const char *arg)
         o->seed = strtoull(v, NULL, 10);
     } else if (option(arg, "--schedule", &v)) {
         o->schedule = v;
+    } else if (option(arg, "--part", &v)) {
+        return sscanf(v, "%u/%u", &part.i, &part.n) == 2 && part.i >= 1 && part.i <= part.n;
     } else if (option(arg, "--steps", &v)) {
         o->step_limit = (uint32_t)strtoul(v, NULL, 10);
     } else if (strcmp(arg, "--long") == 0) {
@@ -116,7 +122,7 @@ int main(int argc, char **argv)
                                .depth = 3,
                                .modes = "epws",
                                .step_limit = 3000};
-    unsigned names = 0, passed = 0, failed = 0;
+    unsigned names = 0, count = 0, passed = 0, failed = 0;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--list") == 0) {
             for (const struct scenario *s = first; s != NULL; s = s->next) {
@@ -136,7 +142,7 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < names; i++) {
             wanted = wanted || strncmp(s->name, argv[i], strlen(argv[i])) == 0;
         }
-        if (wanted) {
+        if (wanted && count++ % part.n == part.i - 1) {
             bool good = run_scenario(s, &o);
             passed += good;
             failed += !good;
