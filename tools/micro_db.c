@@ -36,7 +36,11 @@ static void get(uint64_t number)
 {
     char key[KEY], buf[VALUE];
     size_t size = key_format_write(&format, number, key), len;
-    must(loam_get(db, NULL, loam_bytes(key, size), buf, sizeof buf, &len, NULL), "get");
+    int rc = loam_get(db, NULL, loam_bytes(key, size), buf, sizeof buf, &len, NULL);
+    must(rc, "get");
+    if (rc != LOAM_OK) {
+        micro_die("get: key %llu is not there", (unsigned long long)number);
+    }
     micro_use(buf);
 }
 

@@ -171,8 +171,8 @@ static void get_all(struct micro_run *r, unsigned index)
     random_init(&random, r->seed + index);
     for (uint64_t n = reads / r->threads; n != 0; n--) {
         const char *k = keys + random_below(&random, key_count) * KEY;
-        if (memtable_get(table, 0, loam_bytes(k, key_size), hash_key(k, key_size), SEQ_MAX, &e) <
-            0) {
+        if (memtable_get(table, 0, loam_bytes(k, key_size), hash_key(k, key_size), SEQ_MAX, &e) !=
+            LOAM_OK) {
             micro_die("a key is not there");
         }
         micro_use(e.value.data);
