@@ -488,6 +488,23 @@ int loam_compact(loam_db *handle, loam_ks *ks, loam_slice lo, loam_slice hi, uin
     return rc;
 }
 
+static int wait_until_idle_locked(struct db *db, uint64_t deadline)
+{
+    /* Asked first: without the work that a close has cut off it is idle, too. */
+    while (!is_closing(db)) {
+        if (background_idle_locked(db)) {
+            return LOAM_OK;
+        }
+        uint64_t left = time_left(deadline);
+        if (left == 0) {
+            return LOAM_STOPPED;
+        }
+        background_wake_locked(db);
+        cond_wait_for(&db->idle_cv, &db->mu, left < 10000 ? left : 10000);
+    }
+    return closing();
+}
+
 int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
 {
     struct call c;
@@ -499,19 +516,7 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
     uint64_t deadline = deadline_after(timeout_us);
     mutex_lock(&db->mu);
     db->idle_waiters++;
-    while (!db->readonly && rc == LOAM_OK && !background_idle_locked(db)) {
-        uint64_t left = time_left(deadline);
-        if (is_closing(db)) {
-            rc = closing();
-            break;
-        }
-        if (left == 0) {
-            rc = LOAM_STOPPED;
-            break;
-        }
-        background_wake_locked(db);
-        cond_wait_for(&db->idle_cv, &db->mu, left < 10000 ? left : 10000);
-    }
+    rc = db->readonly ? LOAM_OK : wait_until_idle_locked(db, deadline);
     db->idle_waiters--;
     if (rc == LOAM_OK && db->error.code != LOAM_OK) {
         rc = status_raise(&db->error);

@@ -3,7 +3,10 @@
  */
 #include <criterion/criterion.h>
 
+#include "arena/epoch.h"
 #include "arena/sync.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "tests/engine/db_support.h"
 
 TestSuite(wait_idle, .timeout = 60);
@@ -114,6 +117,22 @@ Test(wait_idle, returns_though_a_snapshot_holds_old_versions)
         loam_snap_release(snap[i]);
     }
     GOES(loam_wait_idle(db, 0));
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* What a close has cut off is not under way any more when the waiter looks: it is not done for that. */
+Test(wait_idle, does_not_call_idle_what_is_being_closed)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_small(disk, "/db");
+    GOES(loam_wait_idle(db, 0));
+    epoch_enter();
+    struct db *in = slotmap_get(&registry_get()->dbs, HANDLE_OF(db));
+    epoch_exit();
+    atom_store(&in->stopping, true, release);
+    FAILS(loam_wait_idle(db, 0), LOAM_E_CLOSED);
+    atom_store(&in->stopping, false, release);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
