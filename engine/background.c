@@ -5,6 +5,7 @@
 
 #include "arena/status.h"
 #include "engine/compaction.h"
+#include "engine/file_remover.h"
 #include "engine/flush.h"
 
 #include "arena/poison.h"
@@ -572,7 +573,7 @@ void background_stop(struct db *db)
         thread_join(db->keeper);
         errand_finish(&db->syncer.errand);
         errand_finish(&db->preparer.errand);
-        errand_finish(&db->remover.errand);
+        errand_finish(&db->remover);
         db->keeper_running = false;
     }
 }

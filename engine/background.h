@@ -3,8 +3,9 @@
  *
  *   flusher   sealed memtables, as soon as there are any
  *   mergers   `threads` of them: what the picker finds, parts of a big merge, idle merges
- *   keeper    log windows ahead of the tail, reclamation, pacing, retries; begins syncs of the log and
- *             the making of its segments, each on a thread of its own (errand.h)
+ *   keeper    log windows ahead of the tail, reclamation, pacing, retries; begins syncs of the log,
+ *             the making of its segments and the removal of files, each on a thread of its own
+ *             (errand.h)
  *
  * The keeper begins with the database and ends with it. The others are workers (workers.h): they begin
  * when there is something for them to do, and end when there has been nothing for some seconds; what

@@ -21,7 +21,7 @@
 #include "engine/dead_ranges.h"
 #include "engine/dead_scout.h"
 #include "engine/disk_reserve.h"
-#include "engine/file_remover.h"
+#include "engine/errand.h"
 #include "engine/iter_pool.h"
 #include "engine/log_preparer.h"
 #include "engine/log_syncer.h"
@@ -90,7 +90,7 @@ struct db {
     struct dead_scout scout;
     struct log_syncer syncer;
     struct log_preparer preparer;
-    struct file_remover remover;
+    struct errand remover; /* file_remover.h */
     struct memory_share share;
     struct sst_get_scratch *scratch; /* by thread slot; each used by its thread only */
 

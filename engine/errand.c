@@ -15,14 +15,21 @@ void errand_init(struct errand *e, struct db *db, const char *name, void (*run)(
     e->name = name;
     e->run = run;
     e->db = db;
+    e->again_at = 0;
     e->started = false;
     atomic_init(&e->running, false);
 }
 
-bool errand_running(const struct errand *e)
+bool errand_may_begin(const struct errand *e)
 {
     /* acquire: pairs with the release in errand_main(); what is left of it is its return. */
-    return atom_load(&e->running, acquire);
+    return !atom_load(&e->running, acquire) &&
+           (e->again_at == 0 || clock_micros() >= e->again_at);
+}
+
+void errand_put_off(struct errand *e, uint64_t micros)
+{
+    e->again_at = clock_micros() + micros;
 }
 
 static void *errand_main(void *arg)
@@ -30,14 +37,15 @@ static void *errand_main(void *arg)
     struct errand *e = arg;
     thread_name(e->name);
     e->run(e->db);
-    atom_store(&e->running, false, release); /* pairs with errand_running() */
+    atom_store(&e->running, false, release); /* pairs with errand_may_begin() */
     return NULL;
 }
 
 void errand_begin(struct errand *e)
 {
-    assert(!errand_running(e));
+    assert(errand_may_begin(e));
     errand_finish(e);
+    e->again_at = 0;
     atom_store(&e->running, true, relaxed); /* relaxed: the start of the thread orders it */
     e->started = thread_start(&e->thread, errand_main, e) == 0;
     if (!e->started) { /* late is better than never */

@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct db;
 
@@ -18,6 +19,8 @@ struct errand {
     void (*run)(struct db *db);
     struct db *db;
 
+    uint64_t again_at; /* micros: put off until then; the errand's while it runs, else the keeper's */
+
     /* the keeper's, and after it errand_finish()'s */
     pthread_t thread;
     bool started; /* and not joined yet */
@@ -26,9 +29,11 @@ struct errand {
 };
 
 void errand_init(struct errand *e, struct db *db, const char *name, void (*run)(struct db *db));
-/* Whether it is still under way. Threads: the keeper alone, like errand_begin(). */
-bool errand_running(const struct errand *e);
-/* Begins it; without memory for a thread it is done before this returns. REQUIRES: it is not running. */
+/* Whether it is neither under way nor put off. Threads: the keeper alone, like errand_begin(). */
+bool errand_may_begin(const struct errand *e);
+/* From the errand itself, for one that did not do all: not before so many micros. */
+void errand_put_off(struct errand *e, uint64_t micros);
+/* Begins it; without memory for a thread it is done before this returns. REQUIRES: errand_may_begin(). */
 void errand_begin(struct errand *e);
 /* Waits for the last one. REQUIRES: the keeper has ended. */
 void errand_finish(struct errand *e);

@@ -13,20 +13,18 @@ static void remove_queued(struct db *db)
 {
     obsolete_files_purge(&db->obsolete);
     if (obsolete_files_pending(&db->obsolete) != 0) {
-        db->remover.again_at = clock_micros() + AGAIN_US;
+        errand_put_off(&db->remover, AGAIN_US);
     }
 }
 
-void file_remover_init(struct file_remover *r, struct db *db)
+void file_remover_init(struct errand *e, struct db *db)
 {
-    r->again_at = 0;
-    errand_init(&r->errand, db, "loam-remove", remove_queued);
+    errand_init(e, db, "loam-remove", remove_queued);
 }
 
-void file_remover_poll(struct file_remover *r)
+void file_remover_poll(struct errand *e)
 {
-    if (!errand_running(&r->errand) && obsolete_files_pending(&r->errand.db->obsolete) != 0 &&
-        clock_micros() >= r->again_at) {
-        errand_begin(&r->errand);
+    if (errand_may_begin(e) && obsolete_files_pending(&e->db->obsolete) != 0) {
+        errand_begin(e);
     }
 }

@@ -8,17 +8,10 @@
 #ifndef LOAM_ENGINE_FILE_REMOVER_H_
 #define LOAM_ENGINE_FILE_REMOVER_H_
 
-#include <stdint.h>
-
 #include "engine/errand.h"
 
-struct file_remover {
-    uint64_t again_at; /* micros: after a failure not before; the errand's while it runs, else the keeper's */
-    struct errand errand;
-};
-
-void file_remover_init(struct file_remover *r, struct db *db);
+void file_remover_init(struct errand *e, struct db *db);
 /* Begins to remove what is queued. REQUIRES: called by one thread, the keeper. */
-void file_remover_poll(struct file_remover *r);
+void file_remover_poll(struct errand *e);
 
 #endif

@@ -23,22 +23,18 @@ static void prepare(struct db *db)
     if (++p->failed >= FAILED_TELL) {
         db_log_may_end(db, rc);
     }
-    p->again_at = clock_micros() + AGAIN_US;
+    errand_put_off(&p->errand, AGAIN_US);
 }
 
 void log_preparer_init(struct log_preparer *p, struct db *db)
 {
-    p->again_at = p->failed = 0;
+    p->failed = 0;
     errand_init(&p->errand, db, "loam-log", prepare);
 }
 
 void log_preparer_poll(struct log_preparer *p)
 {
-    if (errand_running(&p->errand) || (p->again_at != 0 && clock_micros() < p->again_at)) {
-        return;
-    }
-    if (wal_prepare_due(&p->errand.db->wal)) {
-        p->again_at = 0;
+    if (errand_may_begin(&p->errand) && wal_prepare_due(&p->errand.db->wal)) {
         errand_begin(&p->errand);
     }
 }

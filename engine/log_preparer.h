@@ -12,8 +12,7 @@
 #include "engine/errand.h"
 
 struct log_preparer {
-    uint64_t again_at; /* micros: after a failure not before; the errand's while it runs, else the keeper's */
-    uint32_t failed;   /* tries in a row; likewise */
+    uint32_t failed; /* tries in a row; the errand's while it runs, else the keeper's */
     struct errand errand;
 };
 

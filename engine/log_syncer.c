@@ -33,7 +33,7 @@ static bool due(const struct db *db)
 void log_syncer_poll(struct db *db)
 {
     struct log_syncer *s = &db->syncer;
-    if (!due(db) || errand_running(&s->errand)) {
+    if (!due(db) || !errand_may_begin(&s->errand)) {
         return; /* the next begins as soon as this one has ended */
     }
     s->last = clock_micros();
