@@ -116,10 +116,10 @@ Test(wal_recycle, a_header_that_is_refused_is_not_tried_again)
     CHECK_EQ(tried[0], tried[1]);
 }
 
-Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_again)
+/* Opens the log behind one that has been closed; the number of that one's file. */
+static uint64_t open_behind_another(const loam_vfs *vfs)
 {
-    loam_vfs vfs, *disk = counting_disk(&vfs);
-    struct wal_options o = log_options(&vfs, "/");
+    struct wal_options o = log_options(vfs, "/");
     uint64_t number, end;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     append();
@@ -127,6 +127,13 @@ Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_a
     o.first_number = number + 1;
     o.start_position = end;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    return number;
+}
+
+Test(wal_recycle, a_file_nobody_knows_the_syncs_of_is_synced_before_it_is_used_again)
+{
+    loam_vfs vfs, *disk = counting_disk(&vfs);
+    uint64_t end, number = open_behind_another(&vfs);
     wal_adopt(&w, number);
     CHECK_EQ(w.idle_count, 1);
     append();
@@ -150,14 +157,7 @@ static int no_space(void *ctx, loam_file *f, uint64_t off, uint64_t len)
 Test(wal_recycle, a_file_that_may_have_holes_serves_again_only_with_its_space)
 {
     loam_vfs vfs, *disk = counting_disk(&vfs);
-    struct wal_options o = log_options(&vfs, "/");
-    uint64_t number, end;
-    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
-    append();
-    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
-    o.first_number = number + 1;
-    o.start_position = end;
-    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    uint64_t end, number = open_behind_another(&vfs);
     vfs.reserve = no_space;
     wal_adopt(&w, number);
     CHECK_EQ(w.idle_count, 0);
