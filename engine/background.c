@@ -458,8 +458,7 @@ static void restore_reserve(struct db *db)
     mutex_unlock(&db->mu);
     if (look && disk_reserve_restore(&db->reserve)) {
         db_log(db, LOAM_LOG_INFO, "there is space for the disk reserve");
-        (void)version_set_resume(
-            &db->versions); /* an edit that was left in doubt; else tried again */
+        (void)version_set_resume(&db->versions); /* an edit that was left in doubt; else tried again */
     }
 }
 

@@ -81,8 +81,7 @@ int sst_get_paged(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint6
 /* Filter pages [first, end) in memory. */
 struct sst_pages {
     uint32_t first, end;
-    uint8_t *
-        memory; /* as many bytes as they have in the file, aligned to FILTER_LINE; then their lines */
+    uint8_t *memory; /* as many bytes as they have in the file, aligned to FILTER_LINE; then their lines */
     uint32_t probes; /* what the pages before them say; 0: not known */
 };
 
