@@ -229,7 +229,7 @@ static int push_next(struct db *db)
 static bool has_room(struct db *db)
 {
     mutex_lock(&db->mu);
-    bool room = memtable_list_count(&db->memtables) < db->options.limits.memtables_max;
+    bool room = memtable_list_in_memory(&db->memtables) < db->options.limits.memtables_max;
     mutex_unlock(&db->mu);
     return room;
 }

@@ -279,6 +279,10 @@ static void retire(struct flush *f, struct view *fresh)
     mutex_unlock(&db->mu);
     for (uint32_t i = 0; i < n; i++) {
         memtable_list_release(&db->memtables, &gone[i]);
+        mutex_lock(&db->mu);
+        memtable_list_left(&db->memtables);
+        cond_broadcast(&db->idle_cv);
+        mutex_unlock(&db->mu);
     }
     wal_release(&db->wal, f->end);
     give_up_replayed(db);

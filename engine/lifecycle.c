@@ -54,7 +54,7 @@ static int seal_and_wait(struct db *db, uint32_t generation)
         /* A flush may have made room since: then there is nothing to wait for. */
         if (db->error.code != LOAM_OK) {
             failed = status_raise(&db->error);
-        } else if (memtable_list_count(&db->memtables) >= db->options.limits.memtables_max) {
+        } else if (memtable_list_in_memory(&db->memtables) >= db->options.limits.memtables_max) {
             background_wake_locked(db);
             cond_wait_for(&db->idle_cv, &db->mu, LOOK_US);
         }

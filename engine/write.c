@@ -16,8 +16,6 @@
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
 #define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
 #define OVER_MAX ((uint64_t)256 << 10) /* what deletes on a full disk may take beyond a memtable's limit */
-#define RELEASE_STEP_US 200u /* between two looks whether flushed memtables have been given back */
-#define RELEASE_STEPS 500u
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
 
 static int refused(struct db *db)
@@ -148,7 +146,7 @@ static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sea
         return LOAM_E_CLOSED;
     }
     mutex_lock(&db->mu);
-    if (memtable_list_count(&db->memtables) > sealed && room_to_come_locked(db, p) &&
+    if (memtable_list_in_memory(&db->memtables) > sealed && room_to_come_locked(db, p) &&
         !atom_load(&db->stopping, relaxed)) {
         uint64_t limit = p->deadline - start;
         background_wake_locked(db);
@@ -191,7 +189,7 @@ static bool space_to_come(struct call *c, const struct patience *p)
         return true;
     }
     mutex_lock(&db->mu);
-    bool flushes = memtable_list_count(&db->memtables) > 1 && room_to_come_locked(db, p);
+    bool flushes = memtable_list_in_memory(&db->memtables) > 1 && room_to_come_locked(db, p);
     mutex_unlock(&db->mu);
     return flushes && wait_for_flush(c, p, 1) == LOAM_OK;
 }
@@ -221,30 +219,19 @@ static bool within_share(struct db *db, const struct write_request *q)
     }
     mutex_lock(&db->mu);
     uint64_t have = memtable_list_bytes(&db->memtables);
+    bool leaving = db->memtables.leaving != 0;
     bool well = db->error.code == LOAM_OK;
     mutex_unlock(&db->mu);
-    return have == 0 || have + cost <= limit * db->options.limits.memtables_max || !well;
+    bool fits = have == 0 || have + cost <= limit * db->options.limits.memtables_max;
+    return (fits && !leaving) || !well;
 }
 
 static bool is_flushed(struct db *db, uint32_t end)
 {
     mutex_lock(&db->mu);
-    bool flushed = db->memtables.oldest >= end;
+    bool flushed = db->memtables.oldest >= end && db->memtables.leaving == 0;
     mutex_unlock(&db->mu);
     return flushed;
-}
-
-/* What was flushed is given back when readers that may be looking at it have moved on. */
-static void wait_for_release(struct db *db, uint64_t deadline)
-{
-    uint64_t share = db_memtable_limit(db) * db->options.limits.memtables_max;
-    for (unsigned i = 0; i < RELEASE_STEPS && memory_share_memtables(db) > share; i++) {
-        if (clock_micros() + RELEASE_STEP_US > deadline) {
-            break;
-        }
-        thread_sleep_micros(RELEASE_STEP_US);
-        epoch_poll();
-    }
 }
 
 /* Waits until there is memory for such a batch, at most for what is in memtables now: else as many would come
@@ -259,10 +246,6 @@ static int make_memory(struct call *c, const struct write_request *q, uint64_t s
     uint32_t end = empty ? generation : generation + 1;
     while (rc == LOAM_OK && !within_share(c->db, q) && !is_flushed(c->db, end)) {
         rc = wait_for_flush(c, p, 1);
-    }
-    if (rc == LOAM_OK && call_wait_begin(c)) {
-        wait_for_release(c->db, p->deadline);
-        call_wait_end(c);
     }
     return rc == LOAM_E_NOSPACE && p->deletes ? LOAM_OK : rc;
 }
@@ -451,6 +434,9 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
     }
     add_all(db, m, q, s->position);
     commit_publish(&db->commit, s->position, s->end);
+    if (s->at_edge) {
+        wal_relieve(&db->wal, commit_visible(&db->commit));
+    }
     struct stats_stripe *t = stats_stripe_self(&db->stats);
     stats_bump(t, STAT_BYTES_PUT, q->data);
     stats_bump(t, STAT_BYTES_LOGGED, db->logging ? s->end - s->position : 0);

@@ -80,6 +80,7 @@ uint32_t memtable_list_take_below(struct memtable_list *l, uint32_t generation,
                                           .first_log = s->first_log};
         atom_store(&s->m, NULL, release); /* pairs with memtable_list_find() */
     }
+    l->leaving += n;
     assert(list_holds(l));
     return n;
 }

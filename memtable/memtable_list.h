@@ -39,6 +39,7 @@ struct memtable_list {
     struct slotmap *handles;
     uint32_t oldest; /* generations [oldest, end) have memtables */
     uint32_t end;
+    uint32_t leaving; /* taken below, and in memory still */
     struct memtable_slot slots[MEMTABLE_SLOTS]; /* by generation % MEMTABLE_SLOTS */
 };
 
@@ -56,6 +57,11 @@ uint32_t memtable_list_take_below(struct memtable_list *l, uint32_t generation,
                                   struct memtable_slot *out);
 /* REQUIRES: no lock held, not inside an epoch section, and no view shows it any more. */
 void memtable_list_release(struct memtable_list *l, const struct memtable_slot *s);
+/* One that was taken is released now. */
+static inline void memtable_list_left(struct memtable_list *l)
+{
+    l->leaving--;
+}
 
 static inline struct memtable_slot *memtable_list_slot(struct memtable_list *l, uint32_t generation)
 {
@@ -64,6 +70,11 @@ static inline struct memtable_slot *memtable_list_slot(struct memtable_list *l, 
 static inline uint32_t memtable_list_count(const struct memtable_list *l)
 {
     return l->end - l->oldest;
+}
+/* With those that readers may keep in memory a while longer. */
+static inline uint32_t memtable_list_in_memory(const struct memtable_list *l)
+{
+    return memtable_list_count(l) + l->leaving;
 }
 /* For writers, inside an epoch section: the memtable of a generation, or NULL when the generation is
  * no longer, or not yet, here. What is found stays until the section ends. */

@@ -14,6 +14,12 @@
 #define LAP_US          50000u
 #define AHEAD_BYTES_MAX (8u << 20)
 
+static uint64_t most_ahead(const struct wal *w)
+{
+    uint64_t most = w->segment_bytes / 4; /* small segments belong to a small budget */
+    return most < AHEAD_BYTES_MAX ? most : AHEAD_BYTES_MAX;
+}
+
 static uint64_t bytes_ahead(struct wal *w)
 {
     uint64_t now = clock_micros(), position = wal_position(w);
@@ -24,8 +30,7 @@ static uint64_t bytes_ahead(struct wal *w)
         w->lap_at = now;
     }
     uint64_t bytes = grown > w->lap_bytes ? grown : w->lap_bytes;
-    uint64_t most = w->segment_bytes / 4; /* small segments belong to a small budget */
-    most = most < AHEAD_BYTES_MAX ? most : AHEAD_BYTES_MAX;
+    uint64_t most = most_ahead(w);
     return bytes < most ? bytes : most;
 }
 
@@ -47,6 +52,15 @@ int wal_keep(struct wal *w, uint64_t applied, bool *more)
     wal_release_rest(w); /* last: it may remove files, which takes as long as the disk takes */
     *more = ticket != wal_work_ticket(w);
     return rc < 0 ? status_raise(&why) : LOAM_OK;
+}
+
+void wal_relieve(struct wal *w, uint64_t applied)
+{
+    /* As much as ahead at most may lie behind the tail before the keeper is late. */
+    if (alloc_used_by(w->place.alloc, MEM_LOG) > 2 * most_ahead(w) && mutex_try_lock(&w->mu)) {
+        wal_windows_behind(w, applied);
+        mutex_unlock(&w->mu);
+    }
 }
 
 uint32_t wal_work_ticket(const struct wal *w)

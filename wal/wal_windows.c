@@ -166,6 +166,7 @@ static bool claim_locked(struct wal *w, const struct spot *at, uint64_t size, ui
     bool crosses = at->first != at->last;
     s->staged = crosses && stage != NULL;
     s->given = true;
+    s->at_edge = true;
     uint8_t *record =
         crosses ? stage : atom_load(&at->seg->window[at->first], relaxed) + at->in_first;
     s->payload = record != NULL ? record + WAL_RECORD_HEADER : NULL; /* NULL: wal_end has the source */

@@ -325,6 +325,7 @@ static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
         if (atom_cas(&w->tail, &tail, tail + (size << 8), acq_rel, acquire)) {
             fill_slot(s, seg, position, size, mapped ? window + in : NULL);
             if (mapped && in + size == (uint64_t)1 << shift) {
+                s->at_edge = true;
                 wal_wake_keeper(w);
             }
             return LOAM_OK;
@@ -340,6 +341,7 @@ static int begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
     }
     uint64_t size = wal_record_size(payload_size);
     s->size = (uint32_t)payload_size;
+    s->at_edge = false;
     if (w->mode == WAL_BUFFERED) {
         return begin_buffered(w, size, s);
     }

@@ -145,6 +145,7 @@ struct wal_slot {
     uint32_t generation;
     bool staged;         /* payload is in a buffer, to be copied by wal_end */
     bool given;          /* the log moved past the record */
+    bool at_edge;        /* mapped: it begins, or ends behind, a window; whose publisher calls wal_relieve() */
 };
 
 /* Creates the first segment; its header and name are durable on return.
@@ -231,6 +232,10 @@ static inline uint32_t wal_generation(const struct wal *w)
  * and the next call tries again.
  * Threads:  one at a time with itself; beside everything else but open, close and abandon. */
 int wal_keep(struct wal *w, uint64_t applied, bool *more);
+/* For whoever has published a record at the edge of a window: unmaps as wal_keep() does when far more is mapped
+ * than the tail asks for. On a busy machine the keeper may come late, and writers map what they need, however
+ * much lies behind them. Never waits. Threads: any. */
+void wal_relieve(struct wal *w, uint64_t applied);
 /* Whether wal_prepare() has something to do: the current segment has a record, and there is no next. */
 bool wal_prepare_due(struct wal *w);
 /* Prepares the next segment if that is due: waits for the disk, and no writer waits for it that has room.

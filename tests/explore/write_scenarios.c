@@ -274,6 +274,9 @@ static void flush(void)
     mutex_unlock(&d.mu);
     EXPECT_EQ(n, 1);
     memtable_list_release(&d.memtables, &gone[0]);
+    mutex_lock(&d.mu);
+    memtable_list_left(&d.memtables);
+    mutex_unlock(&d.mu);
     wal_release(&d.wal, 2);
 }
 
