@@ -341,7 +341,7 @@ static void write_large_batches(bool puts, uint32_t flags)
     }
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(db, NULL, &s));
-    CHECK(s.memory_peak <= ((uint64_t)1 << 20) + ((uint64_t)8 << 20));
+    CHECK(s.memory_peak <= ((uint64_t)1 << 20) + ((uint64_t)6 << 20));
     loam_batch_free(b);
     GOES(loam_close(db));
     loam_vfs_free(disk);
