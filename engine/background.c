@@ -172,9 +172,12 @@ static bool working_locked(const struct db *db)
 }
 
 /* Micros since there was something else to do; whoever waits for rest need not wait for that. */
-static uint64_t quiet_locked(const struct db *db)
+static uint64_t quiet_locked(struct db *db)
 {
-    return db->idle_waiters != 0 ? UINT64_MAX : clock_micros() - db->idle_since;
+    if (db->idle_waiters != 0) {
+        return UINT64_MAX;
+    }
+    return rest_is_far_locked(db) ? 0 : clock_micros() - db->idle_since;
 }
 
 /* Whether what is for readers alone may begin when it has been quiet for so long. */
@@ -215,7 +218,7 @@ static bool may_merge_locked(const struct db *db)
 }
 
 /* Micros of quiet; 0: there is something to do. */
-static uint64_t quiet_now_locked(const struct db *db)
+static uint64_t quiet_now_locked(struct db *db)
 {
     return working_locked(db) || flush_due_locked(db) ? 0 : quiet_locked(db);
 }
@@ -336,7 +339,7 @@ void background_kick_locked(struct db *db)
 void background_sealed_locked(struct db *db)
 {
     mutex_assert_held(&db->mu);
-    db->idle_since = clock_micros();
+    db->idle_since = db->rest.sealed_at = clock_micros();
     update_pace_locked(db);
     wake_locked(db, &flusher);
 }
@@ -536,7 +539,7 @@ int background_start(struct db *db)
     }
     db->keeper_running = true;
     mutex_lock(&db->mu);
-    db->idle_since = clock_micros();
+    db->idle_since = db->rest.sealed_at = clock_micros();
     if (!background_idle_locked(db)) {
         background_wake_locked(db);
     }

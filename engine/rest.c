@@ -9,6 +9,9 @@
 
 #include "arena/poison.h"
 
+#define PAUSE_US  200000u /* without a write: whoever writes now and then may pause as long */
+#define FLOW_PART 16u     /* of what flushes take a second: slower writers leave merges all the time they need */
+
 uint64_t rest_micros_locked(struct db *db)
 {
     mutex_assert_held(&db->mu);
@@ -19,6 +22,17 @@ uint64_t rest_micros_locked(struct db *db)
         r->since = now;
     }
     return now - r->since;
+}
+
+bool rest_is_far_locked(struct db *db)
+{
+    struct memtable *m = memtable_list_find(&db->memtables, wal_generation(&db->wal));
+    if (m == NULL || rest_micros_locked(db) > PAUSE_US) {
+        return false;
+    }
+    uint64_t micros = clock_micros() - db->rest.sealed_at + 1;
+    double rate = (double)memtable_bytes(m) * 1e6 / (double)micros;
+    return rate > (double)db->drain_bytes_per_s / FLOW_PART;
 }
 
 /* Seeks that passed through the memtable of this generation, about. */

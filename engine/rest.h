@@ -23,6 +23,7 @@ struct db;
 struct rest {
     uint64_t seq;   /* the last number seen */
     uint64_t since; /* and when it was new, in micros */
+    uint64_t sealed_at; /* micros; when the active memtable began to be filled */
     uint32_t generation;    /* of the memtable that `seeks` is about */
     bool sealing;           /* a flush is about to be due */
     uint64_t refused_seq;   /* a seal failed when this was the last number; 0: none did */
@@ -31,6 +32,9 @@ struct rest {
 
 /* Micros since a write was last seen. REQUIRES: mu held. */
 uint64_t rest_micros_locked(struct db *db);
+/* Whether writers keep coming, and with so much that what is merged now would soon be merged again: then
+ * merges wait until they are due. REQUIRES: mu held. */
+bool rest_is_far_locked(struct db *db);
 /* Whether the active memtable is worth a table although nobody needs its memory, when files may grow by so
  * many bytes. REQUIRES: mu held, and no seal runs. */
 bool rest_flush_due_locked(struct db *db, uint64_t room);

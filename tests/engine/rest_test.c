@@ -8,9 +8,11 @@
 #include <string.h>
 
 #include "arena/atomic.h"
+#include "arena/epoch.h"
 #include "arena/sync.h"
 #include "arena/vfs.h"
-#include "engine/options.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "engine/rest.h"
 #include "tests/engine/db_support.h"
 
@@ -235,6 +237,68 @@ Test(rest, begins_no_merge_for_readers_in_the_midst_of_a_seal)
     CHECK_EQ(then, TABLES);
     CHECK_EQ(flushes(db), TABLES + 1);
     CHECK(level_0(db) < 4);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* ---- merges for readers alone ------------------------------------------------------------------- */
+
+static uint64_t merges(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    return s.compactions;
+}
+
+/* Flushes seem to take a byte a second: any writer is a fast one then. */
+static void let_writers_be_fast(loam_db *db)
+{
+    epoch_enter();
+    struct db *in = slotmap_get(&registry_get()->dbs, HANDLE_OF(db));
+    mutex_lock(&in->mu);
+    while (in->flushing) { /* it says at its end how long it took */
+        cond_wait(&in->idle_cv, &in->mu);
+    }
+    in->drain_bytes_per_s = 1;
+    mutex_unlock(&in->mu);
+    epoch_exit();
+}
+
+/* Returns the longest pause, in micros. */
+static uint64_t write_for(loam_db *db, uint64_t micros)
+{
+    uint64_t start = clock_micros(), last = start, longest = 0;
+    for (int key = 0; last - start < micros; key++) {
+        put_one(db, key);
+        thread_sleep_micros(1000);
+        uint64_t now = clock_micros();
+        longest = now - last > longest ? now - last : longest;
+        last = now;
+    }
+    return longest;
+}
+
+/* Level 0 holds enough tables for a database at rest. It is none while writers come: what is merged now would be
+ * merged again with what they bring. */
+Test(rest, merges_for_readers_wait_until_writers_pause)
+{
+    loam_vfs *disk = memory_disk();
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit, 1);
+    GOES(loam_pause(db, 1));
+    for (int i = 0; i < 5; i++) {
+        put_few(db);
+        GOES(loam_flush(db, NULL));
+    }
+    let_writers_be_fast(db);
+    put_few(db);
+    GOES(loam_pause(db, 0));
+    if (write_for(db, 600000) < 100000) { /* or a slow machine made the pause */
+        CHECK_EQ(merges(db), 0);
+    }
+    while (merges(db) == 0) {
+        thread_sleep_micros(10000);
+    }
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }

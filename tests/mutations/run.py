@@ -246,6 +246,8 @@ FAULTS = [
           suite("engine", "keyspace_order/*")),
     Fault("seeks-pay-for-every-memtable", "engine/rest.c", "    if (r->generation != generation) {",
           "    if (r->generation == 0) {", suite("engine", "rest/*")),
+    Fault("merges-for-readers-beside-writers", "engine/background.c", "rest_is_far_locked(db) ? 0 :", "",
+          suite("engine", "rest/merges*")),
     Fault("resting-flush-tried-for-ever", "engine/rest.c", "        db->rest.refused_seq = seq;\n", "        (void)seq;\n",
           suite("engine", "rest/*")),
     Fault("workers-give-way-again", "arena/sync.c", "getpriority(PRIO_PROCESS, (id_t)getpid());",
