@@ -33,6 +33,7 @@
 
 #define SLEEP_MAX_MICROS 1000u /* epochs pass without telling anybody, so no sleep is long */
 #define BATCH_BYTES      ((uint64_t)64 << 10)
+#define AHEAD_BYTES      ((uint64_t)4 << 20)
 
 static uint64_t at_least(uint64_t a, uint64_t b)
 {
@@ -106,8 +107,9 @@ int ring_init(struct ring *r, const struct ring_options *o)
     r->relocate = o->relocate;
     r->relocate_arg = o->relocate_arg;
     r->second_chance_percent = o->relocate == NULL ? 0 : o->second_chance_percent;
-    /* A sixteenth is kept ahead, topped up in batches small enough for a reader that missed. */
-    r->ahead = r->own / 16;
+    /* A sixteenth is kept ahead, up to some milliseconds of the fastest fills: it holds nothing. Topped up in
+     * batches small enough for a reader that missed. */
+    r->ahead = at_most(r->own / 16, AHEAD_BYTES >> r->unit_shift);
     r->batch = at_least(at_most(BATCH_BYTES >> r->unit_shift, r->ahead / 4), 1);
     r->stamp_size = at_least(r->batch, r->ahead / 8);
 

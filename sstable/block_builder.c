@@ -12,6 +12,11 @@
 
 #include "arena/poison.h"
 
+/* What an entry takes beside its key and value, and a block beside its entries, at most: tag, length, fingerprint,
+ * offset; header, tail, one offset more, fingerprints nobody has. */
+#define ENTRY_MOST 16u
+#define BLOCK_MOST 80u
+
 void block_builder_init(struct block_builder *b, struct alloc *a, bool strip)
 {
     *b = (struct block_builder){.alloc = a, .strip = strip};
@@ -100,9 +105,11 @@ static void note_entry(struct block_builder *b, const uint8_t *key, uint32_t key
 {
     if (b->count == 0) {
         b->prefix = b->strip ? key_size : 0;
+        b->key_max = key_size;
         b->seq_min = b->seq_max = seq;
         return;
     }
+    b->key_max = key_size > b->key_max ? key_size : b->key_max;
     b->prefix = block_builder_shared(b, loam_bytes(key, key_size));
     b->seq_min = seq < b->seq_min ? seq : b->seq_min;
     b->seq_max = seq > b->seq_max ? seq : b->seq_max;
@@ -162,23 +169,47 @@ static uint8_t tag_width(uint64_t distance)
     return (uint8_t)((64u - (unsigned)__builtin_clzll(largest) + 7u) / 8u);
 }
 
+/* entries: bytes of all of them, without their tags. */
+static void shape_make(uint32_t n, uint32_t prefix, uint64_t seq_min, uint64_t seq_max, uint64_t entries,
+                       struct block_shape *s)
+{
+    s->prefix = prefix;
+    s->seq_base = seq_min;
+    s->tag_width = tag_width(seq_max - seq_min);
+    uint64_t size = BLOCK_HEADER_SIZE + (uint64_t)block_fingerprints_size(n) + prefix +
+                    (uint64_t)n * s->tag_width + entries + BLOCK_TAIL_SIZE;
+    uint64_t slots = (uint64_t)n + 1;
+    s->offset_width = size + 2 * slots <= UINT16_MAX ? 2 : 4;
+    s->size = size + s->offset_width * slots;
+}
+
 static void shape_of(const struct block_input *in, uint32_t n, uint32_t prefix, uint64_t seq_min,
                      uint64_t seq_max, struct block_shape *s)
 {
     assert(n != 0);
     assert(seq_max <= SEQ_MAX);
-    s->prefix = prefix;
-    s->seq_base = seq_min;
-    s->tag_width = tag_width(seq_max - seq_min);
-    uint64_t size = BLOCK_HEADER_SIZE + (uint64_t)block_fingerprints_size(n) + prefix +
-                    (uint64_t)n * s->tag_width + BLOCK_TAIL_SIZE;
+    uint64_t entries = 0;
     for (uint32_t i = 0; i < n; i++) {
         uint32_t rest = in[i].key_size - prefix;
-        size += varint64_size(rest) + (uint64_t)rest + in[i].value_size;
+        entries += varint64_size(rest) + (uint64_t)rest + in[i].value_size;
     }
-    uint64_t slots = (uint64_t)n + 1;
-    s->offset_width = size + 2 * slots <= UINT16_MAX ? 2 : 4;
-    s->size = size + s->offset_width * slots;
+    shape_make(n, prefix, seq_min, seq_max, entries, s);
+}
+
+bool block_builder_fits(const struct block_builder *b, const struct entry *e, size_t limit)
+{
+    uint64_t n = (uint64_t)b->count + 1, bytes = (uint64_t)b->bytes_size + e->key.size + e->value.size;
+    if (b->count == 0 || bytes + n * ENTRY_MOST + BLOCK_MOST <= limit) {
+        return true;
+    }
+    uint64_t seq = tag_seq(e->tag);
+    uint64_t longest = e->key.size > b->key_max ? e->key.size : b->key_max;
+    uint32_t prefix = block_builder_shared(b, e->key);
+    struct block_shape s;
+    shape_make((uint32_t)n, prefix, seq < b->seq_min ? seq : b->seq_min,
+               seq > b->seq_max ? seq : b->seq_max,
+               bytes - n * prefix + n * varint64_size(longest - prefix), &s);
+    return s.size <= limit;
 }
 
 void block_builder_shape(const struct block_builder *b, struct block_shape *s)

@@ -31,6 +31,7 @@ struct block_builder {
     uint8_t *bytes;
     size_t bytes_size, bytes_cap;
     uint32_t prefix; /* bytes all keys share, 0 without strip */
+    uint32_t key_max; /* bytes of the longest key */
     uint64_t seq_min, seq_max;
 };
 
@@ -41,6 +42,9 @@ void block_builder_free(struct block_builder *b);
 void block_builder_clear(struct block_builder *b);
 /* Copies the entry, unless it is lent; order is the caller's duty. LOAM_OK or E_NOMEM. */
 int block_builder_add(struct block_builder *b, const struct entry *e, uint8_t fingerprint);
+/* Whether the block would have at most so many bytes with this entry: never when it would not, and else too, but
+ * where keys on both sides of 128 bytes make it uncertain. The first entry always fits. */
+bool block_builder_fits(const struct block_builder *b, const struct entry *e, size_t limit);
 /* About how many bytes the block would have; O(1), right but for a few bytes an entry. */
 static inline size_t block_builder_estimate(const struct block_builder *b)
 {

@@ -331,8 +331,7 @@ static int add_large(struct sst_builder *b, const struct entry *e, uint8_t finge
 
 static int add_small(struct sst_builder *b, const struct entry *e, uint8_t fingerprint)
 {
-    size_t size = e->key.size + e->value.size;
-    bool full = block_builder_estimate(&b->block) + size > b->block_bytes + b->block.prefix ||
+    bool full = !block_builder_fits(&b->block, e, b->block_bytes) ||
                 b->block.bytes_size > (size_t)RAW_FACTOR * b->block_bytes;
     int rc = full ? cut_gathered(b) : LOAM_OK;
     if (rc == LOAM_OK && b->block.count == 0) {

@@ -321,7 +321,7 @@ static void build_dead(struct sst_world *w, struct model *m)
     for (uint32_t i = 0; i < ENTRIES; i++) {
         char key[16];
         static char value[100];
-        bool dead = i / 500 % 3 == 1 || i > ENTRIES / 2;
+        bool dead = i / 500 % 3 == 1 || i > ENTRIES / 4;
         snprintf(key, sizeof key, "%08u", i);
         model_add(m, loam_bytes(key, 8), entry_tag(7 + i, dead ? ENTRY_DELETE : ENTRY_PUT),
                   loam_bytes(value, dead ? 0 : 100));

@@ -191,7 +191,7 @@ static void check_division(uint64_t resident_bytes, double precision)
         double offset = (double)sst_offset_of(r, buf_slice(&k)) / (double)w.info.size;
         double share = (double)i / 4;
         CHECK(rank > share - precision && rank < share + precision);
-        CHECK(offset > share - 0.03 - precision && offset < share + 0.03 + precision);
+        CHECK(offset > share - 0.04 - precision && offset < share + 0.04 + precision);
     }
     buf_free(&k);
     sst_close(r);
