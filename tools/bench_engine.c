@@ -42,6 +42,13 @@ const struct bench_engine *bench_engine_find(const char *name, bool *known)
     return NULL;
 }
 
+double bench_written_per_byte(const struct bench_counters *before, const struct bench_counters *after,
+                              uint64_t put_bytes)
+{
+    double written = (double)(after->bytes_written - before->bytes_written) / (double)put_bytes;
+    return written + (after->log_included ? 0 : 1);
+}
+
 int bench_engine_fail(const char *fmt, ...)
 {
     va_list args;

@@ -48,6 +48,10 @@ struct bench_counters {
     bool log_included;      /* false: the log costs what the user wrote, once more */
 };
 
+/* Bytes written between the two for each byte the user put, of put_bytes > 0. */
+double bench_written_per_byte(const struct bench_counters *before, const struct bench_counters *after,
+                              uint64_t put_bytes);
+
 /* Of the block cache: gets by whether their block was in it, since open. */
 struct bench_cache_counters {
     uint64_t hits, misses;

@@ -43,9 +43,7 @@ static void add_settled_amp(struct bench_report *r, struct bench_store *s,
     struct bench_row *fill = &r->rows[r->count - 2], *settle = &r->rows[r->count - 1];
     if (r->count >= 2 && fill->write_amp >= 0 && fill->put_bytes > 0 &&
         bench_store_counters(s, &after)) {
-        double log_too = after.log_included ? 0 : 1;
-        double bytes = (double)(after.bytes_written - before->bytes_written);
-        settle->write_amp = bytes / (double)fill->put_bytes + log_too;
+        settle->write_amp = bench_written_per_byte(before, &after, fill->put_bytes);
     }
 }
 

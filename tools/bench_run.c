@@ -327,8 +327,7 @@ static double write_amp(bool known, const struct bench_counters *before,
     if (!known || put_bytes == 0 || after->bytes_written < before->bytes_written) {
         return -1;
     }
-    double log_too = after->log_included ? 0 : 1;
-    return (double)(after->bytes_written - before->bytes_written) / (double)put_bytes + log_too;
+    return bench_written_per_byte(before, after, put_bytes);
 }
 
 static void fill_message(const struct bench_workload *w, struct bench_row *row,

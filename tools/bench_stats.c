@@ -65,6 +65,12 @@ void bench_stats_restart(struct bench_stats *s)
     bench_stats_start(s, s->interval_ops, s->interval_ns / 1000000000u);
 }
 
+void bench_stats_leave_out(struct bench_stats *s, uint64_t since_ns)
+{
+    s->last_ns = bench_now_ns();
+    s->start_ns += s->last_ns - since_ns;
+}
+
 void bench_stats_stop(struct bench_stats *s)
 {
     if (s->finish_ns != 0) {

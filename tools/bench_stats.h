@@ -70,6 +70,8 @@ static inline uint64_t bench_now_ns(void)
 
 void bench_stats_init(struct bench_stats *s, unsigned thread, bool timed);
 void bench_stats_destroy(struct bench_stats *s);
+/* What was done since then (bench_now_ns()) is no part of the benchmark. */
+void bench_stats_leave_out(struct bench_stats *s, uint64_t since_ns);
 /* interval_ops, interval_seconds: how often to print this thread's speed; 0 = never. */
 void bench_stats_start(struct bench_stats *s, uint64_t interval_ops, uint64_t interval_seconds);
 /* Again, when what came so far was preparation. */
