@@ -32,6 +32,12 @@ static double pressure_of(double have, double soft, double hard)
     return have <= soft ? 0.0 : (have - soft) / (hard - soft);
 }
 
+/* Bytes that flushes take a second. */
+static uint64_t drain_locked(const struct db *db)
+{
+    return db->drain_bytes_per_s != 0 ? db->drain_bytes_per_s : DRAIN_DEFAULT;
+}
+
 /* Sets the price of writing from what the background owes. The memtables are the near limit: one
  * sealed is the normal state, and the price rises from there until the last one is full. Merge debt
  * is the far one. */
@@ -48,9 +54,8 @@ static void update_pace_locked(struct db *db)
         write_controller_pace(&db->control, 0);
         return;
     }
-    double drain = (double)(db->drain_bytes_per_s != 0 ? db->drain_bytes_per_s : DRAIN_DEFAULT);
     double share = p < 1.0 ? 2.0 - 1.5 * p : 0.5;
-    double rate = drain * share;
+    double rate = (double)drain_locked(db) * share;
     write_controller_pace(&db->control, rate > (double)DRAIN_MIN ? (uint64_t)rate : DRAIN_MIN);
 }
 
@@ -177,7 +182,7 @@ static uint64_t quiet_locked(struct db *db)
     if (db->idle_waiters != 0) {
         return UINT64_MAX;
     }
-    return rest_is_far_locked(db) ? 0 : clock_micros() - db->idle_since;
+    return rest_is_far_locked(db, drain_locked(db)) ? 0 : clock_micros() - db->idle_since;
 }
 
 /* Whether what is for readers alone may begin when it has been quiet for so long. */

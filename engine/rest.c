@@ -24,7 +24,7 @@ uint64_t rest_micros_locked(struct db *db)
     return now - r->since;
 }
 
-bool rest_is_far_locked(struct db *db)
+bool rest_is_far_locked(struct db *db, uint64_t drain)
 {
     struct memtable *m = memtable_list_find(&db->memtables, wal_generation(&db->wal));
     if (m == NULL || rest_micros_locked(db) > PAUSE_US) {
@@ -32,7 +32,7 @@ bool rest_is_far_locked(struct db *db)
     }
     uint64_t micros = clock_micros() - db->rest.sealed_at + 1;
     double rate = (double)memtable_bytes(m) * 1e6 / (double)micros;
-    return rate > (double)db->drain_bytes_per_s / FLOW_PART;
+    return rate > (double)drain / FLOW_PART;
 }
 
 /* Seeks that passed through the memtable of this generation, about. */

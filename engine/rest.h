@@ -33,8 +33,8 @@ struct rest {
 /* Micros since a write was last seen. REQUIRES: mu held. */
 uint64_t rest_micros_locked(struct db *db);
 /* Whether writers keep coming, and with so much that what is merged now would soon be merged again: then
- * merges wait until they are due. REQUIRES: mu held. */
-bool rest_is_far_locked(struct db *db);
+ * merges wait until they are due. drain: bytes that flushes take a second. REQUIRES: mu held. */
+bool rest_is_far_locked(struct db *db, uint64_t drain);
 /* Whether the active memtable is worth a table although nobody needs its memory, when files may grow by so
  * many bytes. REQUIRES: mu held, and no seal runs. */
 bool rest_flush_due_locked(struct db *db, uint64_t room);

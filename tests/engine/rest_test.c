@@ -302,3 +302,25 @@ Test(rest, merges_for_readers_wait_until_writers_pause)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+/* Nothing has been flushed since the database was opened, so nobody knows how fast that goes. A slow writer is none
+ * of those for whom merges wait. */
+Test(rest, merges_for_readers_go_on_beside_a_slow_writer_after_an_open)
+{
+    loam_vfs *disk = memory_disk();
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit, 1);
+    GOES(loam_pause(db, 1));
+    for (int i = 0; i < 5; i++) {
+        put_few(db);
+        GOES(loam_flush(db, NULL));
+    }
+    GOES(loam_close(db));
+    db = open_with(disk, &limit, 1);
+    while (merges(db) == 0) { /* for ever, if any writer is a fast one */
+        (void)write_for(db, 100000);
+    }
+    CHECK_EQ(flushes(db), 0);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
