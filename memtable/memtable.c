@@ -124,7 +124,7 @@ bool memtable_expect(struct memtable *m, uint64_t bytes, uint64_t limit)
 {
     uint64_t others = atom_load(&m->expected, relaxed); /* relaxed, all: a count */
     do {
-        bool alone = others == 0 && memtable_empty(m);
+        bool alone = others == 0 && memtable_untouched(m);
         if (!alone && memtable_bytes(m) + others + bytes > limit) {
             return false;
         }
@@ -357,6 +357,11 @@ void memtable_stats(const struct memtable *m, struct memtable_stats *out)
 bool memtable_empty(const struct memtable *m)
 {
     return skiplist_empty(&m->list);
+}
+
+bool memtable_untouched(const struct memtable *m)
+{
+    return memtable_bytes(m) == 0;
 }
 
 int memtable_next_ks(struct memtable *m, uint32_t ks, uint32_t *found)

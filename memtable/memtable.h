@@ -70,7 +70,7 @@ static inline uint64_t memtable_cost(const struct memtable_need *need)
 }
 
 /* Counts bytes that are about to be added as if they were there. False: beside what is there and what others
- * expect there is no room for them below `limit`; an empty memtable of which nobody expects anything has
+ * expect there is no room for them below `limit`; an untouched memtable of which nobody expects anything has
  * room for any. After true, one memtable_came() with the same bytes, when they are there or given up. */
 bool memtable_expect(struct memtable *m, uint64_t bytes, uint64_t limit);
 void memtable_came(struct memtable *m, uint64_t bytes);
@@ -127,6 +127,8 @@ uint64_t memtable_reserved(const struct memtable *m);
 /* Entries added; exact once additions are over. O(threads that wrote). */
 uint64_t memtable_count(const struct memtable *m);
 bool memtable_empty(const struct memtable *m);
+/* Empty, and nobody has memory in it for what is still to be added. */
+bool memtable_untouched(const struct memtable *m);
 
 #define MEMTABLE_PRESSURE_PERCENT 90 /* of the hard limit taken: time to make the next one active */
 struct memtable_stats {

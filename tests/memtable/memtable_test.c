@@ -475,6 +475,21 @@ Test(memtable, what_is_expected_counts_until_it_came)
     memtable_destroy(m);
 }
 
+/* Between the two it is in no entry yet. */
+Test(memtable, what_has_memory_and_is_still_to_be_added_counts)
+{
+    struct memtable *m = make(1 << 20, 0);
+    uint64_t limit = 1 << 20;
+    CHECK(memtable_untouched(m));
+    CHECK(memtable_expect(m, 3 * limit, limit));
+    CHECK_EQ(reserve_one(m, 0, 8, 3 * limit), LOAM_OK);
+    memtable_came(m, 3 * limit);
+    CHECK(memtable_empty(m));
+    CHECK(!memtable_untouched(m));
+    CHECK(!memtable_expect(m, 3 * limit, limit));
+    memtable_destroy(m);
+}
+
 Test(memtable, large_values_round_trip)
 {
     struct memtable *m = make(1 << 20, 0);
