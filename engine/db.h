@@ -115,6 +115,7 @@ struct db {
     uint64_t debt;        /* bytes of merging due, as of the last look */
     uint64_t idle_since;  /* micros; when idle merges may begin */
     struct rest rest;     /* since when nobody has written */
+    bool large_comes;     /* a batch of more than a memtable looks for memory: others wait for it */
     uint32_t idle_waiters; /* threads that wait for rest: what waits for quiet times is due now */
     pthread_t keeper;
     bool keeper_running;

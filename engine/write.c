@@ -105,22 +105,23 @@ static int admit(struct call *c, const struct write_request *q, uint64_t bytes, 
 
 /* How long a write waits for room, and for what. */
 struct patience {
-    bool begun;
+    uint64_t deadline;
+    bool large;       /* it is a batch of more than a memtable may hold */
+    bool begun;       /* from here on: once it has waited */
     bool deletes;     /* it frees space: on a full disk it waits for flushes, too */
     bool over;        /* and then may go over the memtable's limit, where the log has room */
-    uint64_t deadline;
     uint64_t failed;  /* flushes that had failed when it began */
 };
 
-static void begin_patience(struct db *db, struct patience *p, const struct write_request *q,
-                           uint64_t deadline)
+static void begin_patience(struct db *db, struct patience *p, const struct write_request *q)
 {
     if (!p->begun) {
         mutex_lock(&db->mu);
         uint64_t failed = db->failed_flushes;
         mutex_unlock(&db->mu);
-        *p = (struct patience){
-            .begun = true, .deletes = only_deletes(q), .deadline = deadline, .failed = failed};
+        p->begun = true;
+        p->deletes = only_deletes(q);
+        p->failed = failed;
     }
 }
 
@@ -214,9 +215,6 @@ static void arrived(struct memtable *m, uint64_t cost)
 static bool within_share(struct db *db, const struct write_request *q)
 {
     uint64_t limit = db_memtable_limit(db), cost = memtable_cost(&q->need);
-    if (q->one != NULL || cost <= limit) {
-        return true;
-    }
     mutex_lock(&db->mu);
     uint64_t have = memtable_list_bytes(&db->memtables);
     bool leaving = db->memtables.leaving != 0;
@@ -241,25 +239,68 @@ static int make_memory(struct call *c, const struct write_request *q, uint64_t s
 {
     uint32_t generation = wal_generation(&c->db->wal);
     const struct memtable *m = memtable_list_find(&c->db->memtables, generation);
-    bool empty = m != NULL && memtable_empty(m);
-    int rc = empty ? LOAM_OK : seal_and_wait(c, generation, size, p);
-    uint32_t end = empty ? generation : generation + 1;
+    bool untouched = m != NULL && memtable_untouched(m);
+    int rc = untouched ? LOAM_OK : seal_and_wait(c, generation, size, p);
+    uint32_t end = untouched ? generation : generation + 1;
     while (rc == LOAM_OK && !within_share(c->db, q) && !is_flushed(c->db, end)) {
         rc = wait_for_flush(c, p, 1);
     }
     return rc == LOAM_E_NOSPACE && p->deletes ? LOAM_OK : rc;
 }
 
-/* A place in the log of a generation whose memtable is below its limit; *m is told of the request. */
-static int reserve(struct call *c, const struct write_request *q, uint64_t size, uint64_t deadline,
-                   struct wal_slot *s, struct memtable **m)
+/* Large batches look for memory, and take it, one after the other: what the others are about to take nobody sees
+ * in memtables yet. */
+static int begin_large(struct call *c, const struct patience *p)
 {
     struct db *db = c->db;
-    struct patience patience = {0};
+    while (p->large) {
+        mutex_lock(&db->mu);
+        bool mine = !db->large_comes;
+        db->large_comes = true;
+        mutex_unlock(&db->mu);
+        if (mine) {
+            return LOAM_OK;
+        }
+        uint64_t now = clock_micros();
+        if (now >= p->deadline) {
+            return busy(db);
+        }
+        if (!call_wait_begin(c)) {
+            return LOAM_E_CLOSED;
+        }
+        mutex_lock(&db->mu);
+        if (db->large_comes) {
+            uint64_t limit = p->deadline - now;
+            cond_wait_for(&db->idle_cv, &db->mu, limit < ROOM_POLL_US ? limit : ROOM_POLL_US);
+        }
+        mutex_unlock(&db->mu);
+        stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
+        stats_add(&db->stats, STAT_THROTTLED_US, clock_micros() - now);
+        call_wait_end(c);
+    }
+    return LOAM_OK;
+}
+
+/* Not while a record of a buffered log is open: others come to the log with mu held. */
+static void end_large(struct db *db, const struct patience *p)
+{
+    if (p->large) {
+        mutex_lock(&db->mu);
+        db->large_comes = false;
+        cond_broadcast(&db->idle_cv);
+        mutex_unlock(&db->mu);
+    }
+}
+
+/* A place in the log of a generation whose memtable is below its limit; *m is told of the request. */
+static int reserve(struct call *c, const struct write_request *q, uint64_t size,
+                   struct patience *p, struct wal_slot *s, struct memtable **m)
+{
+    struct db *db = c->db;
     uint64_t cost = memtable_cost(&q->need);
-    if (!within_share(db, q)) {
-        begin_patience(db, &patience, q, deadline);
-        int rc = make_memory(c, q, size, &patience);
+    if (p->large && !within_share(db, q)) {
+        begin_patience(db, p, q);
+        int rc = make_memory(c, q, size, p);
         if (rc < 0) {
             return rc;
         }
@@ -269,7 +310,7 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
         *m = memtable_list_find(&db->memtables, generation);
         int rc = WAL_FULL;
         /* NULL for an instant when the generation read is an old one: look again. */
-        if (*m != NULL && has_room(db, *m, cost, patience.over)) {
+        if (*m != NULL && has_room(db, *m, cost, p->over)) {
             rc = q->one != NULL ? wal_begin(&db->wal, size, s)
                                 : wal_begin_copy(&db->wal, q->ops, s);
             if (rc == LOAM_OK) {
@@ -280,13 +321,13 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
                 return rc;
             }
         }
-        begin_patience(db, &patience, q, deadline);
-        rc = seal_and_wait(c, generation, size, &patience);
-        if (rc == LOAM_E_NOSPACE && patience.deletes && space_to_come(c, &patience)) {
+        begin_patience(db, p, q);
+        rc = seal_and_wait(c, generation, size, p);
+        if (rc == LOAM_E_NOSPACE && p->deletes && space_to_come(c, p)) {
             continue;
         }
-        if (rc == LOAM_E_NOSPACE && patience.deletes && !patience.over) {
-            patience.over = true;
+        if (rc == LOAM_E_NOSPACE && p->deletes && !p->over) {
+            p->over = true;
             continue;
         }
         if (rc < 0) {
@@ -405,30 +446,50 @@ static uint64_t encoded_size(const struct write_request *q)
            o->value.size;
 }
 
+/* A place in the log, and memory in its generation's memtable. */
+static int set_aside(struct call *c, const struct write_request *q, uint64_t size,
+                     struct patience *p, struct wal_slot *s, struct memtable **m)
+{
+    struct db *db = c->db;
+    struct memtable *told;
+    int rc = reserve(c, q, size, p, s, &told);
+    if (rc < 0) {
+        return rc;
+    }
+    /* Another one, if there was a switch in between. */
+    *m = memtable_list_find(&db->memtables, s->generation);
+    rc = memtable_reserve(*m, &q->need);
+    arrived(told, memtable_cost(&q->need));
+    if (rc < 0 && wal_void(&db->wal, s) != WAL_UNUSED) {
+        commit_publish(&db->commit, s->position, s->end);
+    }
+    return rc;
+}
+
+static int log_request(struct db *db, const struct write_request *q, struct wal_slot *s)
+{
+    if (q->one != NULL && s->payload != NULL) {
+        copy_one(s->payload, q->one);
+    }
+    return wal_end(&db->wal, s, wal_durable(&db->wal));
+}
+
 /* Logs and applies the request; *s tells where. */
 static int log_and_apply(struct call *c, const struct write_request *q, uint64_t size,
                          uint64_t deadline, struct wal_slot *s)
 {
     struct db *db = c->db;
-    struct memtable *told;
-    int rc = reserve(c, q, size, deadline, s, &told);
+    struct memtable *m = NULL;
+    struct patience patience = {
+        .deadline = deadline,
+        .large = q->one == NULL && memtable_cost(&q->need) > db_memtable_limit(db)};
+    int rc = begin_large(c, &patience);
     if (rc < 0) {
         return rc;
     }
-    /* Another one, if there was a switch in between. */
-    struct memtable *m = memtable_list_find(&db->memtables, s->generation);
-    rc = memtable_reserve(m, &q->need);
-    arrived(told, memtable_cost(&q->need));
-    if (rc < 0) {
-        if (wal_void(&db->wal, s) != WAL_UNUSED) {
-            commit_publish(&db->commit, s->position, s->end);
-        }
-        return rc;
-    }
-    if (q->one != NULL && s->payload != NULL) {
-        copy_one(s->payload, q->one);
-    }
-    rc = wal_end(&db->wal, s, wal_durable(&db->wal));
+    rc = set_aside(c, q, size, &patience, s, &m);
+    rc = rc == LOAM_OK ? log_request(db, q, s) : rc;
+    end_large(db, &patience);
     if (rc < 0) {
         return rc;
     }

@@ -7,6 +7,8 @@
  */
 #include <criterion/criterion.h>
 
+#include <pthread.h>
+
 #include "arena/random.h"
 #include "tests/engine/db_support.h"
 #include "tests/support/meter.h"
@@ -122,6 +124,59 @@ Test(batch_memory, puts_of_short_values)
     largest_within_budget(&(struct shape){16 * MIB, 8, 1});
     largest_within_budget(&(struct shape){64 * MIB, 8, 8});
     largest_within_budget(&(struct shape){64 * MIB, 16, 31});
+}
+
+/* ---- many writers ------------------------------------------------------------------------------- */
+
+enum { WRITERS = 4, ROUNDS = 4 };
+
+struct crowd {
+    loam_db *db;
+    pthread_barrier_t start;
+    uint64_t count; /* operations of each batch */
+};
+
+static void *write_with_others(void *arg)
+{
+    struct crowd *c = arg;
+    const struct shape s = {64 * MIB, 8, 1};
+    loam_batch *b = loam_batch_new(0);
+    for (uint64_t i = 0; i < c->count; i++) {
+        add(b, &s, i);
+    }
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pthread_barrier_wait(&c->start);
+        GOES(loam_write(c->db, b, NULL));
+    }
+    loam_batch_free(b);
+    return NULL;
+}
+
+/* All of them find an empty memtable at once. */
+Test(batch_memory, of_many_writers_one_is_let_in_at_a_time)
+{
+    loam_vfs *disk = memory_disk();
+    const struct shape s = {64 * MIB, 8, 1};
+    struct meter meter = {0};
+    const loam_allocator allocator = meter_allocator(&meter);
+    loam_options o = small_options(disk);
+    o.memory_budget = s.budget;
+    o.allocator = &allocator;
+    struct crowd c = {.count = (s.budget / 4 + 4 * MIB) / (60 + 2 * (s.key + s.value)) / 16 * 15};
+    GOES(loam_open("/db", &o, &c.db));
+    fill_cache(c.db, s.budget);
+    pthread_barrier_init(&c.start, NULL, WRITERS);
+    pthread_t thread[WRITERS];
+    for (unsigned i = 0; i < WRITERS; i++) {
+        CHECK_EQ(pthread_create(&thread[i], NULL, write_with_others, &c), 0);
+    }
+    for (unsigned i = 0; i < WRITERS; i++) {
+        CHECK_EQ(pthread_join(thread[i], NULL), 0);
+    }
+    pthread_barrier_destroy(&c.start);
+    check_peak(c.db, &meter, &s);
+    GOES(loam_close(c.db));
+    loam_vfs_free(disk);
 }
 
 /* ---- what is taken ----------------------------------------------------------------------------- */

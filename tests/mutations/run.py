@@ -42,8 +42,12 @@ FAULTS = [
     Fault("ring-of-more-units-than-there-may-be", "engine/options.c",
           "clamp(rest - l->table_bytes, 0, RING_MAX)", "clamp(rest - l->table_bytes, 0, UINT64_MAX)",
           suite("engine", "options/*")),
-    Fault("large-batches-pile-up", "engine/write.c", "    if (q->one != NULL || cost <= limit) {\n",
-          "    if (q->one != NULL || cost != limit) {\n", suite("engine", "memory_share/large_batches*")),
+    Fault("large-batches-pile-up", "engine/write.c", "    if (p->large && !within_share(db, q)) {\n",
+          "    if (p->large && size == 0) {\n", suite("engine", "memory_share/large_batches*")),
+    Fault("set-aside-is-not-there-yet", "memtable/memtable.c", "others == 0 && memtable_untouched(m);",
+          "others == 0 && memtable_empty(m);", suite("memtable", "memtable/what*")),
+    Fault("large-batches-come-at-once", "engine/write.c", "        if (mine) {\n", "        if (true || mine) {\n",
+          suite("engine", "batch_memory/of_many*")),
     Fault("small-operations-are-not-counted", "engine/api_write.c",
           "    if (batch_is_small(b) && batch_cost(b) > l->batch_small_max) {\n",
           "    if (batch_is_small(b) && batch_cost(b) < b->count) {\n", suite("engine", "batch_memory/*")),
@@ -85,10 +89,12 @@ FAULTS = [
           "        if (end > atom_load(&w->durable, relaxed)) {\n            wal_raise_durable(w, end < goal ? end : goal);\n"
           "            int rc", HISTORIES),
     Fault("visible-before-the-log", "engine/write.c",
-          "    rc = wal_end(&db->wal, s, wal_durable(&db->wal));\n    if (rc < 0) {\n        return rc;\n    }\n"
+          "    rc = rc == LOAM_OK ? log_request(db, q, s) : rc;\n    end_large(db, &patience);\n"
+          "    if (rc < 0) {\n        return rc;\n    }\n"
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
+          "    end_large(db, &patience);\n    if (rc < 0) {\n        return rc;\n    }\n"
           "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n"
-          "    rc = wal_end(&db->wal, s, wal_durable(&db->wal));\n    if (rc < 0) {\n        return rc;\n    }\n", HISTORIES),
+          "    rc = log_request(db, q, s);\n", HISTORIES),
     Fault("switch-waits-for-no-sync", "wal/wal_writer.c", "    if (slot_taken(w)) {\n        wal_release_wait(w);\n    }\n",
           "    (void)slot_taken(w);\n", suite("engine", "log_syncer/*")),
     Fault("failed-append-syncs-what-went", "wal/wal_writer.c",
@@ -239,7 +245,7 @@ FAULTS = [
           "|| (p->deletes && db->error.code",
           "|| (p->deletes && db->readonly && db->error.code", suite("crash", "full_disk/*")),
     Fault("full-memtable-refuses-deletes", "engine/write.c",
-          "            patience.over = true;\n", "            patience.over = q->data > LARGE_WRITE;\n            return rc;\n",
+          "            p->over = true;\n", "            p->over = q->data > LARGE_WRITE;\n            return rc;\n",
           suite("crash", "full_disk/lets*")),
     Fault("dropped-keyspace-looks-unordered", "engine/db_iter.c",
           "    if (it->space != NULL && atom_load(&it->space->dropped, acquire)) {", "    if (it->space == NULL) {",
