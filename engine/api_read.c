@@ -151,8 +151,7 @@ static int lookup_begin(struct call *c, loam_ks *ks, const loam_read_opts *opts,
     return LOAM_OK;
 }
 
-static int lookup(struct call *c, struct lookup *l, loam_slice key, const loam_read_opts *opts,
-                  struct entry *e)
+static int lookup(struct call *c, struct lookup *l, loam_slice key, struct entry *e)
 {
     int rc = api_check_slice(key, "key");
     if (rc < 0) {
@@ -169,11 +168,16 @@ static int lookup(struct call *c, struct lookup *l, loam_slice key, const loam_r
     }
     if (rc == LOAM_OK) {
         stats_bump(l->stats, STAT_BYTES_GOT, e->value.size);
-        if (opts != NULL && opts->seq != NULL) {
-            *opts->seq = tag_seq(e->tag);
-        }
     }
     return rc;
+}
+
+/* Not before the call is sure to give the value. */
+static void give_seq(const loam_read_opts *opts, const struct entry *e)
+{
+    if (opts != NULL && opts->seq != NULL) {
+        *opts->seq = tag_seq(e->tag);
+    }
 }
 
 static void lookup_end(struct lookup *l)
@@ -209,8 +213,9 @@ static int get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, 
     }
     uint64_t start = stats_sample(l.stats) ? clock_nanos() : 0;
     struct entry e;
-    rc = lookup(&c, &l, key, opts, &e);
+    rc = lookup(&c, &l, key, &e);
     if (rc == LOAM_OK) {
+        give_seq(opts, &e);
         size_t n = e.value.size < cap ? e.value.size : cap;
         if (n != 0) {
             memcpy(buf, e.value.data, n);
@@ -273,6 +278,28 @@ void loam_unpin(loam_pin *pin)
     *pin = (loam_pin)LOAM_PIN_INIT;
 }
 
+/* The worst error, which is also the thread's, or LOAM_OK. */
+static int get_each(struct call *c, struct lookup *l, const loam_slice *keys, size_t n,
+                    loam_pin *pins, int *rcs, const loam_read_opts *opts)
+{
+    loam_error worst; /* all of it only when there is one: a quarter of a kilobyte */
+    worst.code = LOAM_OK;
+    for (size_t i = 0; i < n; i++) {
+        struct entry e;
+        rcs[i] = lookup(c, l, keys[i], &e);
+        if (rcs[i] == LOAM_OK) {
+            rcs[i] = pin_value(c, &pins[i], e.value);
+            sst_get_scratch_rest(l->scratch);
+        }
+        if (rcs[i] == LOAM_OK) {
+            give_seq(opts, &e);
+        } else if (rcs[i] < worst.code) {
+            worst = *loam_last_error();
+        }
+    }
+    return worst.code < 0 ? status_raise(&worst) : LOAM_OK;
+}
+
 int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, loam_pin *pins,
                   int *rcs, const loam_read_opts *opts)
 {
@@ -295,23 +322,11 @@ int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, lo
     struct lookup l;
     worst = lookup_begin(&c, ks, opts, &l);
     if (worst == LOAM_OK) {
-        for (size_t i = 0; i < n; i++) {
-            struct entry e;
-            rcs[i] = lookup(&c, &l, keys[i], opts, &e);
-            if (rcs[i] == LOAM_OK) {
-                rcs[i] = pin_value(&c, &pins[i], e.value);
-                sst_get_scratch_rest(l.scratch);
-            }
-            if (rcs[i] < 0 && rcs[i] < worst) {
-                worst = api_give_error(opts != NULL ? opts->err : NULL, rcs[i]);
-            }
-        }
+        worst = get_each(&c, &l, keys, n, pins, rcs, opts);
         lookup_end(&l);
-    } else {
-        api_give_error(opts != NULL ? opts->err : NULL, worst);
     }
     call_end(&c);
-    return worst;
+    return api_give_error(opts != NULL ? opts->err : NULL, worst);
 }
 
 int loam_get_pin(loam_db *db, loam_ks *ks, loam_slice key, loam_pin *pin,

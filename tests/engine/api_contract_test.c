@@ -1,0 +1,81 @@
+/* api_contract_test.c - What loam.h says in passing: of errors among others, old handles, odd moments.
+ * SPDX-License-Identifier: Apache-2.0
+ *
+ * Oracle: the comments of loam.h.
+ */
+#include <criterion/criterion.h>
+
+
+#include "arena/epoch.h"
+#include "tests/engine/db_support.h"
+
+static loam_vfs *disk;
+static loam_db *db;
+
+static void set_up(void)
+{
+    disk = memory_disk();
+    db = open_small(disk, "/db");
+}
+
+static void tear_down(void)
+{
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+    epoch_synchronize(); /* what released handles left is freed before leaks are counted */
+}
+
+TestSuite(api_contract, .init = set_up, .fini = tear_down);
+
+/* ---- reads -------------------------------------------------------------------------------------- */
+
+/* Values of which three are all that pins may hold under a budget of 1 MiB. */
+enum { HELD = 3, HELD_BYTES = 250 << 10 };
+
+static void hold_all(loam_pin pins[HELD])
+{
+    static uint8_t value[HELD_BYTES];
+    GOES(loam_put(db, NULL, text("large"), loam_bytes(value, sizeof value), NULL));
+    for (int i = 0; i < HELD; i++) {
+        pins[i] = (loam_pin)LOAM_PIN_INIT;
+        GOES(loam_get_pin(db, NULL, text("large"), &pins[i], NULL));
+    }
+}
+
+static void let_go(loam_pin pins[HELD])
+{
+    for (int i = 0; i < HELD; i++) {
+        loam_unpin(&pins[i]);
+    }
+}
+
+Test(api_contract, the_worst_error_of_many_gets_is_the_last_error)
+{
+    loam_pin held[HELD];
+    hold_all(held);
+    const loam_slice keys[] = {text("none"), text("large"), loam_bytes(NULL, 1), text("none")};
+    loam_pin pins[] = {LOAM_PIN_INIT, LOAM_PIN_INIT, LOAM_PIN_INIT, LOAM_PIN_INIT};
+    int rcs[4];
+    loam_error e = {0};
+    const loam_read_opts r = {.struct_size = sizeof r, .err = &e};
+    FAILS(loam_get_many(db, NULL, keys, 4, pins, rcs, &r), LOAM_E_BUDGET);
+    CHECK_EQ(e.code, LOAM_E_BUDGET);
+    CHECK_EQ(rcs[1], LOAM_E_BUDGET);
+    CHECK_EQ(rcs[2], LOAM_E_INVAL);
+    CHECK_EQ(rcs[3], LOAM_NOTFOUND);
+    let_go(held);
+}
+
+Test(api_contract, a_pin_that_is_refused_tells_no_sequence_number)
+{
+    loam_pin held[HELD], pin = LOAM_PIN_INIT;
+    hold_all(held);
+    uint64_t seq = 77;
+    const loam_read_opts r = {.struct_size = sizeof r, .seq = &seq};
+    FAILS(loam_get_pin(db, NULL, text("large"), &pin, &r), LOAM_E_BUDGET);
+    CHECK_EQ(seq, 77);
+    let_go(held);
+    GOES(loam_get_pin(db, NULL, text("large"), &pin, &r));
+    CHECK(seq != 77);
+    loam_unpin(&pin);
+}
