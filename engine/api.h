@@ -7,6 +7,10 @@
 #include "arena/status.h"
 #include "arena/types.h"
 
+/* Where the caller wants a copy of the error, by the options of one call: NULL, nowhere, also when they do not
+ * reach so far. */
+#define api_err(opts) ((opts) != NULL && (opts)->struct_size >= sizeof *(opts) ? (opts)->err : NULL)
+
 /* Returns rc; an error is copied to *out unless out is NULL. */
 static inline int api_give_error(loam_error *out, int rc)
 {

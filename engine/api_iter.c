@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "arena/status.h"
+#include "engine/api.h"
 #include "engine/call.h"
 #include "engine/db_iter.h"
 #include "engine/loam.h"
@@ -210,10 +211,7 @@ static int open_iter(loam_db *db, const loam_ks *ks, const loam_iter_opts *opts,
 int loam_iter_open(loam_db *db, loam_ks *ks, const loam_iter_opts *opts, loam_iter **out)
 {
     int rc = open_iter(db, ks, opts, out);
-    if (rc < 0 && opts != NULL && opts->err != NULL) {
-        *opts->err = *loam_last_error();
-    }
-    return rc;
+    return api_give_error(api_err(opts), rc);
 }
 
 void loam_iter_close(loam_iter *handle)

@@ -237,7 +237,7 @@ int loam_get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, si
              const loam_read_opts *opts)
 {
     int rc = get(db, ks, key, buf, cap, len, opts);
-    return api_give_error(opts != NULL ? opts->err : NULL, rc);
+    return api_give_error(api_err(opts), rc);
 }
 
 /* A pin owns a copy: memory of the shell's allocator, so it outlives the database. All pins count as held,
@@ -317,7 +317,7 @@ int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, lo
         worst = call_begin(&c, db);
     }
     if (worst < 0) {
-        return api_give_error(opts != NULL ? opts->err : NULL, worst);
+        return api_give_error(api_err(opts), worst);
     }
     struct lookup l;
     worst = lookup_begin(&c, ks, opts, &l);
@@ -326,14 +326,14 @@ int loam_get_many(loam_db *db, loam_ks *ks, const loam_slice *keys, size_t n, lo
         lookup_end(&l);
     }
     call_end(&c);
-    return api_give_error(opts != NULL ? opts->err : NULL, worst);
+    return api_give_error(api_err(opts), worst);
 }
 
 int loam_get_pin(loam_db *db, loam_ks *ks, loam_slice key, loam_pin *pin,
                  const loam_read_opts *opts)
 {
     if (pin == NULL) {
-        return api_give_error(opts != NULL ? opts->err : NULL,
+        return api_give_error(api_err(opts),
                           FAIL(LOAM_E_INVAL, "loam_get_pin: pin is NULL"));
     }
     int rc = LOAM_E_INTERNAL;

@@ -81,13 +81,13 @@ int loam_put(loam_db *db, loam_ks *ks, loam_slice key, loam_slice value,
              const loam_write_opts *opts)
 {
     int rc = write_one(db, ks, ENTRY_PUT, key, value, opts);
-    return api_give_error(opts != NULL ? opts->err : NULL, rc);
+    return api_give_error(api_err(opts), rc);
 }
 
 int loam_delete(loam_db *db, loam_ks *ks, loam_slice key, const loam_write_opts *opts)
 {
     int rc = write_one(db, ks, ENTRY_DELETE, key, loam_bytes(NULL, 0), opts);
-    return api_give_error(opts != NULL ? opts->err : NULL, rc);
+    return api_give_error(api_err(opts), rc);
 }
 
 /* The batch behind a handle; lent until the section ends. */
@@ -161,7 +161,7 @@ static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *o
 int loam_write(loam_db *db, loam_batch *b, const loam_write_opts *opts)
 {
     int rc = write_batch(db, b, opts);
-    return api_give_error(opts != NULL ? opts->err : NULL, rc);
+    return api_give_error(api_err(opts), rc);
 }
 
 /* ---- batches ----------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  */
 #include <criterion/criterion.h>
 
+#include <stddef.h>
 
 #include "arena/epoch.h"
 #include "tests/engine/db_support.h"
@@ -78,4 +79,24 @@ Test(api_contract, a_pin_that_is_refused_tells_no_sequence_number)
     GOES(loam_get_pin(db, NULL, text("large"), &pin, &r));
     CHECK(seq != 77);
     loam_unpin(&pin);
+}
+
+/* ---- options of an older layout ----------------------------------------------------------------- */
+
+/* No such caller is served, but nothing beyond its struct is believed either. */
+Test(api_contract, an_error_is_not_written_where_the_struct_does_not_reach)
+{
+    loam_error e = {0};
+    const loam_write_opts w = {.struct_size = offsetof(loam_write_opts, err), .err = &e};
+    FAILS(loam_put(db, NULL, text("k"), text("v"), &w), LOAM_E_INVAL);
+    FAILS(loam_delete(db, NULL, text("k"), &w), LOAM_E_INVAL);
+    FAILS(loam_write(db, NULL, &w), LOAM_E_INVAL);
+    const loam_read_opts r = {.struct_size = offsetof(loam_read_opts, err), .err = &e};
+    FAILS(loam_get(db, NULL, text("k"), NULL, 0, NULL, &r), LOAM_E_INVAL);
+    FAILS(loam_get_pin(db, NULL, text("k"), NULL, &r), LOAM_E_INVAL);
+    FAILS(loam_get_many(db, NULL, NULL, 0, NULL, NULL, &r), LOAM_E_INVAL);
+    const loam_iter_opts i = {.struct_size = offsetof(loam_iter_opts, err), .err = &e};
+    loam_iter *it;
+    FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
+    CHECK_EQ(e.code, LOAM_OK);
 }
