@@ -101,12 +101,15 @@ static uint8_t *append(struct batch *b, uint64_t db, const struct op *o, size_t 
     if (o->key.size != 0) {
         memcpy(p + head, o->key.data, o->key.size);
     }
+    if (db != 0 && b->db == 0) {
+        b->db = db;
+        b->db_from = b->ops.size;
+    }
     b->ops.size += head + o->key.size + value_size;
     b->data += o->key.size + value_size;
     memtable_need_add(&b->need, o->ks, o->key.size, value_size);
     b->count++;
     b->value_max = value_size > b->value_max ? value_size : b->value_max;
-    b->db = db != 0 ? db : b->db;
     return p + head + o->key.size;
 }
 
@@ -168,7 +171,7 @@ int batch_rewind(struct batch *b, size_t mark)
     b->data = data;
     b->need = need;
     b->value_max = value_max;
-    b->db = count != 0 ? b->db : 0;
+    b->db = mark > b->db_from ? b->db : 0;
     b->error.code = LOAM_OK;
     return LOAM_OK;
 }

@@ -19,6 +19,7 @@ struct batch {
     uint32_t space;     /* the one that was named last; KS_DEFAULT: none */
     uint64_t value_max; /* bytes of the largest value so far */
     uint64_t db;      /* handle all keyspaces belong to; 0 until one is named */
+    size_t db_from;   /* bytes of operations before the first that named it */
     loam_error error; /* sticks; code 0 when fine */
 };
 

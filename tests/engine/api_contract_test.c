@@ -100,3 +100,33 @@ Test(api_contract, an_error_is_not_written_where_the_struct_does_not_reach)
     FAILS(loam_iter_open(db, NULL, &i, &it), LOAM_E_INVAL);
     CHECK_EQ(e.code, LOAM_OK);
 }
+
+/* ---- batches ------------------------------------------------------------------------------------ */
+
+Test(api_contract, rewinding_forgets_the_database_of_what_it_drops)
+{
+    loam_db *other = open_small(disk, "/other");
+    loam_ks *theirs, *ours;
+    GOES(loam_ks_open(other, "s", NULL, &theirs));
+    GOES(loam_ks_open(db, "s", NULL, &ours));
+    loam_batch *b = loam_batch_new(0);
+    GOES(loam_batch_put(b, NULL, text("a"), text("1"))); /* of whichever database it is written to */
+    size_t mark = loam_batch_mark(b);
+    GOES(loam_batch_put(b, theirs, text("b"), text("2")));
+    FAILS(loam_write(db, b, NULL), LOAM_E_INVAL);
+    size_t named = loam_batch_mark(b);
+    GOES(loam_batch_put(b, NULL, text("c"), text("3")));
+    GOES(loam_batch_rewind(b, named));
+    FAILS(loam_write(db, b, NULL), LOAM_E_INVAL); /* its keyspace is still there */
+    GOES(loam_batch_rewind(b, mark));
+    GOES(loam_write(db, b, NULL));
+    expect_text(db, NULL, "a", "1");
+    GOES(loam_batch_put(b, ours, text("b"), text("2")));
+    GOES(loam_write(db, b, NULL));
+    expect_text(db, ours, "b", "2");
+    FAILS(loam_write(other, b, NULL), LOAM_E_INVAL);
+    loam_batch_free(b);
+    loam_ks_release(theirs);
+    loam_ks_release(ours);
+    GOES(loam_close(other));
+}

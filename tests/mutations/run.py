@@ -416,6 +416,8 @@ FAULTS = [
           "    value_size = value_size > reader_left(r) ? reader_left(r) : value_size;\n", suite("engine", "op/*")),
     Fault("last-of-many-errors-is-told", "engine/api_read.c", "    return worst.code < 0 ? status_raise(&worst) : LOAM_OK;\n",
           "    return worst.code;\n", suite("engine", "api_contract/*")),
+    Fault("rewind-keeps-the-database", "engine/batch.c", "    b->db = mark > b->db_from ? b->db : 0;\n",
+          "    b->db = count != 0 ? b->db : 0;\n", suite("engine", "api_contract/*")),
     Fault("rewind-keeps-the-count", "engine/batch.c", "    b->count = count;\n", "", suite("engine", "batch/*")),
     Fault("jump-over-a-key-put-since", "engine/write.c", "        dead_ranges_put(&db->dead, o->ks, o->key);\n", "",
           suite("engine", "tombstone/*")),
