@@ -148,7 +148,7 @@ static int write_batch(loam_db *db, loam_batch *handle, const loam_write_opts *o
     } else if (b->error.code != LOAM_OK) {
         rc = status_raise(&b->error);
     } else if (b->db != 0 && b->db != c.db->handle) {
-        rc = FAIL(LOAM_E_INVAL, "the batch's keyspaces belong to another database");
+        rc = call_foreign(b->db, "batch");
     } else if ((rc = check_batch(c.db, b)) == LOAM_OK && b->count != 0) {
         const struct write_request q = {
             .ops = buf_slice(&b->ops), .count = b->count, .data = b->data, .need = b->need};

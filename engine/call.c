@@ -64,6 +64,14 @@ void call_end(struct call *c)
     }
 }
 
+int call_foreign(uint64_t db_handle, const char *what)
+{
+    int rc;
+    return call_find(db_handle, &rc) == NULL
+               ? rc
+               : FAIL(LOAM_E_INVAL, "the %s belongs to another database", what);
+}
+
 int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space)
 {
     if (ks == NULL) {
@@ -75,7 +83,7 @@ int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space)
         return FAIL(LOAM_E_CLOSED, "the keyspace handle is closed");
     }
     if (k->db_handle != c->db->handle) {
-        return FAIL(LOAM_E_INVAL, "the keyspace belongs to another database");
+        return call_foreign(k->db_handle, "keyspace");
     }
     *space = k->space;
     /* relaxed: a drop that runs beside this call may come before or after it. */
@@ -91,7 +99,7 @@ int call_snapshot(struct call *c, const loam_snap *handle, const struct held_seq
         return FAIL(LOAM_E_CLOSED, "the snapshot handle is closed");
     }
     if (s->db_handle != c->db->handle) {
-        return FAIL(LOAM_E_INVAL, "the snapshot belongs to another database");
+        return call_foreign(s->db_handle, "snapshot");
     }
     *held = &s->held;
     return LOAM_OK;

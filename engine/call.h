@@ -54,8 +54,11 @@ bool call_wait_begin(struct call *c);
 void call_wait_end(struct call *c);
 void call_end(struct call *c);
 
+/* Why `what`, a handle of another database, does not go with the present one: E_INVAL, or what is wrong with
+ * that other database, E_CLOSED or E_MISUSE. REQUIRES: inside the section. */
+int call_foreign(uint64_t db_handle, const char *what);
 /* The keyspace behind a handle of this database (NULL: "default"), lent until the section ends.
- * REQUIRES: inside the section. E_CLOSED, E_INVAL (another database's), E_NOENT (dropped). */
+ * REQUIRES: inside the section. E_CLOSED, E_NOENT (dropped), call_foreign(). */
 int call_keyspace(struct call *c, const loam_ks *ks, struct keyspace **space);
 /* What a snapshot of this database holds, in memory that lasts as long as the section.
  * REQUIRES: inside the section. */

@@ -418,6 +418,8 @@ FAULTS = [
           "    return worst.code;\n", suite("engine", "api_contract/*")),
     Fault("rewind-keeps-the-database", "engine/batch.c", "    b->db = mark > b->db_from ? b->db : 0;\n",
           "    b->db = count != 0 ? b->db : 0;\n", suite("engine", "api_contract/*")),
+    Fault("stale-handles-are-merely-anothers", "engine/call.c", "    return call_find(db_handle, &rc) == NULL\n",
+          "    return call_find(db_handle, &rc) == NULL && rc == LOAM_OK\n", suite("engine", "api_contract/*")),
     Fault("rewind-keeps-the-count", "engine/batch.c", "    b->count = count;\n", "", suite("engine", "batch/*")),
     Fault("jump-over-a-key-put-since", "engine/write.c", "        dead_ranges_put(&db->dead, o->ks, o->key);\n", "",
           suite("engine", "tombstone/*")),
