@@ -7,6 +7,7 @@
 #include "engine/api.h"
 #include "engine/call.h"
 #include "engine/db_iter.h"
+#include "engine/iter_lend.h"
 #include "engine/loam.h"
 
 #include "arena/poison.h"
@@ -244,15 +245,36 @@ void loam_iter_close(loam_iter *handle)
 
 /* ---- moves ------------------------------------------------------------------------------------- */
 
+/* A move that is refused leaves the iterator on no entry, too. Another thread's call on it is left alone. */
+__attribute__((cold, noinline)) static int stand_nowhere(const loam_iter *handle, int rc)
+{
+    struct registry *r = registry_get();
+    if (r == NULL) {
+        return rc;
+    }
+    epoch_enter();
+    struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
+    if (it != NULL && atom_swap(&it->busy, 1, acquire) == 0) { /* pairs with iter_leave() */
+        if (atom_load(&it->handle, acquire) == HANDLE_OF(handle)) { /* acquire: as in iter_begin() */
+            iter_lend_end(it);
+        }
+        iter_leave(it);
+    } else {
+        epoch_exit();
+    }
+    return rc;
+}
+
 /* A move that needs nothing but the iterator. */
 static inline int move(loam_iter *handle, int (*by)(struct db *db, struct db_iter *it))
 {
     int rc;
     struct db_iter *it = iter_begin(handle, &rc);
-    if (__builtin_expect(it != NULL, 1)) {
-        rc = by(it->shell, it);
-        iter_end(it);
+    if (__builtin_expect(it == NULL, 0)) {
+        return stand_nowhere(handle, rc);
     }
+    rc = by(it->shell, it);
+    iter_end(it);
     return rc;
 }
 
@@ -291,10 +313,11 @@ static inline int move_to(loam_iter *handle, loam_slice key,
 {
     int rc = check_key(key);
     struct db_iter *it = rc == LOAM_OK ? iter_begin(handle, &rc) : NULL;
-    if (it != NULL) {
-        rc = to(it->shell, it, key);
-        iter_end(it);
+    if (__builtin_expect(it == NULL, 0)) {
+        return stand_nowhere(handle, rc);
     }
+    rc = to(it->shell, it, key);
+    iter_end(it);
     return rc;
 }
 

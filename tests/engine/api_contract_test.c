@@ -208,3 +208,56 @@ Test(api_contract, handles_of_a_parent_are_misused_with_a_childs_own_database, .
     loam_snap_release(snap);
     loam_ks_release(ks);
 }
+
+/* ---- iterators ---------------------------------------------------------------------------------- */
+
+static void expect_no_entry(loam_iter *it)
+{
+    CHECK_EQ(loam_iter_key(it).size, 0);
+    CHECK(loam_iter_key(it).data == NULL);
+    CHECK(loam_iter_value(it).data == NULL);
+    CHECK_EQ(loam_iter_seq(it), 0);
+}
+
+Test(api_contract, a_seek_to_a_bad_key_leaves_the_iterator_on_no_entry)
+{
+    static uint8_t big[LOAM_MAX_KEY + 1];
+    put_text(db, NULL, "a", "1");
+    put_text(db, NULL, "b", "2");
+    loam_iter *it;
+    GOES(loam_iter_open(db, NULL, NULL, &it));
+    for (int i = 0; i < 4; i++) {
+        GOES(loam_iter_first(it));
+        loam_slice bad = i % 2 == 0 ? loam_bytes(NULL, 1) : loam_bytes(big, sizeof big);
+        FAILS(i < 2 ? loam_iter_seek(it, bad) : loam_iter_seek_le(it, bad),
+              i % 2 == 0 ? LOAM_E_INVAL : LOAM_E_TOOBIG);
+        expect_no_entry(it);
+        CHECK_EQ(loam_iter_next(it), LOAM_NOTFOUND);
+    }
+    loam_iter_close(it);
+}
+
+/* What is lent stays, though the database was closed, until the iterator is to move. */
+Test(api_contract, a_move_after_close_leaves_the_iterator_on_no_entry)
+{
+    loam_db *other = open_small(disk, "/other");
+    put_text(other, NULL, "a", "1");
+    put_text(other, NULL, "b", "2");
+    put_text(other, NULL, "c", "3");
+    GOES(loam_flush(other, NULL));
+    loam_iter *it[2];
+    for (int i = 0; i < 2; i++) {
+        GOES(loam_iter_open(other, NULL, NULL, &it[i]));
+        GOES(loam_iter_first(it[i]));
+        GOES(loam_iter_next(it[i]));
+        GOES(loam_iter_next(it[i]));
+    }
+    GOES(loam_close(other));
+    for (int i = 0; i < 2; i++) {
+        CHECK_BYTES(loam_iter_key(it[i]).data, loam_iter_key(it[i]).size, "c", 1);
+        CHECK_BYTES(loam_iter_value(it[i]).data, loam_iter_value(it[i]).size, "3", 1);
+        FAILS(i == 0 ? loam_iter_prev(it[i]) : loam_iter_seek(it[i], text("a")), LOAM_E_CLOSED);
+        expect_no_entry(it[i]);
+        loam_iter_close(it[i]);
+    }
+}
