@@ -215,6 +215,19 @@ int loam_iter_open(loam_db *db, loam_ks *ks, const loam_iter_opts *opts, loam_it
     return api_give_error(api_err(opts), rc);
 }
 
+/* A misusing thread may still be inside; its call ends first. False: it was one of the parent process, whose
+ * call never ends here. */
+static bool take_over(struct db_iter *it)
+{
+    while (atom_swap(&it->busy, 1, acquire) != 0) { /* pairs with iter_leave() */
+        if (it->shell->fork_count != thread_slot_fork_count()) {
+            return false;
+        }
+        thread_yield();
+    }
+    return true;
+}
+
 void loam_iter_close(loam_iter *handle)
 {
     struct registry *r = registry_get();
@@ -224,11 +237,8 @@ void loam_iter_close(loam_iter *handle)
     bool closed = false;
     epoch_enter();
     struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
-    if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK) {
-        /* A misusing thread may still be inside; its call ends first. */
-        while (atom_swap(&it->busy, 1, acquire) != 0) { /* pairs with iter_end() */
-            thread_yield();
-        }
+    /* What a thread was changing when its process forked stays as it is. */
+    if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK && take_over(it)) {
         atom_store(&it->handle, 0, relaxed); /* relaxed: ordered by the release below */
         atom_store(&it->busy, 0, release);
         struct call c;

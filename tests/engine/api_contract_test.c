@@ -5,6 +5,8 @@
  */
 #include <criterion/criterion.h>
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -260,4 +262,43 @@ Test(api_contract, a_move_after_close_leaves_the_iterator_on_no_entry)
         expect_no_entry(it[i]);
         loam_iter_close(it[i]);
     }
+}
+
+struct walker {
+    loam_iter *it;
+    _Atomic bool stop;
+};
+
+static void *walk(void *arg)
+{
+    struct walker *w = arg;
+    while (!atomic_load(&w->stop)) {
+        CHECK_EQ(loam_iter_first(w->it), LOAM_OK);
+    }
+    return NULL;
+}
+
+/* The parent's thread may be in a call on it at the fork, and never comes out of it in the child. */
+Test(api_contract, a_child_may_close_an_iterator_that_its_parent_moves, .disabled = WITH_ASAN, .timeout = 60)
+{
+    put_text(db, NULL, "a", "1");
+    struct walker w = {.stop = false};
+    GOES(loam_iter_open(db, NULL, NULL, &w.it));
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, walk, &w), 0);
+    for (int i = 0; i < 50; i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            alarm(5);
+            loam_iter_close(w.it);
+            _exit(0);
+        }
+        int status;
+        CHECK_EQ(waitpid(child, &status, 0), child);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+        usleep(100);
+    }
+    atomic_store(&w.stop, true);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    loam_iter_close(w.it);
 }
