@@ -211,9 +211,7 @@ static void open_reserve(struct db *db)
     share = share < whole ? share : whole;
     disk_reserve_open(&db->reserve, wanted != 0 ? wanted : share, wanted != 0);
     if (disk_reserve_spent(&db->reserve)) {
-        int rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
-                      (unsigned long long)db->reserve.bytes);
-        db_refuse_writes(db, rc);
+        db_refuse_writes(db, disk_reserve_missing(&db->reserve));
     }
 }
 

@@ -138,6 +138,13 @@ bool disk_reserve_restore(struct disk_reserve *r)
     return stands;
 }
 
+int disk_reserve_missing(const struct disk_reserve *r)
+{
+    int rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
+                  (unsigned long long)r->bytes);
+    return status_add_flags(rc, LOAM_ERR_RETRY);
+}
+
 uint64_t disk_reserve_bytes(struct disk_reserve *r)
 {
     mutex_lock(&r->mu);

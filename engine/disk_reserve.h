@@ -36,6 +36,8 @@ bool disk_reserve_spend(struct disk_reserve *r);
 /* True: it stands, again or still. Any thread. */
 bool disk_reserve_restore(struct disk_reserve *r);
 
+/* The error of what waits until it stands again: E_NOSPACE, to be tried again. */
+int disk_reserve_missing(const struct disk_reserve *r);
 /* Bytes set aside now. Any thread. */
 uint64_t disk_reserve_bytes(struct disk_reserve *r);
 

@@ -134,8 +134,7 @@ int lifecycle_resume(struct db *db)
     }
     int rc = version_set_resume(&db->versions);
     if (rc == LOAM_OK && !disk_reserve_restore(&db->reserve)) {
-        rc = FAIL(LOAM_E_NOSPACE, "the disk has no space for the reserve of %llu bytes",
-                  (unsigned long long)db->reserve.bytes);
+        rc = disk_reserve_missing(&db->reserve);
     }
     if (rc == LOAM_OK && db->logging && (old.flags & LOAM_ERR_STICKY) != 0) {
         /* A log that has not failed need not go on elsewhere: there is an end to switches without a write. */

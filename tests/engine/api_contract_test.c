@@ -302,3 +302,27 @@ Test(api_contract, a_child_may_close_an_iterator_that_its_parent_moves, .disable
     CHECK_EQ(pthread_join(thread, NULL), 0);
     loam_iter_close(w.it);
 }
+
+/* ---- full disks, numbers ------------------------------------------------------------------------ */
+
+Test(api_contract, writes_that_wait_for_the_reserve_may_be_tried_again)
+{
+    loam_vfs *small = memory_disk(), *full;
+    loam_fault_plan plan = {.struct_size = sizeof plan, .space = 3u << 20};
+    CHECK_EQ(loam_vfs_fault(small, &plan, &full), LOAM_OK);
+    loam_options o = small_options(full);
+    o.disk_reserve = 8u << 20; /* more than there is: kept as it is, and waited for */
+    loam_db *d;
+    GOES(loam_open("/db", &o, &d));
+    FAILS(loam_put(d, NULL, text("k"), text("v"), NULL), LOAM_E_NOSPACE);
+    CHECK_EQ(loam_last_error()->flags, LOAM_ERR_RETRY);
+    GOES(loam_delete(d, NULL, text("k"), NULL));
+    FAILS(loam_resume(d), LOAM_E_NOSPACE);
+    CHECK_EQ(loam_last_error()->flags, LOAM_ERR_RETRY);
+    loam_error why;
+    CHECK_EQ(loam_health(d, &why), LOAM_REFUSING_WRITES);
+    CHECK_EQ(why.flags, LOAM_ERR_RETRY);
+    GOES(loam_close(d));
+    loam_vfs_free(full);
+    loam_vfs_free(small);
+}
