@@ -102,7 +102,7 @@ static void fill_state(struct db *db, bool one, uint32_t ks, loam_stats *o)
     block_cache_metrics(&db->cache, &cache);
     o->cache_bytes = cache.bytes_used;
     o->pinned_bytes = alloc_used_by(&db->alloc, MEM_ITER);
-    o->index_bytes = table_cache_bytes(&db->tables);
+    o->index_bytes = one ? table_cache_bytes_of(&db->tables, ks) : table_cache_bytes(&db->tables);
     o->iterators = iter_pool_open(&db->iters);
     uint64_t held = snapshot_count(&db->snapshots); /* an iterator holds a number, too */
     o->snapshots = held > o->iterators ? held - o->iterators : 0;

@@ -330,6 +330,17 @@ uint64_t table_cache_bytes(struct table_cache *tc)
     return n;
 }
 
+uint64_t table_cache_bytes_of(struct table_cache *tc, uint32_t ks)
+{
+    uint64_t n = 0;
+    mutex_lock(&tc->mu);
+    for (uint32_t i = 0; i < tc->count; i++) {
+        n += tc->clock[i]->meta.ks == ks ? tc->clock[i]->cache_bytes : 0;
+    }
+    mutex_unlock(&tc->mu);
+    return n;
+}
+
 uint32_t table_cache_open_count(struct table_cache *tc)
 {
     mutex_lock(&tc->mu);

@@ -117,6 +117,7 @@ void table_cache_poll(struct table_cache *tc);
 /* Changes the share of memory; closes what is over it. */
 void table_cache_set_max_bytes(struct table_cache *tc, uint64_t max_bytes);
 uint64_t table_cache_bytes(struct table_cache *tc);
+uint64_t table_cache_bytes_of(struct table_cache *tc, uint32_t ks); /* of one keyspace; O(open tables) */
 uint32_t table_cache_open_count(struct table_cache *tc);
 
 #endif

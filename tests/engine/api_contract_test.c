@@ -326,3 +326,31 @@ Test(api_contract, writes_that_wait_for_the_reserve_may_be_tried_again)
     loam_vfs_free(full);
     loam_vfs_free(small);
 }
+
+Test(api_contract, the_index_bytes_of_keyspaces_are_those_of_their_tables)
+{
+    loam_ks *ks, *empty;
+    GOES(loam_ks_open(db, "s", NULL, &ks));
+    GOES(loam_ks_open(db, "empty", NULL, &empty));
+    put_text(db, ks, "key", "value");
+    char key[16];
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof key, "key%06d", i);
+        put_text(db, NULL, key, "a value of some bytes");
+    }
+    GOES(loam_flush(db, NULL));
+    loam_stats all = {.struct_size = sizeof all}, none = all;
+    uint64_t ours, rest;
+    GOES(loam_get_stats(db, NULL, &all));
+    GOES(loam_get_stats(db, empty, &none));
+    GOES(loam_property(db, ks, "index_bytes", &ours));
+    loam_ks *def;
+    GOES(loam_ks_open(db, "default", NULL, &def));
+    GOES(loam_property(db, def, "index_bytes", &rest));
+    CHECK_EQ(none.index_bytes, 0);
+    CHECK(ours != 0 && ours < rest);
+    CHECK_EQ(ours + rest, all.index_bytes);
+    loam_ks_release(def);
+    loam_ks_release(empty);
+    loam_ks_release(ks);
+}
