@@ -13,8 +13,8 @@
  *    lends bytes until a named call gives them back.
  *  - A NULL loam_ks* is the keyspace "default".
  *  - Handles are checked, not trusted: using one after its database was closed gives
- *    LOAM_E_CLOSED, releasing it then is allowed, in any order. A child process that uses a handle
- *    of its parent after fork() gets LOAM_E_MISUSE.
+ *    LOAM_E_CLOSED, releasing it then is allowed, in any order. A child process that uses a database
+ *    of its parent after fork(), or a handle of one, gets LOAM_E_MISUSE; releasing is allowed there, too.
  *  - loam_db, loam_ks and loam_snap may be used by any threads at once; a loam_iter, loam_batch or
  *    loam_pin by one thread at a time.
  */
@@ -142,7 +142,7 @@ typedef struct loam_options {
 } loam_options;
 
 #define LOAM_W_DURABLE 0x1u /* this write as LOAM_DUR_POWER; LOAM_E_UNSUPPORTED under MEMORY, which has no log */
-#define LOAM_W_RELAXED 0x2u /* this write as LOAM_DUR_PROCESS even when the database says POWER */
+#define LOAM_W_RELAXED 0x2u /* this write as LOAM_DUR_PROCESS even when the database says POWER; MEMORY stays MEMORY */
 #define LOAM_W_NOWAIT 0x4u  /* LOAM_E_BUSY at once rather than being held back */
 
 typedef struct loam_write_opts {
@@ -210,9 +210,11 @@ LOAM_API LOAM_MUST int loam_ks_list(loam_db *db, loam_name_fn fn, void *ctx);
 /* ---- writes ---------------------------------------------------------------------------------- */
 
 /* A write is visible to every read that begins after it returns, and survives what the durability
- * says. Errors: E_TOOBIG, E_BUSY (NOWAIT or deadline), E_NOSPACE (RETRY), E_READONLY (STICKY),
- * E_IO. On a full disk deletes go on from space set aside at open (disk_reserve says how many), and
- * what they free brings the other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing was written, now or after any crash.
+ * says. Errors: E_TOOBIG, E_BUSY (NOWAIT or deadline), E_NOSPACE (RETRY), E_NOMEM, E_READONLY (opened so, or
+ * loam_resume() is at work), E_IO; what loam_health() tells of is given to each write (STICKY if it needs
+ * loam_resume()). On a full disk deletes go on from space set aside at open (disk_reserve says how many), and
+ * what they free brings the other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing
+ * was written, now or after any crash.
  * Cost in steady state: no system call, no lock held while bytes are copied or the memtable is
  * searched, no malloc. Any thread. */
 LOAM_API LOAM_MUST int loam_put(loam_db *db, loam_ks *ks, loam_slice key, loam_slice value,
@@ -247,7 +249,9 @@ LOAM_API size_t loam_batch_count(const loam_batch *b); /* operations */
 LOAM_API LOAM_MUST int loam_write(loam_db *db, loam_batch *b, const loam_write_opts *opts);
 
 /* Returns when everything acknowledged before the call survives power loss. One call serves all
- * waiting threads. */
+ * waiting threads. LOAM_E_UNSUPPORTED under LOAM_DUR_MEMORY: loam_flush() does it there.
+ * A read-only database leaves that to its writer: this and the next call return at once, and loam_durable_seq()
+ * is the number of the last write that it sees. */
 LOAM_API LOAM_MUST int loam_sync(loam_db *db);
 /* Waits until sequence number seq survives power loss, without forcing a sync; LOAM_STOPPED after
  * timeout_us microseconds (UINT64_MAX: no limit). */
@@ -337,7 +341,8 @@ LOAM_API uint64_t loam_snap_seq(const loam_snap *snap);   /* 0 for a closed hand
  * on disk; the memtable is shared, so all of it goes. */
 LOAM_API LOAM_MUST int loam_flush(loam_db *db, loam_ks *ks);
 /* Flushes, then merges every table overlapping [lo, hi) into the last level. data NULL: open ended.
- * LOAM_STOPPED when timeout_us passed (0: no limit); the work done is kept. */
+ * LOAM_STOPPED when timeout_us passed (0: no limit), which is looked at before each merge; the work done is
+ * kept. */
 LOAM_API LOAM_MUST int loam_compact(loam_db *db, loam_ks *ks, loam_slice lo, loam_slice hi,
                                     uint64_t timeout_us);
 /* Returns when no background work is due, not even what otherwise waits for quiet times: a memtable that is
@@ -345,8 +350,8 @@ LOAM_API LOAM_MUST int loam_compact(loam_db *db, loam_ks *ks, loam_slice lo, loa
  * deletes and overwrites left behind is given back to the disk. LOAM_STOPPED after timeout_us (0: no
  * limit). */
 LOAM_API LOAM_MUST int loam_wait_idle(loam_db *db, uint64_t timeout_us);
-/* on != 0 stops starting compactions (running ones end first); 0 lets them run again. Flushes go on, but
- * for those that only readers gain by (loam_wait_idle). */
+/* on != 0 stops starting compactions but those of loam_compact() (running ones end first); 0 lets them run
+ * again. Flushes go on, but for those that only readers gain by (loam_wait_idle). */
 LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };
