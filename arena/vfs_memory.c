@@ -574,8 +574,11 @@ struct disk_node *disk_node_of_file(loam_file *f)
 
 LOAM_API int loam_vfs_memory(loam_vfs **vfs)
 {
+    if (vfs == NULL) {
+        return FAIL(LOAM_E_INVAL, "loam_vfs_memory: vfs is NULL");
+    }
     struct disk *d;
-    int rc = vfs != NULL ? disk_create(&d) : -EINVAL;
+    int rc = disk_create(&d);
     if (rc == 0) {
         rc = disk_vfs_new(d, vfs);
         if (rc != 0) {

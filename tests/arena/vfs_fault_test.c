@@ -298,6 +298,7 @@ Test(vfs_fault, refuses_what_is_no_memory_disk)
     loam_vfs *v;
     loam_fault_plan p = plan_of_seed(1);
     CHECK_EQ(loam_vfs_fault((loam_vfs *)(uintptr_t)loam_vfs_os(), &p, &v), LOAM_E_INVAL);
+    CHECK_EQ(loam_vfs_memory(NULL), LOAM_E_INVAL);
     CHECK_EQ(loam_vfs_power_cut(disk, 0, &v), LOAM_E_INVAL);
     CHECK_EQ(loam_vfs_set_plan(disk, &p), LOAM_E_INVAL);
     p.struct_size = 0;
