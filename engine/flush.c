@@ -273,6 +273,7 @@ static void retire(struct flush *f, struct view *fresh)
 {
     struct db *db = f->db;
     struct memtable_slot gone[MEMTABLE_SLOTS];
+    wal_raise_durable(&db->wal, f->boundary); /* first: who waits for the flush looks at the memtables */
     mutex_lock(&db->mu);
     uint32_t n = memtable_list_take_below(&db->memtables, f->end, gone);
     db_publish_view_locked(db, fresh);

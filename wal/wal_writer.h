@@ -219,6 +219,8 @@ static inline uint64_t wal_durable(const struct wal *w)
     /* acquire: pairs with the release of the sync leader. */
     return atom_load(&w->durable, acquire);
 }
+/* Everything below `position` is durable, here or elsewhere. Any thread. */
+void wal_raise_durable(struct wal *w, uint64_t position);
 /* The tail's generation. Wait-free; may be one switch old when it arrives. */
 static inline uint32_t wal_generation(const struct wal *w)
 {
@@ -323,8 +325,6 @@ bool wal_sync_try_lock(struct wal *w); /* false: a sync runs */
 void wal_sync_unlock(struct wal *w);
 /* Everything below `position` is durable elsewhere. REQUIRES: sync leadership. */
 void wal_sync_pass(struct wal *w, uint64_t position, uint32_t generation);
-/* Everything below `position` is durable. Any thread. */
-void wal_raise_durable(struct wal *w, uint64_t position);
 /* Syncs one segment; on a failure, never again. REQUIRES: sync leadership. */
 int wal_sync_segment(struct wal *w, struct wal_segment *seg);
 

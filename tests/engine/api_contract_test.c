@@ -303,6 +303,27 @@ Test(api_contract, a_child_may_close_an_iterator_that_its_parent_moves, .disable
     loam_iter_close(w.it);
 }
 
+/* ---- durability --------------------------------------------------------------------------------- */
+
+/* Of a flush that has returned, not of some moment after it. */
+Test(api_contract, what_a_flush_made_durable_counts_as_durable)
+{
+    loam_options o = small_options(disk);
+    for (o.durability = LOAM_DUR_MEMORY; o.durability <= LOAM_DUR_PROCESS; o.durability++) {
+        loam_db *d;
+        GOES(loam_open("/other", &o, &d));
+        for (int i = 0; i < 200; i++) {
+            uint64_t seq = 0;
+            const loam_write_opts w = {.struct_size = sizeof w, .seq = &seq};
+            GOES(loam_put(d, NULL, text("k"), text("v"), &w));
+            GOES(loam_flush(d, NULL));
+            GOES(loam_wait_durable(d, seq, 0));
+            CHECK(loam_durable_seq(d) >= seq);
+        }
+        GOES(loam_close(d));
+    }
+}
+
 /* ---- full disks, numbers ------------------------------------------------------------------------ */
 
 Test(api_contract, writes_that_wait_for_the_reserve_may_be_tried_again)
