@@ -17,6 +17,9 @@
 
 #include "arena/poison.h"
 
+#define GATHER_US    100u /* a leader waits for others at most; and a quarter of a sync */
+#define LONELY_SYNCS 3u  /* in which nobody is waited for, after one that waited in vain */
+
 void wal_sync_lock(struct wal *w)
 {
     mutex_lock(&w->sync_mu);
@@ -114,12 +117,52 @@ static int sync_up_to(struct wal *w, uint64_t goal)
     return LOAM_OK;
 }
 
+/* Whoever was served by the last sync is likely to be back with the next record in a moment. A leader that does
+ * not wait for that syncs for those alone who came during the last sync, so that two parties take turns, and each
+ * waits for the other's sync, too. */
+static void gather_locked(struct wal *w)
+{
+    if (w->sync_lonely != 0) {
+        w->sync_lonely--;
+        return;
+    }
+    uint64_t most = w->sync_micros / 4 < GATHER_US ? w->sync_micros / 4 : GATHER_US;
+    uint64_t start = clock_micros();
+    while (w->sync_waiting < w->sync_party) {
+        if (clock_micros() - start >= most) {
+            w->sync_lonely = LONELY_SYNCS;
+            break;
+        }
+        mutex_unlock(&w->sync_mu);
+        thread_yield();
+        mutex_lock(&w->sync_mu);
+    }
+}
+
+/* As leader: one sync for all who wait. */
+static int lead_locked(struct wal *w)
+{
+    gather_locked(w);
+    uint64_t goal = w->sync_goal;
+    uint32_t served = w->sync_waiting;
+    mutex_unlock(&w->sync_mu);
+    uint64_t start = clock_micros();
+    int rc = sync_up_to(w, goal);
+    uint64_t micros = clock_micros() - start;
+    mutex_lock(&w->sync_mu);
+    w->sync_micros = micros;
+    w->sync_party = w->sync_waiting;
+    w->sync_waiting -= served;
+    return rc;
+}
+
 int wal_sync(struct wal *w, uint64_t upto)
 {
     if (w->mode == WAL_NO_FILES) {
         return LOAM_OK;
     }
     mutex_lock(&w->sync_mu);
+    w->sync_waiting += wal_durable(w) < upto;
     int rc = LOAM_OK;
     bool led = false;
     while (wal_durable(w) < upto) {
@@ -135,10 +178,7 @@ int wal_sync(struct wal *w, uint64_t upto)
             break;
         }
         w->leading = led = true;
-        uint64_t goal = w->sync_goal;
-        mutex_unlock(&w->sync_mu);
-        rc = sync_up_to(w, goal);
-        mutex_lock(&w->sync_mu);
+        rc = lead_locked(w);
         w->leading = false;
         cond_broadcast(&w->sync_cv);
         if (rc < 0) {

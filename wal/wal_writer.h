@@ -128,6 +128,11 @@ struct wal {
     bool leading;       /* somebody owns the files' sync state: a leader, a release, a clear */
     uint64_t sync_goal; /* the highest position asked for */
     uint32_t sync_from; /* first generation with unsynced records; owned by the leader */
+    /* Hints for the next leader, right again after each sync */
+    uint32_t sync_waiting; /* callers that no sync has served */
+    uint32_t sync_party;   /* that there were when the last sync ended, those it served included */
+    uint32_t sync_lonely;  /* syncs to come before anybody is waited for again */
+    uint64_t sync_micros;  /* that the last one took */
     _Atomic uint32_t poisoned;
     loam_error poison;
 

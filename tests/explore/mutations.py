@@ -337,8 +337,8 @@ MUTATIONS = [
      "return atom_load(&g->state[slot], relaxed) == live &&\n           "
      "(atom_store(&g->state[slot], SLOT_CACHED, relaxed), true);", "slab"),
     # ---- group syncs ----
-    ("wal-follower-early", "wal/wal_sync.c", "        uint64_t goal = w->sync_goal;\n        mutex_unlock(&w->sync_mu);",
-     "        uint64_t goal = w->sync_goal;\n        raise_durable(w, goal);\n        mutex_unlock(&w->sync_mu);", "wal"),
+    ("wal-follower-early", "wal/wal_sync.c", "    uint32_t served = w->sync_waiting;\n    mutex_unlock(&w->sync_mu);",
+     "    uint32_t served = w->sync_waiting;\n    wal_raise_durable(w, goal);\n    mutex_unlock(&w->sync_mu);", "wal"),
     ("wal-sync-too-far", "wal/wal_sync.c", "uint64_t end = sealed ? atom_load(&wal_slot_of(w, g + 1)->base, relaxed) : goal;",
      "uint64_t end = sealed ? atom_load(&wal_slot_of(w, g + 1)->base, relaxed) : wal_position(w);\n"
      "        goal = sealed ? goal : end;", "wal"),

@@ -128,6 +128,8 @@ FAULTS = [
     Fault("segment-header-unsynced", "wal/wal_segment.c",
           "    return rc == 0 ? vfs->sync(vfs->ctx, f, 0) : rc;\n", "    return rc;\n",
           suite("wal", "wal_crash/*")),
+    Fault("leader-waits-for-nobody", "wal/wal_sync.c", "    while (w->sync_waiting < w->sync_party) {\n",
+          "    while (w == NULL) {\n", suite("wal", "wal_sync/*")),
     Fault("window-behind-is-shown-again", "wal/wal_windows.c",
           "    return seg->mappable && k >= seg->behind && k < WAL_WINDOWS &&\n",
           "    return seg->mappable && k < WAL_WINDOWS &&\n", suite("wal", "wal_windows/*")),
