@@ -563,8 +563,8 @@ int loam_health(loam_db *handle, loam_error *why)
         rc = LOAM_DEGRADED;
     }
     mutex_unlock(&db->mu);
-    if (why != NULL) {
-        *why = e;
+    if (why != NULL) { /* one that is over has its code taken away, and keeps its words */
+        *why = rc != LOAM_HEALTHY ? e : (loam_error){0};
     }
     call_end(&c);
     return rc;

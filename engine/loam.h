@@ -355,7 +355,7 @@ LOAM_API LOAM_MUST int loam_wait_idle(loam_db *db, uint64_t timeout_us);
 LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };
-/* One of the three; *why (may be NULL) gets the error behind it. < 0 for a bad handle.
+/* One of the three; *why (may be NULL) gets the error behind it, zeros when HEALTHY. < 0 for a bad handle.
  * DEGRADED: writes go on in the present log segment, but three times in a row, or more, the next one could not be
  * made ready; it is tried for every 50 ms, and once the present one is full writes are refused. So a full disk or
  * a directory that is gone is told of ahead of time, as long as writes leave any.

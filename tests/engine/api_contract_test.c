@@ -348,6 +348,35 @@ Test(api_contract, writes_that_wait_for_the_reserve_may_be_tried_again)
     loam_vfs_free(small);
 }
 
+Test(api_contract, health_tells_nothing_of_an_error_that_is_over)
+{
+    loam_vfs *inner = memory_disk(), *faulty;
+    loam_fault_plan plan = {.struct_size = sizeof plan};
+    CHECK_EQ(loam_vfs_fault(inner, &plan, &faulty), LOAM_OK);
+    loam_db *d = open_small(faulty, "/db");
+    plan.fail_calls = LOAM_CALL_OPEN; /* so that the log cannot go on in another file */
+    plan.fail_at = 1;
+    plan.fail_repeat = UINT32_MAX;
+    CHECK_EQ(loam_vfs_set_plan(faulty, &plan), LOAM_OK);
+    static const uint8_t value[4096];
+    unsigned n = 0;
+    while (loam_put(d, NULL, text("k"), loam_bytes(value, sizeof value), NULL) == LOAM_OK) {
+        CHECK(n++ < 10000);
+    }
+    loam_error why = {0};
+    CHECK_EQ(loam_health(d, &why), LOAM_REFUSING_WRITES);
+    CHECK(why.code < 0 && why.message[0] != '\0');
+    CHECK_EQ(loam_vfs_set_plan(faulty, NULL), LOAM_OK);
+    (void)!loam_resume(d);
+    put_text(d, NULL, "k", "v");
+    const loam_error none = {0};
+    CHECK_EQ(loam_health(d, &why), LOAM_HEALTHY);
+    CHECK_BYTES(&why, sizeof why, &none, sizeof none);
+    GOES(loam_close(d));
+    loam_vfs_free(faulty);
+    loam_vfs_free(inner);
+}
+
 Test(api_contract, the_index_bytes_of_keyspaces_are_those_of_their_tables)
 {
     loam_ks *ks, *empty;
