@@ -198,12 +198,21 @@ static uint64_t disk_room(struct db *db)
     return a->budget != 0 ? disk_account_left(a) : UINT64_MAX;
 }
 
+/* Whether the files may grow by all that they are and a full level 0. With less a merge that waits may find no
+ * space any more for what it writes, and then nothing ever makes room for writers again. */
+static bool roomy(struct db *db)
+{
+    const struct disk_account *a = &db->files.account;
+    uint64_t room = disk_room(db);
+    return room == UINT64_MAX || room >= a->budget - room + db->picker.tunables.base_level_bytes;
+}
+
 /* What is due, and what waits for it to have been quiet for so long. */
 static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, uint64_t quiet,
                              struct compaction **c)
 {
     int rc = compaction_pick(&db->picker, v, oldest, c);
-    if (rc == LOAM_NOTFOUND && quiet > IDLE_MERGE_US) {
+    if (rc == LOAM_NOTFOUND && (quiet > IDLE_MERGE_US || !roomy(db))) {
         rc = compaction_idle_pick(&db->picker, v, oldest, c);
     }
     if (rc == LOAM_NOTFOUND && rests_locked(db, quiet)) {

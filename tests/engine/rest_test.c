@@ -324,3 +324,39 @@ Test(rest, merges_for_readers_go_on_beside_a_slow_writer_after_an_open)
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
+
+static void put_some(loam_db *db, int keys)
+{
+    for (int key = 0; key < keys; key++) {
+        put_one(db, key);
+    }
+}
+
+/* A merge that waits until level 0 is full would find no space for what it writes. */
+Test(rest, merges_do_not_wait_for_writers_where_the_disk_has_little_room)
+{
+    loam_vfs *disk = memory_disk();
+    loam_options o = small_options(disk);
+    o.memory_budget = BUDGET;
+    o.disk_budget = 16 << 20;
+    loam_db *db;
+    GOES(loam_open("/db", &o, &db));
+    put_some(db, 4 * FEW);
+    GOES(loam_wait_idle(db, 0));
+    GOES(loam_pause(db, 1));
+    for (int i = 0; i < 5; i++) {
+        put_some(db, FEW / 10);
+        GOES(loam_flush(db, NULL));
+    }
+    let_writers_be_fast(db);
+    put_one(db, 1);
+    uint64_t merged = merges(db), flushed = flushes(db);
+    GOES(loam_pause(db, 0));
+    while (merges(db) == merged) {
+        put_one(db, 1);
+        thread_sleep_micros(20000);
+        CHECK_EQ(flushes(db), flushed);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}

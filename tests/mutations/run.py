@@ -256,6 +256,8 @@ FAULTS = [
           "    if (r->generation == 0) {", suite("engine", "rest/*")),
     Fault("merges-for-readers-beside-writers", "engine/background.c", "rest_is_far_locked(db, drain_locked(db)) ? 0 :", "",
           suite("engine", "rest/merges*")),
+    Fault("merges-wait-until-the-disk-is-full", "engine/background.c", "quiet > IDLE_MERGE_US || !roomy(db)",
+          "quiet > IDLE_MERGE_US", suite("engine", "rest/merges*")),
     Fault("any-writer-is-fast-before-the-first-flush", "engine/background.c",
           "db->drain_bytes_per_s : DRAIN_DEFAULT;", "db->drain_bytes_per_s : 0;", suite("engine", "rest/merges*")),
     Fault("resting-flush-tried-for-ever", "engine/rest.c", "        db->rest.refused_seq = seq;\n", "        (void)seq;\n",
