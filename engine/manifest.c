@@ -91,7 +91,13 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     if (rc != LOAM_OK) {
         return rc;
     }
-    int64_t neg = create_file(m->vfs, m->path, replace, &m->file);
+    uint8_t salt[4];
+    int64_t neg = m->vfs->random(m->vfs->ctx, salt, sizeof salt);
+    if (neg < 0) {
+        return FAIL_IO(neg, number, 0, "no random number for manifest %llu",
+                       (unsigned long long)number);
+    }
+    neg = create_file(m->vfs, m->path, replace, &m->file);
     if (neg < 0) {
         m->file = NULL;
         return FAIL_IO(neg, number, 0, "cannot create manifest %llu", (unsigned long long)number);
@@ -99,6 +105,7 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     uint8_t h[MANIFEST_HEADER_BYTES] = {0};
     memcpy(h, manifest_magic, sizeof manifest_magic);
     put_fixed32(h + 8, MANIFEST_FORMAT);
+    memcpy(h + 12, salt, sizeof salt);
     put_fixed64(h + 16, db_id);
     put_fixed64(h + 24, number);
     m->tie = m->chain = checksum64(h, 32, 0);
@@ -350,7 +357,7 @@ static int check_header(struct manifest_reader *r)
     if (r->chain != checksum64(h, 32, 0)) {
         return FAIL_CORRUPT(id, 0, "manifest header: wrong checksum");
     }
-    if (get_fixed32(h + 8) != MANIFEST_FORMAT || get_fixed32(h + 12) != 0) {
+    if (get_fixed32(h + 8) != MANIFEST_FORMAT) {
         return wrong_format(id, "the manifest is of an unknown format");
     }
     if (get_fixed64(h + 16) != r->expect.db_id || get_fixed64(h + 24) != id) {

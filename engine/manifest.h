@@ -8,7 +8,7 @@
  *   offset  size  header
  *        0     8  "loamMANI"
  *        8     4  format version, 1. A reader refuses a larger one (LOAM_E_FORMAT)
- *       12     4  0
+ *       12     4  salt: random, of this file alone
  *       16     8  database id: random, made with the database
  *       24     8  manifest number n
  *       32     8  checksum of bytes 0 to 31, seed 0
@@ -22,7 +22,8 @@
  *
  * The chain of seeds ties each record to everything before it: a record from another place, another
  * manifest or an older copy does not verify. Nor do two records in a row that an old manifest left in
- * a block of the disk: each seed knows the header. The first records are a snapshot of the whole state;
+ * a block of the disk: each seed knows the header, whose salt is another even where a number is used
+ * again, as after a crash that came before CURRENT named it. The first records are a snapshot of the whole state;
  * the last of them carries the field "snapshot end". Each later record is one edit.
  *
  * CURRENT: 64 bytes.

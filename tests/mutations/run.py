@@ -130,6 +130,8 @@ FAULTS = [
           suite("wal", "wal_crash/*")),
     Fault("leader-waits-for-nobody", "wal/wal_sync.c", "    while (w->sync_waiting < w->sync_party) {\n",
           "    while (w == NULL) {\n", suite("wal", "wal_sync/*")),
+    Fault("manifest-without-a-salt", "engine/manifest.c", "    memcpy(h + 12, salt, sizeof salt);\n",
+          "    (void)salt;\n", suite("engine", "manifest/*")),
     Fault("window-behind-is-shown-again", "wal/wal_windows.c",
           "    return seg->mappable && k >= seg->behind && k < WAL_WINDOWS &&\n",
           "    return seg->mappable && k < WAL_WINDOWS &&\n", suite("wal", "wal_windows/*")),
