@@ -19,18 +19,10 @@
 #include "arena/slab.h"
 #include "arena/status.h"
 #include "tests/support/check.h"
+#include "tests/support/with_asan.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#if defined(WITH_ASAN)
+#if WITH_ASAN
 #include <sanitizer/asan_interface.h>
-#else
-#define WITH_ASAN 0
 #endif
 
 static struct alloc memory;

@@ -12,18 +12,7 @@
 #include "arena/alloc.h"
 #include "arena/epoch.h"
 #include "tests/engine/db_support.h"
-
-/* A sanitizer's allocator is not made whole in a child whose parent has other threads. */
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-#if !defined(WITH_ASAN)
-#define WITH_ASAN 0
-#endif
+#include "tests/support/with_asan.h"
 
 /* What released handles leave to the epoch is freed before leaks are counted. */
 TestSuite(api_handles, .fini = epoch_synchronize);

@@ -49,11 +49,16 @@ static void put_one(loam_db *db, int key)
     GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, sizeof value), NULL));
 }
 
-static void put_few(loam_db *db)
+static void put_some(loam_db *db, int keys)
 {
-    for (int key = 0; key < FEW; key++) {
+    for (int key = 0; key < keys; key++) {
         put_one(db, key);
     }
+}
+
+static void put_few(loam_db *db)
+{
+    put_some(db, FEW);
 }
 
 static void put_until(loam_db *db, uint64_t bytes)
@@ -323,13 +328,6 @@ Test(rest, merges_for_readers_go_on_beside_a_slow_writer_after_an_open)
     CHECK_EQ(flushes(db), 0);
     GOES(loam_close(db));
     loam_vfs_free(disk);
-}
-
-static void put_some(loam_db *db, int keys)
-{
-    for (int key = 0; key < keys; key++) {
-        put_one(db, key);
-    }
 }
 
 /* A merge that waits until level 0 is full would find no space for what it writes. */
