@@ -46,6 +46,12 @@ static uint64_t deadline_of(const loam_write_opts *opts)
     return opts->deadline_us < UINT64_MAX - now ? now + opts->deadline_us : UINT64_MAX;
 }
 
+static void throttled(struct db *db, uint64_t micros)
+{
+    stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
+    stats_add(&db->stats, STAT_THROTTLED_US, micros);
+}
+
 static int busy(struct db *db)
 {
     stats_add(&db->stats, STAT_BUSY_WRITES, 1);
@@ -93,8 +99,7 @@ static int admit(struct call *c, const struct write_request *q, uint64_t bytes, 
         write_controller_refund(&db->control, bytes);
         return busy(db);
     }
-    stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
-    stats_add(&db->stats, STAT_THROTTLED_US, pause);
+    throttled(db, pause);
     if (!call_wait_begin(c)) {
         return LOAM_E_CLOSED;
     }
@@ -155,8 +160,7 @@ static int wait_for_flush(struct call *c, const struct patience *p, uint32_t sea
     }
     bool again = p->deletes && room_to_come_locked(db, p);
     mutex_unlock(&db->mu);
-    stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
-    stats_add(&db->stats, STAT_THROTTLED_US, clock_micros() - start);
+    throttled(db, clock_micros() - start);
     call_wait_end(c);
     return again ? LOAM_OK : refused(db);
 }
@@ -274,8 +278,7 @@ static int begin_large(struct call *c, const struct patience *p)
             cond_wait_for(&db->idle_cv, &db->mu, limit < ROOM_POLL_US ? limit : ROOM_POLL_US);
         }
         mutex_unlock(&db->mu);
-        stats_add(&db->stats, STAT_THROTTLED_WRITES, 1);
-        stats_add(&db->stats, STAT_THROTTLED_US, clock_micros() - now);
+        throttled(db, clock_micros() - now);
         call_wait_end(c);
     }
     return LOAM_OK;
