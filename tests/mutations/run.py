@@ -25,6 +25,8 @@ FAULTS = [
     Fault("held-not-given-back", "arena/large.c", "        atom_sub(&p->held, bytes, relaxed); /* relaxed: as above */\n",
           "        atom_sub(&p->held, bytes - bytes / 64, relaxed); /* relaxed: as above */\n",
           suite("engine", "lending/*")),
+    Fault("slabs-of-objects-are-not-locked-for-a-fork", "engine/object.c",
+          "        slab_fork_prepare(&slabs[k]);\n", "        (void)k;\n", suite("engine", "object/a_child_finds*")),
     Fault("giants-are-not-told-apart", "arena/large.c", "    return bytes > p->held_most / 2;\n",
           "    return bytes > p->held_most;\n", suite("arena", "large_pool/*")),
     Fault("pins-are-not-counted", "engine/api_read.c", "    if (!large_hold(&c->db->large, value.size)) {\n",
