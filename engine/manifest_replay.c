@@ -248,6 +248,7 @@ static int replay_edit(struct manifest_replay *r, struct version_edit *e, uint64
         return FAIL_CORRUPT(r->file_id, offset, "a number in the manifest goes back");
     }
     r->log_none = e->has_log_number ? e->log_none : r->log_none;
+    r->log_seq = e->has_log_number && e->has_last_seq ? r->last_seq : r->log_seq;
     r->sealed = e->has_sealed;
     r->sealed_number = e->sealed_number;
     r->sealed_position = e->sealed_position;

@@ -24,6 +24,7 @@ struct manifest_replay {
     struct version_edit keyspaces; /* `created` holds those that are there, ascending ids; `dead` the
                                       ranges of a clean close, if that was the last edit */
     uint64_t log_number, next_file, last_seq;
+    uint64_t log_seq; /* see version_set.h */
     bool log_none;
     uint32_t next_ks;
     bool sealed;

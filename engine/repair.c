@@ -294,6 +294,7 @@ static int by_manifest(struct repair *r, struct manifest_replay *m)
     r->whole = true;
     r->next_ks = m->next_ks;
     r->last_seq = m->last_seq;
+    r->log_seq = m->log_seq;
     for (uint32_t i = 0; i < m->keyspaces.created_count && rc == LOAM_OK; i++) {
         rc = take_ks(r, &m->keyspaces.created[i]);
     }
@@ -303,6 +304,7 @@ static int by_manifest(struct repair *r, struct manifest_replay *m)
         rc = FAIL(LOAM_E_NOMEM, "no memory for %u tables", count);
     }
     for (uint32_t i = 0; tables != NULL && i < count; i++) {
+        rc = rc == LOAM_OK ? repair_note_held(r, &tables[i]->meta) : rc;
         rc = rc == LOAM_OK && !r->sink.stopped ? repair_table(r, &tables[i]->meta) : rc;
         table_free(tables[i]);
     }
@@ -433,6 +435,21 @@ static void finish_state(struct repair *r)
     r->state.snapshot_end = true;
 }
 
+/* The log stays, and tables hold a part alone of what it has up to the last number: a record of its own says
+ * up to where all. */
+static int write_log_seq(struct repair *r, struct manifest *m, struct buf *record)
+{
+    struct version_edit e;
+    version_edit_init(&e, r->alloc);
+    version_edit_set_log_number(&e, r->log.first_needed, r->log.none);
+    version_edit_set_last_seq(&e, r->log_seq);
+    manifest_record_begin(record);
+    version_edit_encode(&e, record);
+    version_edit_free(&e);
+    r->state.has_log_number = false;
+    return manifest_write(m, record);
+}
+
 static int switch_state(struct repair *r)
 {
     struct manifest m;
@@ -446,9 +463,12 @@ static int switch_state(struct repair *r)
         return rc;
     }
     buf_init(&record, r->alloc, MEM_VERSION);
+    rc = manifest_create(&m, r->db_id, number, false);
+    if (rc == LOAM_OK && r->log_kept && r->log_seq < r->log.last_seq) {
+        rc = write_log_seq(r, &m, &record);
+    }
     manifest_record_begin(&record);
     version_edit_encode(&r->state, &record);
-    rc = manifest_create(&m, r->db_id, number, false);
     rc = rc == LOAM_OK ? manifest_write(&m, &record) : rc;
     rc = rc == LOAM_OK ? manifest_finish_snapshot(&m) : rc;
     rc = rc == LOAM_OK ? manifest_set_current(&m, false, &renamed) : rc;
@@ -616,9 +636,11 @@ int repair_directory(const loam_vfs *vfs, const char *dir, struct alloc *a,
                            .next_file = 1};
         version_edit_init(&r.state, a);
         buf_init(&r.aside, a, MEM_VERSION);
+        buf_init(&r.held, a, MEM_VERSION);
         rc = repair_locked(&r);
         version_edit_free(&r.state);
         buf_free(&r.aside);
+        buf_free(&r.held);
     }
     const loam_error e = *loam_last_error();
     (void)vfs->close(vfs->ctx, lock);

@@ -41,6 +41,12 @@ struct repair_aside {
     bool linked; /* this repair gave it its second name */
 };
 
+/* A flush over many keyspaces was cut off when some of them were in tables. */
+struct repair_held {
+    uint64_t seq; /* up to which all of the keyspace is */
+    uint32_t ks;
+};
+
 struct repair {
     const loam_vfs *vfs;
     const char *dir;
@@ -55,6 +61,8 @@ struct repair {
     struct buf aside; /* struct repair_aside each */
     bool log_kept;    /* the log is sound and stays; else it becomes tables */
     struct log_chain_options log;
+    uint64_t log_seq;  /* with a manifest: up to it tables hold all */
+    struct buf held;   /* struct repair_held each: keyspaces of which they hold more */
     uint64_t log_from; /* without a manifest: logs below are in tables that are all there; 0: not known */
 };
 
@@ -104,6 +112,8 @@ void repair_output_free(struct repair_output *o);
 int repair_table(struct repair *r, const struct table_meta *m);
 /* repair_log.c: all readable records of the segments from r->log.first_needed on become tables. */
 int repair_log(struct repair *r);
+/* Before that, for each table of the manifest: remembers what of the log it holds. */
+int repair_note_held(struct repair *r, const struct table_meta *m);
 /* repair_merge.c: puts the state's tables where they may stand, merging those that overlap. */
 int repair_place(struct repair *r);
 /* Whether they may stand where the state has them. LOAM_OK or LOAM_E_NOMEM. */

@@ -104,11 +104,40 @@ static int write_chunk(struct log_repair *l)
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
+int repair_note_held(struct repair *r, const struct table_meta *m)
+{
+    struct repair_held *h = (struct repair_held *)(void *)r->held.data;
+    size_t n = r->held.size / sizeof *h, i = 0;
+    if (m->max_seq <= r->log_seq) {
+        return LOAM_OK;
+    }
+    while (i < n && h[i].ks != m->ks) {
+        i++;
+    }
+    if (i < n) {
+        h[i].seq = m->max_seq > h[i].seq ? m->max_seq : h[i].seq;
+    } else {
+        const struct repair_held held = {m->max_seq, m->ks};
+        buf_append(&r->held, &held, sizeof held);
+    }
+    return buf_status(&r->held);
+}
+
+/* What tables hold of a keyspace is complete up to a number; a hole in the log must not bring an older
+ * version before a newer one. */
+static bool in_tables(const struct repair *r, uint32_t ks, uint64_t seq)
+{
+    const struct repair_held *h = (const struct repair_held *)(const void *)r->held.data;
+    bool in = r->whole && seq <= r->log_seq;
+    for (size_t i = 0; !in && i < r->held.size / sizeof *h; i++) {
+        in = h[i].ks == ks && seq <= h[i].seq;
+    }
+    return in;
+}
+
 static int take_op(struct log_repair *l, const struct op *op, uint64_t seq)
 {
-    /* What tables hold is complete up to there; a hole in the log must not bring an older version
-     * before a newer one. */
-    if (l->r->whole && seq <= l->r->log.last_seq) {
+    if (in_tables(l->r, op->ks, seq)) {
         return LOAM_OK;
     }
     if (repair_ks(l->r, op->ks) == NULL) {
@@ -293,7 +322,7 @@ int repair_log(struct repair *r)
     buf_init(&l.ops, r->alloc, MEM_BUILD);
     buf_init(&l.bytes, r->alloc, MEM_BUILD);
     buf_init(&l.segments, r->alloc, MEM_BUILD);
-    l.last = r->whole ? o.last_seq + 1 : 0;
+    l.last = r->whole ? r->log_seq + 1 : 0;
     int rc = log_chain_init(&chain, &o);
     if (rc == LOAM_OK) {
         rc = survey(&l, &chain);

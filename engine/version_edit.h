@@ -10,7 +10,7 @@
  *    4 table removed    v ks, v level, v number
  *    6 log number       v oldest log segment still needed
  *    8 next file        v every file number in use is below it
- *   10 last sequence    v
+ *   10 last sequence    v no table holds a higher one; beside 6: and up to it tables hold all
  *   12 sealed log       v segment number, v position after its last record
  *   14 keyspace created v id, s name, s comparator name (empty: byte order), v compression,
  *                       v filter_bits, v block_bytes

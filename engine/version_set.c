@@ -325,6 +325,9 @@ static void take_counters(struct version_set *vs, const struct version_edit *e)
     if (e->has_last_seq && e->last_seq > vs->last_seq) {
         vs->last_seq = e->last_seq;
     }
+    if (e->has_log_number && e->has_last_seq) {
+        vs->log_seq = e->last_seq;
+    }
     vs->sealed = e->has_sealed;
     vs->sealed_number = e->sealed_number;
     vs->sealed_position = e->sealed_position;

@@ -57,6 +57,7 @@ struct version_set {
     struct manifest manifest;
     uint64_t manifest_number; /* in force, as far as is known */
     uint64_t last_seq, log_number;
+    uint64_t log_seq; /* up to it tables hold all; from there to last_seq those alone of some keyspaces */
     bool log_none; /* no segment of that number was made */
     bool sealed; /* recovered from a clean close, no edit since */
     bool closed;

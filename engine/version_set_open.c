@@ -104,6 +104,7 @@ static int install_replay(struct version_set *vs, struct manifest_replay *r)
         vs->log_number = r->log_number;
         vs->log_none = r->log_none;
         vs->last_seq = r->last_seq;
+        vs->log_seq = r->log_seq;
         vs->sealed = r->sealed;
         vs->sealed_number = r->sealed_number;
         vs->sealed_position = r->sealed_position;

@@ -48,7 +48,11 @@ void version_set_stamp_(struct version_set *vs, struct version_edit *e)
     uint64_t next_ks = atom_load(&vs->next_ks, relaxed); /* relaxed: see version_set_new_ks_id() */
     version_edit_set_next_file(e, version_set_next_file(vs));
     version_edit_set_next_ks(e, next_ks > KS_ID_MAX ? KS_ID_MAX + 1 : (uint32_t)next_ks);
-    if (!e->has_last_seq || e->last_seq < vs->last_seq) {
+    /* The number beside that of a log is one up to which tables hold all: none is better than a higher one. */
+    bool part = e->has_log_number && (e->has_last_seq ? e->last_seq : vs->log_seq) < vs->last_seq;
+    if (part) {
+        e->has_last_seq = false;
+    } else if (!e->has_last_seq || e->last_seq < vs->last_seq) {
         version_edit_set_last_seq(e, vs->last_seq);
     }
     for (uint32_t i = 0; i < e->added_count; i++) {
@@ -62,9 +66,14 @@ void version_set_stamp_(struct version_set *vs, struct version_edit *e)
 static int write_snapshot(struct version_set *vs, struct snapshot *s, struct version_edit *edit)
 {
     const struct version *v = version_set_current(vs);
+    int rc = LOAM_OK;
     version_edit_set_log_number(&s->edit, vs->log_number, vs->log_none);
+    if (vs->log_seq < vs->last_seq) {
+        version_edit_set_last_seq(&s->edit, vs->log_seq);
+        rc = snapshot_flush(s);
+    }
     version_set_stamp_(vs, &s->edit);
-    int rc = keyspace_table_describe(&vs->keyspaces, &s->edit);
+    rc = rc == LOAM_OK ? keyspace_table_describe(&vs->keyspaces, &s->edit) : rc;
     for (uint32_t i = 0; i < v->ks_count && rc == LOAM_OK; i++) {
         rc = snapshot_tables(s, v->ks[i]);
     }

@@ -17,7 +17,7 @@
 #define DIR    "/db"
 #define KEYS   60u
 #define SPACES 2u /* keyspaces: "default", "second" */
-#define FILES  32u
+#define FILES  400u
 
 extern uint32_t repair_latest[SPACES][KEYS];       /* versions; 0: deleted or never there */
 extern uint32_t repair_read_version[SPACES][KEYS]; /* what repair_read_back() found */
