@@ -289,7 +289,8 @@ static int read_file(struct manifest_salvage *s, const loam_vfs *vfs, const char
     size = neg < 0 || size > FILE_SIZE_MAX ? 0 : size;
     uint8_t *p = buf_room(to, (size_t)size + 1);
     while (p != NULL && to->size < size) {
-        int64_t n = vfs->read(vfs->ctx, f, p + to->size, (size_t)size - to->size, to->size);
+        size_t left = (size_t)size - to->size, piece = left < 4096 ? left : 4096;
+        int64_t n = vfs_read_full(vfs, f, p + to->size, piece, to->size);
         if (n <= 0) {
             break;
         }

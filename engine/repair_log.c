@@ -205,7 +205,19 @@ static void tell_hole(struct log_repair *l, uint64_t position, uint64_t offset)
     tell(l, l->segment, offset > hole ? offset - hole : 0, hole);
 }
 
-/* To the end, or to a place from which nothing is known any more. */
+/* The segment cannot be read from here on: told of, if it is the file's fault. LOAM_STOPPED, or the error. */
+static int reading_failed(struct log_repair *l, const struct wal_reader *r, int rc)
+{
+    struct wal_reader_end end;
+    if (!repair_lasting(loam_last_error())) {
+        return rc;
+    }
+    wal_reader_end(r, &end);
+    tell(l, l->segment, end.offset, 0);
+    return LOAM_STOPPED;
+}
+
+/* To the end (LOAM_NOTFOUND), or to a place from which nothing is known any more (LOAM_STOPPED). */
 static int take_run(struct log_repair *l, struct wal_reader *r)
 {
     struct wal_record record;
@@ -219,10 +231,7 @@ static int take_run(struct log_repair *l, struct wal_reader *r)
     }
     wal_reader_end(r, &end); /* void records count as read */
     l->last = !end.empty && end.end > l->last ? end.end : l->last;
-    if (rc != LOAM_NOTFOUND && damage_is(rc)) {
-        tell(l, l->segment, end.offset, 0);
-    }
-    return rc;
+    return rc == LOAM_NOTFOUND ? rc : reading_failed(l, r, rc);
 }
 
 static int take_records(struct log_repair *l, struct wal_reader *r, uint64_t base)
@@ -231,15 +240,19 @@ static int take_records(struct log_repair *l, struct wal_reader *r, uint64_t bas
         tell_hole(l, base, WAL_HEADER_PAGE);
     }
     int rc = take_run(l, r);
-    while (rc == LOAM_NOTFOUND && (rc = wal_reader_skip(r)) == LOAM_OK) {
+    while (rc == LOAM_NOTFOUND) {
         struct wal_reader_end end;
+        rc = wal_reader_skip(r);
+        if (rc != LOAM_OK) {
+            return rc == LOAM_NOTFOUND ? LOAM_OK : reading_failed(l, r, rc);
+        }
         wal_reader_end(r, &end);
         if (l->last != 0 && end.end > l->last) {
             tell_hole(l, end.end, end.offset);
         }
         rc = take_run(l, r);
     }
-    return rc == LOAM_NOTFOUND || damage_is(rc) ? LOAM_OK : rc;
+    return rc;
 }
 
 static int open_segment(const struct log_repair *l, uint64_t number, struct wal_reader *r)
@@ -269,12 +282,13 @@ static int survey(struct log_repair *l, const struct log_chain *chain)
             if (rc == LOAM_NOTFOUND && (rc = wal_reader_skip(&r)) == LOAM_OK) {
                 s.base = r.base;
             }
-        } else if (damage_is(rc)) {
-            tell(l, s.number, loam_last_error()->offset, 0);
         }
         wal_reader_close(&r);
-        if (rc == LOAM_E_NOMEM) {
+        if (rc < 0 && !repair_lasting(loam_last_error())) {
             return rc;
+        }
+        if (rc < 0) {
+            tell(l, s.number, loam_last_error()->offset, 0);
         }
         if (rc == LOAM_OK) {
             buf_append(&l->segments, &s, sizeof s);
@@ -305,6 +319,7 @@ static int take_segments(struct log_repair *l)
                 wal_reader_limit(&r, s[i + 1].base); /* what lies above was given up */
             }
             rc = take_records(l, &r, s[i].base);
+            rc = rc == LOAM_STOPPED ? LOAM_OK : rc;
         }
         wal_reader_close(&r);
     }

@@ -311,15 +311,11 @@ static int read_file(struct salvage *v)
     v->file = alloc_get(v->o->alloc, MEM_ITER, v->size);
     size_t got = 0;
     while (v->file != NULL && got < v->size) {
-        int64_t n = vfs->read(vfs->ctx, f, v->file + got, v->size - got, got);
-        if (n <= 0) {
-            /* An unreadable part is damage as any other. */
-            size_t piece = v->size - got < 4096 ? v->size - got : 4096;
-            memset(v->file + got, 0, piece);
-            got += piece;
-        } else {
-            got += (size_t)n;
+        size_t piece = v->size - got < 4096 ? v->size - got : 4096;
+        if (vfs_read_full(vfs, f, v->file + got, piece, got) != (int64_t)piece) {
+            memset(v->file + got, 0, piece); /* an unreadable part is damage as any other */
         }
+        got += piece;
     }
     (void)vfs->close(vfs->ctx, f);
     return v->file != NULL ? LOAM_OK : FAIL(LOAM_E_NOMEM, "no memory to search a table");
