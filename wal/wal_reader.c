@@ -379,6 +379,32 @@ static int read_to_the_end(struct wal_reader *r)
     return rc == LOAM_NOTFOUND ? LOAM_OK : rc;
 }
 
+#define ZEROS_STEP 64u
+
+/* From i on, over places where no record can begin since position and type are zero: most of what lies behind
+ * an end, looked at in steps. */
+static size_t skip_zeros(const uint8_t *p, size_t i, size_t have)
+{
+    while (have - i >= ZEROS_STEP + WAL_RECORD_HEADER && get_fixed64(p + i + 8) == 0) {
+        uint64_t any = 0;
+        for (size_t at = 8; at < ZEROS_STEP + WAL_RECORD_HEADER; at += 8) {
+            any |= get_fixed64(p + i + at);
+        }
+        if (any != 0) {
+            break;
+        }
+        i += ZEROS_STEP;
+    }
+    return i;
+}
+
+/* Whether a record of this position may begin here. Without a base the type is the quickest thing that zeros
+ * lack. */
+static bool may_begin(const struct wal_reader *r, const uint8_t *p, uint64_t position)
+{
+    return r->based ? get_fixed64(p + 8) == position : (p[20] & 15u) != 0;
+}
+
 /* The next offset from off on whose header could be a record's; r->size when there is none. */
 static int next_candidate(struct wal_reader *r, uint64_t *at)
 {
@@ -389,16 +415,10 @@ static int next_candidate(struct wal_reader *r, uint64_t *at)
         if (p == NULL) {
             return r->failed;
         }
-        size_t i = 0;
-        if (r->based) {
-            uint64_t position = r->base + (off - WAL_HEADER_PAGE);
-            for (; have - i >= WAL_RECORD_HEADER && get_fixed64(p + i + 8) != position + i;
-                 i += 8) {
-            }
-        } else {
-            /* Without a base the type is the quickest thing that zeros lack. */
-            for (; have - i >= WAL_RECORD_HEADER && (p[i + 20] & 15u) == 0; i += 8) {
-            }
+        uint64_t position = r->base + (off - WAL_HEADER_PAGE);
+        size_t i = skip_zeros(p, 0, have);
+        while (have - i >= WAL_RECORD_HEADER && !may_begin(r, p + i, position + i)) {
+            i = skip_zeros(p, i + 8, have);
         }
         if (have - i >= WAL_RECORD_HEADER) {
             *at = off + i;
