@@ -204,6 +204,9 @@ static int cut_all_names(struct cut *c)
 static bool difference(const uint8_t *a, const uint8_t *b, size_t n, size_t *from, size_t *to)
 {
     size_t lo = 0, hi = n;
+    if (memcmp(a, b, n) == 0) { /* most sectors, and much faster seen so */
+        return false;
+    }
     while (lo < n && a[lo] == b[lo]) {
         lo++;
     }
@@ -212,7 +215,7 @@ static bool difference(const uint8_t *a, const uint8_t *b, size_t n, size_t *fro
     }
     *from = lo;
     *to = hi;
-    return lo < hi;
+    return true;
 }
 
 /* One sector on its way to the disk when the power went; `out` holds what was synced. */
@@ -332,6 +335,18 @@ static uint64_t choose_size(struct cut *c, const struct file_cut *f)
     }
 }
 
+/* A page of these bytes: that of either image, where it holds them, so that disks share it and its hash. */
+static struct disk_page *page_with(const struct file_cut *f, uint64_t i, const uint8_t *bytes)
+{
+    struct disk_page *either[] = {disk_image_at(f->now, i), disk_image_at(f->synced, i)};
+    for (size_t k = 0; k < 2; k++) {
+        if (either[k] != NULL && memcmp(either[k]->data, bytes, DISK_PAGE) == 0) {
+            return disk_page_share(either[k]);
+        }
+    }
+    return disk_page_new(bytes);
+}
+
 /* Pages of which only some of the pending bytes arrived. `to` holds the synced image, grown. */
 static int cut_mixed(struct cut *c, struct file_cut *f, struct disk_image *to)
 {
@@ -345,7 +360,7 @@ static int cut_mixed(struct cut *c, struct file_cut *f, struct disk_image *to)
         }
         uint8_t bytes[DISK_PAGE];
         cut_page(c, f, i, bytes);
-        struct disk_page *page = disk_page_new(bytes);
+        struct disk_page *page = page_with(f, i, bytes);
         if (page == NULL) {
             return -ENOMEM;
         }
