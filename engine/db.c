@@ -42,7 +42,11 @@ struct sst_get_scratch *db_scratch(struct db *db, struct sst_get_scratch *spare)
 {
     uint32_t slot = thread_slot_self();
     if (slot < DB_SCRATCH_SLOTS) {
-        return &db->scratch[slot];
+        struct sst_get_scratch *own = &db->scratch[slot];
+        if (own->alloc == NULL) { /* most never see a thread: an open leaves them zero */
+            sst_get_scratch_init(own, &db->alloc);
+        }
+        return own;
     }
     sst_get_scratch_init(spare, &db->alloc);
     return spare;

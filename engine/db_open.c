@@ -75,9 +75,6 @@ static int init_parts(struct db *db)
     if (db->scratch == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for read buffers");
     }
-    for (uint32_t i = 0; i < DB_SCRATCH_SLOTS; i++) {
-        sst_get_scratch_init(&db->scratch[i], &db->alloc);
-    }
     rc = chunk_pool_init(&db->chunks, &db->alloc, l->chunk_bytes,
                          (size_t)(l->memtable_bytes / l->chunk_bytes * (l->memtables_max - 1)));
     if (rc < 0) {
