@@ -274,20 +274,22 @@ static void visit_moment(struct crash_run *r, const struct source *s, uint64_t a
 {
     const atomic_bool *stop = &r->totals->stop;
     loam_crash c = {.struct_size = sizeof c, .at = at, .names = names};
-    for (c.variant = LOAM_CUT_ALL; c.variant <= LOAM_CUT_SIZES; c.variant++) {
-        if (!left_out(s, at, c.variant) && !*stop) {
-            try_state(r, s, &c);
-        }
-    }
     uint32_t items;
     if (loam_recording_pending(s->rec, at, names, &items) < 0) {
         fprintf(stderr, "loam-crash: %s\n", loam_last_error()->message);
         exit(4);
     }
+    bool same = false; /* with nothing pending all power cuts leave one disk, which was tried */
+    for (c.variant = LOAM_CUT_ALL; c.variant <= LOAM_CUT_SIZES; c.variant++) {
+        if (!left_out(s, at, c.variant) && !same && !*stop) {
+            try_state(r, s, &c);
+            same = items == 0 && c.variant != LOAM_CUT_ALL;
+        }
+    }
     bool all = s->depth == 1 && items <= CRASH_EXHAUSTIVE_MAX &&
                (items <= CRASH_MANY_ITEMS || r->plan->exhaustive || (at + r->round) % 16 == 0);
     c.variant = LOAM_CUT_SUBSET;
-    for (c.seed = 0; all && c.seed < 1ull << items && !*stop; c.seed++) {
+    for (c.seed = 0; all && items != 0 && c.seed < 1ull << items && !*stop; c.seed++) {
         try_state(r, s, &c);
     }
     atomic_fetch_add(all ? &r->totals->exhaustive : &r->totals->sampled, s->depth == 1);

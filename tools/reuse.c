@@ -32,17 +32,21 @@
 
 #define THREADS_MAX 32
 #define MAPS_MAX    64
-#define MAP_BYTES   ((size_t)512 << 10) /* zeroing a larger one is dearer than mapping it */
+#define MAP_BYTES   ((size_t)1 << 20) /* looking for what was stored in a larger one is dearer than mapping it */
+#define PAGE        ((size_t)4096)
 
 /* ---- threads ----------------------------------------------------------------------------------- */
 
-/* A thread that waits for something to run. Guarded by thread_mu, but for `id`, constant. */
+/* A thread that waits for something to run. It has a mutex of its own, which nobody holds while waking
+ * it: a thread that is woken into a mutex that is held goes to sleep again at once. */
 struct kept_thread {
-    pthread_t id;
+    pthread_t id; /* constant */
+    bool taken;   /* created and not yet joined; guarded by thread_mu */
+    /* guarded by mu */
+    pthread_mutex_t mu;
     pthread_cond_t changed;
     void *(*fn)(void *); /* NULL: it waits */
     void *arg, *result;
-    bool taken; /* created and not yet joined */
 };
 
 static pthread_mutex_t thread_mu = PTHREAD_MUTEX_INITIALIZER;
@@ -57,73 +61,84 @@ int __wrap_pthread_join(pthread_t t, void **result);
 static void *run_for_ever(void *arg)
 {
     struct kept_thread *k = arg;
-    pthread_mutex_lock(&thread_mu);
     for (;;) {
+        pthread_mutex_lock(&k->mu);
         while (k->fn == NULL) {
-            pthread_cond_wait(&k->changed, &thread_mu);
+            pthread_cond_wait(&k->changed, &k->mu);
         }
-        pthread_mutex_unlock(&thread_mu);
-        void *result = k->fn(k->arg);
-        pthread_mutex_lock(&thread_mu);
+        pthread_mutex_unlock(&k->mu);
+        void *result = k->fn(k->arg); /* both stay until it says that it is done */
+        pthread_mutex_lock(&k->mu);
         k->result = result;
         k->fn = NULL;
+        pthread_mutex_unlock(&k->mu);
         pthread_cond_broadcast(&k->changed);
     }
     return NULL;
 }
 
 /* One that nobody has. NULL: there are as many as are kept, or none can be made. */
-static struct kept_thread *free_thread_locked(const pthread_attr_t *a)
+static struct kept_thread *take_thread_locked(const pthread_attr_t *a)
 {
-    for (unsigned i = 0; i < thread_count; i++) {
-        if (!threads[i].taken) {
-            return &threads[i];
+    struct kept_thread *k = threads;
+    while (k < threads + thread_count && k->taken) {
+        k++;
+    }
+    if (k == threads + thread_count) {
+        if (thread_count == THREADS_MAX || pthread_mutex_init(&k->mu, NULL) != 0 ||
+            pthread_cond_init(&k->changed, NULL) != 0 ||
+            __real_pthread_create(&k->id, a, run_for_ever, k) != 0) {
+            return NULL;
         }
+        thread_count++;
     }
-    if (thread_count == THREADS_MAX) {
-        return NULL;
-    }
-    struct kept_thread *k = &threads[thread_count];
-    if (pthread_cond_init(&k->changed, NULL) != 0 ||
-        __real_pthread_create(&k->id, a, run_for_ever, k) != 0) {
-        return NULL;
-    }
-    thread_count++;
+    k->taken = true;
     return k;
 }
 
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*fn)(void *), void *arg)
 {
     pthread_mutex_lock(&thread_mu);
-    struct kept_thread *k = free_thread_locked(a);
-    if (k != NULL) {
-        k->taken = true;
-        k->arg = arg;
-        k->fn = fn;
-        *t = k->id;
-        pthread_cond_broadcast(&k->changed);
+    struct kept_thread *k = take_thread_locked(a);
+    pthread_mutex_unlock(&thread_mu);
+    if (k == NULL) {
+        return __real_pthread_create(t, a, fn, arg);
+    }
+    *t = k->id;
+    pthread_mutex_lock(&k->mu);
+    k->arg = arg;
+    k->fn = fn;
+    pthread_mutex_unlock(&k->mu);
+    pthread_cond_broadcast(&k->changed);
+    return 0;
+}
+
+static struct kept_thread *find_taken(pthread_t t)
+{
+    struct kept_thread *found = NULL;
+    pthread_mutex_lock(&thread_mu);
+    for (struct kept_thread *k = threads; k < threads + thread_count && found == NULL; k++) {
+        found = k->taken && pthread_equal(k->id, t) ? k : NULL;
     }
     pthread_mutex_unlock(&thread_mu);
-    return k != NULL ? 0 : __real_pthread_create(t, a, fn, arg);
+    return found;
 }
 
 int __wrap_pthread_join(pthread_t t, void **result)
 {
-    pthread_mutex_lock(&thread_mu);
-    struct kept_thread *k = threads, *end = threads + thread_count;
-    while (k < end && !(k->taken && pthread_equal(k->id, t))) {
-        k++;
-    }
-    if (k == end) {
-        pthread_mutex_unlock(&thread_mu);
+    struct kept_thread *k = find_taken(t);
+    if (k == NULL) {
         return __real_pthread_join(t, result);
     }
+    pthread_mutex_lock(&k->mu);
     while (k->fn != NULL) {
-        pthread_cond_wait(&k->changed, &thread_mu);
+        pthread_cond_wait(&k->changed, &k->mu);
     }
     if (result != NULL) {
         *result = k->result;
     }
+    pthread_mutex_unlock(&k->mu);
+    pthread_mutex_lock(&thread_mu);
     k->taken = false;
     pthread_mutex_unlock(&thread_mu);
     return 0;
@@ -194,6 +209,18 @@ static void forget_locked(char *p, size_t size)
     }
 }
 
+/* Makes a kept mapping zero. Pages that are so already are only read: most of them nobody ever stored to,
+ * and all of these are one page of the system's. */
+static void wipe(char *p, size_t n)
+{
+    for (size_t at = 0; at < n; at += PAGE) {
+        size_t size = n - at < PAGE ? n - at : PAGE;
+        if (p[at] != 0 || memcmp(p + at, p + at + 1, size - 1) != 0) {
+            memset(p + at, 0, size);
+        }
+    }
+}
+
 static void note_locked(char *p, size_t size)
 {
     for (unsigned i = 0; i < MAPS_MAX; i++) {
@@ -226,7 +253,7 @@ void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
     pthread_mutex_unlock(&map_mu);
     if (m != NULL) {
         ASAN_UNPOISON_MEMORY_REGION(p, n);
-        memset(p, 0, n);
+        wipe(p, n);
     }
     return p;
 }
