@@ -8,6 +8,7 @@
 #include "arena/status.h"
 #include "engine/dead_walk.h"
 #include "engine/iter_lend.h"
+#include "engine/iter_versions.h"
 #include "engine/object.h"
 
 #include "arena/poison.h"
@@ -17,7 +18,6 @@
 #define SCOUT_READ        16384u /* bytes: a scout's walk ends soon, mostly */
 #define SCOUT_LOOK        64u    /* keys between two looks at what they cost to read */
 #define SCOUT_EACH        256u   /* bytes read for a key, on average, that a scout goes on for */
-#define SKIPS_BEFORE_SEEK 16u  /* versions of one key passed one by one before seeking past the rest */
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
@@ -292,22 +292,6 @@ static int keep_value(struct db_iter *it, struct source *s, bool stays)
     return rc < 0 ? fail(it, rc) : LOAM_OK;
 }
 
-/* Moves the merge over the remaining versions of it->key. */
-static void pass_key(struct db_iter *it)
-{
-    for (uint32_t n = 0; merge_valid(&it->merge); n++) {
-        const struct entry *e = merge_entry(&it->merge);
-        if (key_compare(it->cmp, e->key, buf_slice(&it->key)) != 0) {
-            return;
-        }
-        if (n == SKIPS_BEFORE_SEEK) {
-            merge_seek(&it->merge, buf_slice(&it->key), 0);
-            return;
-        }
-        merge_next(&it->merge);
-    }
-}
-
 /* Bytes that the sources' tables have read. */
 static uint64_t bytes_read(const struct db_iter *it)
 {
@@ -339,6 +323,7 @@ static int find_forward(struct db *db, struct db_iter *it)
 {
     it->forward = true;
     uint64_t hidden = 0;
+    uint32_t newer = 0;
     struct dead_walk w = {0};
     int rc = LOAM_NOTFOUND;
     while (merge_valid(&it->merge)) {
@@ -347,8 +332,12 @@ static int find_forward(struct db *db, struct db_iter *it)
             break;
         }
         if (tag_seq(e->tag) > it->seq) {
-            dead_walk_newer(db, it, &w);
-            merge_next(&it->merge);
+            dead_walk_newer(db, it, &w); /* ends what it->key was kept for */
+            rc = iter_versions_newer(it, ++newer);
+            if (rc < 0) {
+                return fail(it, rc);
+            }
+            rc = LOAM_NOTFOUND;
             continue;
         }
         rc = keep_key(it, e->key);
@@ -363,7 +352,7 @@ static int find_forward(struct db *db, struct db_iter *it)
         }
         uint64_t seq = tag_seq(e->tag);
         merge_next(&it->merge);
-        pass_key(it);
+        iter_versions_rest(it);
         dead_walk_pass(db, it, &w, seq);
         rc = LOAM_NOTFOUND;
         hidden++;
@@ -436,36 +425,6 @@ static bool run_next(struct db *db, struct db_iter *it, bool *settled)
 
 /* ---- backward ---------------------------------------------------------------------------------- */
 
-/* Gathers the newest visible version of the key the merge stands on, leaving the merge before the
- * key. LOAM_NOTFOUND: the key is deleted, since *seq, or not visible; then *seq is 0. *newer: it has
- * versions that are not visible. */
-static int gather_backward(struct db_iter *it, uint64_t *seq, bool *newer)
-{
-    int rc = keep_key(it, merge_entry(&it->merge)->key);
-    bool found = false;
-    *seq = 0;
-    *newer = false;
-    while (rc == LOAM_OK && merge_valid(&it->merge)) {
-        const struct entry *e = merge_entry(&it->merge);
-        if (key_compare(it->cmp, e->key, buf_slice(&it->key)) != 0) {
-            break;
-        }
-        *newer = tag_seq(e->tag) > it->seq;
-        if (!*newer) {
-            *seq = tag_seq(e->tag);
-            found = tag_kind(e->tag) != ENTRY_DELETE;
-            if (found) {
-                rc = keep_value(it, it->merge.heap[0], false);
-            }
-        }
-        if (rc < 0) {
-            break; /* the source may have no entry any more */
-        }
-        merge_prev(&it->merge);
-    }
-    return rc < 0 ? rc : it->merge.rc < 0 ? it->merge.rc : found ? LOAM_OK : LOAM_NOTFOUND;
-}
-
 /* From where the merge stands, backward. */
 static int find_backward(struct db *db, struct db_iter *it)
 {
@@ -479,7 +438,7 @@ static int find_backward(struct db *db, struct db_iter *it)
             break;
         }
         bool newer;
-        rc = gather_backward(it, &seq, &newer);
+        rc = iter_versions_gather(it, &seq, &newer);
         if (rc < 0) {
             return fail(it, rc);
         }
@@ -651,7 +610,7 @@ int db_iter_next(struct db *db, struct db_iter *it)
     } else {
         merge_next(&it->merge);
         if (settled) {
-            pass_key(it);
+            iter_versions_rest(it);
         }
     }
     rc = find_forward(db, it);
