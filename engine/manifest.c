@@ -112,7 +112,9 @@ int manifest_create(struct manifest *m, uint64_t db_id, uint64_t number, bool re
     put_fixed64(h + 32, m->chain);
     neg = vfs_write_full(m->vfs, m->file, h, sizeof h, 0);
     if (neg < 0) {
-        return write_failed(m, neg, "writing the header");
+        int failed = write_failed(m, neg, "writing the header");
+        manifest_discard(m); /* nobody else knows that it is there */
+        return failed;
     }
     m->size = sizeof h;
     return LOAM_OK;

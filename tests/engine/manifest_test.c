@@ -6,6 +6,7 @@
  * are the format: they must be read for ever.
  */
 #include <criterion/criterion.h>
+#include <errno.h>
 
 #include "arena/random.h"
 #include "engine/manifest.h"
@@ -129,6 +130,27 @@ Test(manifest, reads_back_what_was_written)
         loam_vfs_free(disk);
     }
     CHECK_EQ(alloc_used_by(alloc_global(), MEM_VERSION), 0);
+}
+
+/* On a full disk another one is tried every few milliseconds, each under a name of its own. */
+Test(manifest, that_cannot_be_begun_leaves_no_file)
+{
+    loam_vfs *disk = new_disk(), *fault;
+    const loam_fault_plan plan = {.struct_size = sizeof plan,
+                                  .fail_calls = LOAM_CALL_WRITE,
+                                  .fail_at = 1,
+                                  .fail_errno = ENOSPC};
+    struct manifest m;
+    loam_file *f;
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    CHECK_EQ(manifest_init(&m, fault, "/db", alloc_global()), LOAM_OK);
+    CHECK_EQ(manifest_create(&m, 1, 7, false), LOAM_E_NOSPACE);
+    CHECK_EQ(loam_last_error()->code, LOAM_E_NOSPACE);
+    CHECK(!manifest_is_open(&m));
+    CHECK_EQ(disk->open(disk->ctx, m.path, LOAM_VFS_READ, &f), -ENOENT);
+    manifest_destroy(&m);
+    loam_vfs_free(fault);
+    loam_vfs_free(disk);
 }
 
 Test(manifest, every_flipped_bit_of_current_is_an_error)
