@@ -428,7 +428,7 @@ static bool is_closing(const struct db *db)
 }
 
 /* Merges level by level until the range is at the bottom. */
-static int compact_levels(struct db *db, uint32_t ks, struct key_range range, uint64_t deadline)
+static int compact_levels(struct db *db, const struct compaction_range *range, uint64_t deadline)
 {
     for (int level = 0; level < LEVEL_COUNT; level++) {
         for (;;) {
@@ -439,7 +439,7 @@ static int compact_levels(struct db *db, uint32_t ks, struct key_range range, ui
             if (left == 0) {
                 return LOAM_STOPPED;
             }
-            int rc = background_compact_range(db, ks, range, level);
+            int rc = background_compact_range(db, range, level);
             if (rc < 0) {
                 return rc == LOAM_E_CANCELED ? closing() : rc;
             }
@@ -477,8 +477,9 @@ int loam_compact(loam_db *handle, loam_ks *ks, loam_slice lo, loam_slice hi, uin
         c.db->manual++; /* automatic merges stand back, so that this one finds its tables free */
         background_wake_locked(c.db); /* to help with its parts */
         mutex_unlock(&c.db->mu);
-        const struct key_range range = {lo, hi};
-        rc = compact_levels(c.db, id, range, deadline);
+        /* Behind the lock: a merge that runs still took tables that are there by now. */
+        const struct compaction_range range = {id, {lo, hi}, version_set_last_seq(&c.db->versions)};
+        rc = compact_levels(c.db, &range, deadline);
         mutex_lock(&c.db->mu);
         c.db->manual--;
         background_wake_locked(c.db);

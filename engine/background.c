@@ -386,13 +386,13 @@ static bool trim_locked(struct db *db)
     return any;
 }
 
-int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level)
+int background_compact_range(struct db *db, const struct compaction_range *range, int level)
 {
     mutex_lock(&db->mu);
     struct version *v = version_set_ref_current(&db->versions);
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
     struct compaction *c;
-    int rc = compaction_pick_range(&db->picker, v, ks, range, level, oldest, &c);
+    int rc = compaction_pick_range(&db->picker, v, range, level, oldest, &c);
     version_unref(v);
     if (rc == LOAM_OK) {
         rc = compact_locked(db, c);

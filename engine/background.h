@@ -36,6 +36,6 @@ void background_sealed_locked(struct db *db);
 bool background_idle_locked(struct db *db);
 /* Runs one merge for a caller's thread (loam_compact): picks level by level in the range.
  * LOAM_OK: something was done; LOAM_NOTFOUND: nothing is left; LOAM_CONFLICT: wait and try again. */
-int background_compact_range(struct db *db, uint32_t ks, struct key_range range, int level);
+int background_compact_range(struct db *db, const struct compaction_range *range, int level);
 
 #endif

@@ -298,10 +298,12 @@ void compaction_spend_seeks(const struct compaction *c)
 
 /* ---- by hand --------------------------------------------------------------------------------- */
 
-/* All tables of level 0 that overlap the range, and those that overlap them, and so on. */
-static int pick_range_l0(const struct site *s, struct key_range r, struct compaction **c)
+/* All tables of level 0 that overlap the range, and those that overlap them, and so on. Younger ones may stay
+ * above. */
+static int pick_range_l0(const struct site *s, const struct compaction_range *range, struct compaction **c)
 {
     const struct level *l = &s->k->level[0];
+    struct key_range r = range->keys;
     size_t bytes = l->count * sizeof(struct table *);
     struct table **chosen = alloc_get(s->p->alloc, MEM_VERSION, bytes);
     if (chosen == NULL) {
@@ -312,7 +314,8 @@ static int pick_range_l0(const struct site *s, struct key_range r, struct compac
         before = n;
         n = 0;
         for (uint32_t i = 0; i < l->count; i++) {
-            if (table_overlaps(l->tables[i], s->cmp, r.lo, r.hi)) {
+            if (l->tables[i]->meta.max_seq <= range->upto &&
+                table_overlaps(l->tables[i], s->cmp, r.lo, r.hi)) {
                 chosen[n++] = l->tables[i];
             }
         }
@@ -357,18 +360,19 @@ static int pick_range_deep(const struct site *s, struct key_range r, int level,
     return draft_try(s, &d, c);
 }
 
-int compaction_pick_range(struct compaction_picker *p, struct version *v, uint32_t ks,
-                          struct key_range range, int level, uint64_t oldest, struct compaction **c)
+int compaction_pick_range(struct compaction_picker *p, struct version *v,
+                          const struct compaction_range *range, int level, uint64_t oldest,
+                          struct compaction **c)
 {
     assert(level >= 0 && level < LEVEL_COUNT);
     struct site s;
-    const struct ks_version *k = version_ks(v, ks);
+    const struct ks_version *k = version_ks(v, range->ks);
     if (k == NULL || k->level[level].count == 0 || !site_init(&s, p, v, k, oldest)) {
         return LOAM_NOTFOUND;
     }
     if (level == 0) {
         return pick_range_l0(&s, range, c);
     }
-    return level == LAST ? pick_rewrite(&s, site_overlap(&s, LAST, range), UINT64_MAX, c)
-                         : pick_range_deep(&s, range, level, c);
+    return level == LAST ? pick_rewrite(&s, site_overlap(&s, LAST, range->keys), UINT64_MAX, c)
+                         : pick_range_deep(&s, range->keys, level, c);
 }

@@ -47,12 +47,20 @@ int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_
                          uint64_t room, struct compaction **c);
 /* The job begins: a merge that fails must be paid for anew. */
 void compaction_spend_seeks(const struct compaction *c);
-/* A job that moves tables of `level` overlapping [lo, hi] of keyspace ks down. A caller that wants
+/* What is merged by hand. */
+struct compaction_range {
+    uint32_t ks;
+    struct key_range keys;
+    uint64_t upto; /* tables of level 0 with higher sequence numbers stay: while somebody writes, there is
+                      always one more */
+};
+
+/* A job that moves tables of `level` overlapping the range down. A caller that wants
  * everything at the bottom goes through levels 0 to LEVEL_COUNT - 1, repeating each until
  * LOAM_NOTFOUND; the last one rewrites tables that hold deletes at or below `oldest`. LOAM_CONFLICT:
  * overlaps a running job; try again when that has ended. */
-int compaction_pick_range(struct compaction_picker *p, struct version *v, uint32_t ks,
-                          struct key_range range, int level, uint64_t oldest,
+int compaction_pick_range(struct compaction_picker *p, struct version *v,
+                          const struct compaction_range *range, int level, uint64_t oldest,
                           struct compaction **c);
 /* For a full disk: a job that rewrites one table without what deletes above have hidden in it, and
  * removes nothing else. As compaction_pick. */

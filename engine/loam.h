@@ -341,6 +341,7 @@ LOAM_API uint64_t loam_snap_seq(const loam_snap *snap);   /* 0 for a closed hand
  * on disk; the memtable is shared, so all of it goes. */
 LOAM_API LOAM_MUST int loam_flush(loam_db *db, loam_ks *ks);
 /* Flushes, then merges every table overlapping [lo, hi) into the last level. data NULL: open ended.
+ * What others write meanwhile may stay above it.
  * LOAM_STOPPED when timeout_us passed (0: no limit), which is looked at before each merge; the work done is
  * kept. */
 LOAM_API LOAM_MUST int loam_compact(loam_db *db, loam_ks *ks, loam_slice lo, loam_slice hi,

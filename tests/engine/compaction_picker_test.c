@@ -389,10 +389,10 @@ Test(compaction_picker, by_hand_everything_in_the_range_goes_to_the_bottom)
         flush(&s, at, at + KEY_SPACE / 50, 100 * KIB, 100);
         settle(&s, false);
     }
-    struct key_range all = {{NULL, 0}, {NULL, 0}};
+    const struct compaction_range all = {.upto = s.seq};
     for (int level = 0; level < LEVEL_COUNT; level++) {
         int rc;
-        while ((rc = compaction_pick_range(&s.picker, s.v, 0, all, level, s.seq, &c)) == LOAM_OK) {
+        while ((rc = compaction_pick_range(&s.picker, s.v, &all, level, s.seq, &c)) == LOAM_OK) {
             run(&s, c);
         }
         CHECK_EQ(rc, LOAM_NOTFOUND);
@@ -402,6 +402,33 @@ Test(compaction_picker, by_hand_everything_in_the_range_goes_to_the_bottom)
         CHECK_EQ(k->level[level].count, 0);
     }
     CHECK_EQ(k->level[LEVEL_COUNT - 1].deletes, 0);
+    sim_stop(&s);
+}
+
+/* Else merging by hand would come to no end while flushes go on. */
+Test(compaction_picker, by_hand_what_is_flushed_after_the_call_stays_in_level_0)
+{
+    struct sim s;
+    struct compaction *c;
+    sim_start(&s, 256 * KIB);
+    for (int i = 0; i < 3; i++) {
+        flush(&s, 0, KEY_SPACE / 50, 100 * KIB, 100);
+    }
+    const struct compaction_range all = {.upto = s.seq};
+    for (int level = 0; level < LEVEL_COUNT; level++) {
+        int rc, jobs = 0;
+        while (jobs < 10 &&
+               (rc = compaction_pick_range(&s.picker, s.v, &all, level, s.seq, &c)) == LOAM_OK) {
+            run(&s, c);
+            flush(&s, 0, KEY_SPACE / 50, 100 * KIB, 100);
+            jobs++;
+        }
+        CHECK(jobs < 10);
+        CHECK_EQ(rc, LOAM_NOTFOUND);
+    }
+    const struct ks_version *k = version_ks(s.v, 0);
+    CHECK(k->level[0].count != 0);
+    CHECK(k->level[LEVEL_COUNT - 1].count != 0);
     sim_stop(&s);
 }
 
