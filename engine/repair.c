@@ -393,7 +393,6 @@ static int by_directory(struct repair *r, const struct manifest_salvage *s, cons
     r->db_id = r->db_id != 0 ? r->db_id : 1;
     r->next_ks = s->next_ks;
     r->last_seq = s->last_seq;
-    r->next_file = r->next_file > s->next_file ? r->next_file : s->next_file;
     for (uint32_t i = 0; i < s->keyspaces.created_count && rc == LOAM_OK; i++) {
         rc = take_ks(r, &s->keyspaces.created[i]);
     }
@@ -512,6 +511,8 @@ static int build_and_switch(struct repair *r, struct manifest_replay *m,
 {
     if (m != NULL) {
         start_numbers(r, m);
+    } else {
+        r->next_file = r->next_file > s->next_file ? r->next_file : s->next_file;
     }
     uint64_t first = r->next_file;
     int rc = m != NULL ? by_manifest(r, m) : by_directory(r, s, l);

@@ -160,3 +160,31 @@ Test(manifest_salvage, a_record_that_is_gone_costs_itself_and_the_next)
     CHECK_EQ(known_spaces(&holes), ALL & ~(1u << 1 | 1u << 2));
     CHECK(holes);
 }
+
+static int stop(void *ctx, const loam_damage *d)
+{
+    (void)ctx, (void)d;
+    return 1;
+}
+
+/* A number of the manifest's says how many files there may have been; a repair that ends looks for its own alone. */
+Test(manifest_salvage, a_number_far_beyond_all_files_costs_a_repair_nothing, .timeout = 20)
+{
+    struct manifest m;
+    struct version_edit e;
+    struct buf record;
+    buf_init(&record, alloc_global(), MEM_VERSION);
+    version_edit_init(&e, alloc_global());
+    version_edit_set_next_file(&e, (uint64_t)1 << 50);
+    GOES(manifest_init(&m, disk, "/db", alloc_global()));
+    GOES(manifest_create(&m, 1, number + 1, false));
+    manifest_record_begin(&record);
+    version_edit_encode(&e, &record);
+    GOES(manifest_write(&m, &record));
+    manifest_destroy(&m);
+    buf_free(&record);
+    version_edit_free(&e);
+    CHECK_EQ(disk->remove(disk->ctx, "/db/CURRENT"), 0);
+    const loam_options o = small_options(disk);
+    CHECK_EQ(loam_repair("/db", &o, stop, NULL), LOAM_STOPPED);
+}
