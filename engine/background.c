@@ -325,13 +325,6 @@ static bool merge_due_locked(struct db *db, uint64_t quiet)
     return rc == LOAM_OK;
 }
 
-/* Whether a merger that looks now finds something to do by itself. */
-static bool merger_due_locked(struct db *db)
-{
-    return dead_scout_due_locked(db) || flush_for_readers_locked(db) ||
-           (may_merge_locked(db) && merge_due_locked(db, quiet_now_locked(db)));
-}
-
 static void wake_locked(struct db *db, const struct worker_kind *kind)
 {
     int neg = db->readonly ? 0 : workers_wake_locked(&db->workers, kind);
@@ -354,10 +347,7 @@ void background_kick_locked(struct db *db)
     mutex_assert_held(&db->mu);
     db->idle_since = clock_micros();
     update_pace_locked(db);
-    /* Most flushes leave nothing to merge. On a full disk a merger looks for more than what is due. */
-    bool merge = !workers_absent_locked(&db->workers, &merger) || db->error.code != LOAM_OK ||
-                 merger_due_locked(db);
-    wake_locked(db, merge ? NULL : &flusher);
+    background_wake_locked(db);
 }
 
 void background_sealed_locked(struct db *db)
@@ -489,23 +479,21 @@ static void restore_reserve(struct db *db)
     }
 }
 
-/* Starts those who have something to do. A database at rest goes without threads. */
-static void start_for_what_is_due_locked(struct db *db)
-{
-    if (workers_absent_locked(&db->workers, &flusher) && flush_due_locked(db) && may_work_locked(db)) {
-        wake_locked(db, &flusher);
-    }
-    if (workers_absent_locked(&db->workers, &merger) && merger_due_locked(db)) {
-        wake_locked(db, &merger);
-    }
-}
-
 /* What became due by time alone and nobody is there to see: idle merges, the scout, a flush whose
- * thread could not be started. */
+ * thread could not be started. A database at rest goes without threads. */
 static void start_for_what_is_due(struct db *db)
 {
     mutex_lock(&db->mu);
-    start_for_what_is_due_locked(db);
+    bool flush = workers_absent_locked(&db->workers, &flusher) && flush_due_locked(db) &&
+                 may_work_locked(db);
+    bool merge = false;
+    if (workers_absent_locked(&db->workers, &merger)) {
+        merge = dead_scout_due_locked(db) || flush_for_readers_locked(db) ||
+                (may_merge_locked(db) && merge_due_locked(db, quiet_locked(db)));
+    }
+    if (flush || merge) {
+        background_wake_locked(db);
+    }
     mutex_unlock(&db->mu);
 }
 
@@ -566,7 +554,9 @@ int background_start(struct db *db)
     db->keeper_running = true;
     mutex_lock(&db->mu);
     db->idle_since = db->rest.sealed_at = clock_micros();
-    start_for_what_is_due_locked(db);
+    if (!background_idle_locked(db)) {
+        background_wake_locked(db);
+    }
     mutex_unlock(&db->mu);
     return LOAM_OK;
 }

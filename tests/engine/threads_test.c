@@ -98,35 +98,6 @@ Test(threads, workers_end_after_a_while_and_come_back_for_work)
     loam_vfs_free(disk);
 }
 
-/* Puts until there were so many flushes, none of which was asked for or waited for. */
-static void write_until_flushed(loam_db *db, uint64_t flushes)
-{
-    static const uint8_t value[1024];
-    loam_stats stats = {.struct_size = sizeof stats};
-    while (loam_get_stats(db, NULL, &stats) == LOAM_OK && stats.flushes < flushes) {
-        GOES(loam_put(db, NULL, LOAM_LIT("k"), loam_bytes(value, sizeof value), NULL));
-        thread_sleep_micros(200);
-    }
-}
-
-/* One table is nothing to merge; as many as level 0 may have are. */
-Test(threads, a_flush_starts_no_merger_that_would_find_nothing)
-{
-    loam_vfs *disk = memory_disk();
-    loam_options o = small_options(disk);
-    loam_db *db;
-    GOES(loam_open("/db", &o, &db));
-    write_until_flushed(db, 1);
-    wait_for_threads("loam-flush", 1);
-    thread_sleep_micros(20000); /* it would have been started with the flush that ended */
-    CHECK_EQ(count_threads("loam-merge"), 0);
-    for (uint64_t flushes = 2; count_threads("loam-merge") == 0; flushes++) {
-        write_until_flushed(db, flushes);
-    }
-    GOES(loam_close(db));
-    loam_vfs_free(disk);
-}
-
 /* The nice value of a thread by this name; INT_MIN: there is none. */
 static int nice_of(const char *name)
 {

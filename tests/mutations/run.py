@@ -268,8 +268,6 @@ FAULTS = [
           suite("engine", "rest/*")),
     Fault("workers-give-way-again", "arena/sync.c", "getpriority(PRIO_PROCESS, (id_t)getpid());",
           "getpriority(PRIO_PROCESS, 0);", suite("engine", "threads/a_worker_started*")),
-    Fault("every-flush-starts-mergers", "engine/background.c", "    wake_locked(db, merge ? NULL : &flusher);",
-          "    wake_locked(db, merge ? NULL : NULL);", suite("engine", "threads/a_flush_starts*")),
     Fault("space-is-looked-for-rarely", "engine/background.c", "#define RESTORE_US 10000u",
           "#define RESTORE_US 150000u", suite("engine", "clock/*")),
     Fault("unsure-edit-loses-its-tables", "engine/version_set.c",
