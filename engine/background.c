@@ -191,34 +191,41 @@ static bool rests_locked(struct db *db, uint64_t quiet)
     return quiet == UINT64_MAX || (quiet > IDLE_MERGE_US && rest_micros_locked(db) > REST_US);
 }
 
-/* Bytes that the files may still grow by. A disk without a budget tells when it is full. */
-static uint64_t disk_room(struct db *db)
+/* Bytes that the files may still grow by. A disk without a budget is asked once it has been full. */
+static uint64_t disk_room_locked(struct db *db)
 {
     struct disk_account *a = &db->files.account;
-    return a->budget != 0 ? disk_account_left(a) : UINT64_MAX;
+    if (a->budget != 0) {
+        return disk_account_left(a);
+    }
+    return db->error.code == LOAM_E_NOSPACE ? disk_reserve_free(&db->reserve) : UINT64_MAX;
 }
 
 /* Whether the files may grow by all that they are and a full level 0. With less a merge that waits may find no
  * space any more for what it writes, and then nothing ever makes room for writers again. */
-static bool roomy(struct db *db)
+static bool roomy_locked(struct db *db)
 {
-    const struct disk_account *a = &db->files.account;
-    uint64_t room = disk_room(db);
-    return room == UINT64_MAX || room >= a->budget - room + db->picker.tunables.base_level_bytes;
+    struct disk_account *a = &db->files.account;
+    uint64_t room = disk_account_left(a);
+    return a->budget == 0 || room >= a->budget - room + db->picker.tunables.base_level_bytes;
 }
 
-/* What is due, and what waits for it to have been quiet for so long. */
+/* What is due, and what waits for it to have been quiet for so long. What there is no space for must wait for
+ * merges that need less. */
 static int pick_after_locked(struct db *db, struct version *v, uint64_t oldest, uint64_t quiet,
                              struct compaction **c)
 {
-    int rc = compaction_pick(&db->picker, v, oldest, c);
-    if (rc == LOAM_NOTFOUND && (quiet > IDLE_MERGE_US || !roomy(db))) {
-        rc = compaction_idle_pick(&db->picker, v, oldest, c);
+    struct compaction_picker *p = &db->picker;
+    p->room = disk_room_locked(db);
+    p->cramped = false;
+    int rc = compaction_pick(p, v, oldest, c);
+    if (rc == LOAM_NOTFOUND && (quiet > IDLE_MERGE_US || !roomy_locked(db))) {
+        rc = compaction_idle_pick(p, v, oldest, c);
     }
     if (rc == LOAM_NOTFOUND && rests_locked(db, quiet)) {
-        rc = compaction_rest_pick(&db->picker, v, oldest, disk_room(db), c);
+        rc = compaction_rest_pick(p, v, oldest, c);
     }
-    return rc;
+    return rc == LOAM_NOTFOUND && p->cramped ? compaction_pick_trim(p, v, oldest, false, c) : rc;
 }
 
 /* Whether merges may begin by themselves. */
@@ -241,7 +248,7 @@ static uint64_t quiet_now_locked(struct db *db)
 static bool flush_for_readers_locked(struct db *db)
 {
     return db->error.code == LOAM_OK && may_merge_locked(db) &&
-           rests_locked(db, quiet_now_locked(db)) && rest_flush_due_locked(db, disk_room(db));
+           rests_locked(db, quiet_now_locked(db)) && rest_flush_due_locked(db, disk_room_locked(db));
 }
 
 /* What to merge next; LOAM_NOTFOUND: nothing. */
@@ -254,7 +261,8 @@ static int pick_locked(struct db *db, struct compaction **c)
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
     int rc = LOAM_NOTFOUND;
     if (db->error.code == LOAM_E_NOSPACE) {
-        rc = compaction_pick_trim(&db->picker, v, oldest, c);
+        db->picker.room = disk_room_locked(db);
+        rc = compaction_pick_trim(&db->picker, v, oldest, true, c);
     }
     if (rc == LOAM_NOTFOUND) {
         rc = pick_after_locked(db, v, oldest, quiet_now_locked(db), c);
@@ -366,7 +374,9 @@ static bool trim_locked(struct db *db)
     do {
         struct version *v = version_set_ref_current(&db->versions);
         struct compaction *c;
-        rc = compaction_pick_trim(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit), &c);
+        db->picker.room = disk_room_locked(db);
+        rc = compaction_pick_trim(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit),
+                                  false, &c);
         version_unref(v);
         if (rc == LOAM_OK) {
             rc = compact_locked(db, c);

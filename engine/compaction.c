@@ -20,6 +20,7 @@ struct inputs {
     struct source *sources;
     struct source **all, **heap;
     uint32_t count;
+    uint32_t read_only; /* the first so many: what a trim looks at and does not rewrite */
     struct sst_seat seat; /* of the one large value that is in memory; LARGE_WORK */
 };
 
@@ -49,6 +50,7 @@ static bool open_inputs(struct compaction_job *job, struct inputs *in)
     }
     uint32_t n = 0, ahead = input_read_bytes(db, in->count);
     for (int k = 0; k < 2; k++) {
+        in->read_only = k == 1 && c->trim != 0 ? n : 0;
         bool apart = (k == 0 ? c->level : c->output_level) == 0;
         for (uint32_t i = 0; i < c->input_count[k]; i += apart ? 1 : c->input_count[k]) {
             in->all[n] = &in->sources[n];
@@ -78,7 +80,9 @@ struct part_run {
     bool key_kept; /* a version of the present key has been written */
 };
 
-static int take_entry(struct part_run *r, struct source *s)
+/* Writes the entry on top of the source unless nobody can read it any more, or, `read_only`, only looks at
+ * what it hides. */
+static int take_entry(struct part_run *r, struct source *s, bool read_only)
 {
     const struct entry *e = &s->entry;
     bool same_key;
@@ -87,7 +91,7 @@ static int take_entry(struct part_run *r, struct source *s)
     if (verdict == VERSION_OOM) {
         return FAIL(LOAM_E_NOMEM, "no memory for the last key of a merge");
     }
-    if (verdict == VERSION_DROP) {
+    if (verdict == VERSION_DROP || read_only) {
         return LOAM_OK;
     }
     struct table_output *o = &r->part->out;
@@ -128,7 +132,7 @@ static int merge_part(struct compaction_job *job, struct compaction_part *part, 
         }
         uint64_t size = e->key.size + e->value.size + 8;
         part->bytes_in += size;
-        rc = take_entry(&run, m.heap[0]);
+        rc = take_entry(&run, m.heap[0], m.heap[0] < in->sources + in->read_only);
         bool look = n % CANCEL_CHECK_ENTRIES == 0 || part->bytes_in % CANCEL_CHECK_BYTES < size;
         /* relaxed: wishes, looked at now and then */
         if (look && (atom_load(&job->cancel, relaxed) || atom_load(&db->stopping, relaxed))) {

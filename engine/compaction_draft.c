@@ -133,6 +133,18 @@ bool draft_complete(const struct site *s, struct draft *d)
            !draft_conflicts(s, d->range, d->level, d->output_level);
 }
 
+bool draft_fits(const struct site *s, const struct draft *d)
+{
+    bool yes = run_bytes(d->in[0]) + run_bytes(d->in[1]) <= s->p->room;
+    s->p->cramped = s->p->cramped || !yes;
+    return yes;
+}
+
+bool draft_is_dear(const struct site *s, const struct draft *d)
+{
+    return run_bytes(d->in[1]) / s->p->tunables.multiplier > run_bytes(d->in[0]);
+}
+
 static uint64_t run_deletes(struct run in)
 {
     uint64_t sum = 0;

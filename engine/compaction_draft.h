@@ -45,6 +45,10 @@ struct draft {
 bool draft_complete(const struct site *s, struct draft *d);
 /* Whether a running job of the keyspace overlaps both the range and the levels. */
 bool draft_conflicts(const struct site *s, struct key_range r, int level, int output_level);
+/* Whether there is space for all that the merge may write before its inputs go. */
+bool draft_fits(const struct site *s, const struct draft *d);
+/* Whether it would rewrite much more of the output level than it brings there. */
+bool draft_is_dear(const struct site *s, const struct draft *d);
 /* A job may be a move when nothing is merged, no delete can go, and no moved table will be dear to
  * merge further down. */
 bool draft_can_move(const struct site *s, const struct draft *d, bool bottommost);
@@ -52,5 +56,9 @@ bool draft_can_move(const struct site *s, const struct draft *d, bool bottommost
 int draft_commit(const struct site *s, const struct draft *d, struct compaction **out);
 /* Completes and commits; LOAM_CONFLICT: it overlaps a running job. */
 int draft_try(const struct site *s, struct draft *d, struct compaction **out);
+
+#define L0_RUN_MIN 4u /* tables worth merging inside level 0 */
+/* Level 0 when there is no space to merge all of it into level `out`: as compaction_pick(). */
+int compaction_pick_part_of_l0(const struct site *s, int out, struct compaction **c);
 
 #endif

@@ -12,14 +12,14 @@
 
 #define LAST            (LEVEL_COUNT - 1)
 #define CANDIDATES_MAX  16  /* levels tried at one pick, the most urgent first */
-#define L0_RUN_MIN      4u  /* tables worth merging inside level 0 */
 #define L0_DISJOINT_MAX 64u /* level-0 tables among which single ones are looked for */
 #define SEEK_BYTES      4096u /* read by a seek of each table of level 0 */
 
 void compaction_picker_init(struct compaction_picker *p, struct alloc *a,
                             const struct compaction_tunables *t, struct version_order order)
 {
-    *p = (struct compaction_picker){.alloc = a, .tunables = *t, .order = order};
+    *p = (struct compaction_picker){
+        .alloc = a, .tunables = *t, .order = order, .room = UINT64_MAX};
     assert(t->l0_trigger_files >= 2 && t->multiplier >= 2 && t->base_level_bytes != 0);
 }
 
@@ -106,8 +106,10 @@ static int pick_l0(const struct site *s, bool thrifty, struct compaction **c)
     if (!draft_complete(s, &d)) {
         return LOAM_CONFLICT;
     }
-    if (thrifty && l->count >= L0_RUN_MIN &&
-        run_bytes(d.in[1]) / s->p->tunables.multiplier > l->bytes) {
+    if (!draft_fits(s, &d)) {
+        return compaction_pick_part_of_l0(s, out, c);
+    }
+    if (thrifty && l->count >= L0_RUN_MIN && draft_is_dear(s, &d)) {
         d.output_level = 0;
         d.in[0] = cheapest_run(l);
         return draft_try(s, &d, c);
@@ -128,7 +130,7 @@ static int pick_table(const struct site *s, int level, struct compaction **c)
     for (uint32_t i = 0; i < l->count; i++) {
         struct draft d = {
             .level = level, .output_level = out, .in = {{&l->tables[i], 1}, {NULL, 0}}};
-        if (l->tables[i]->compacting || !draft_complete(s, &d)) {
+        if (l->tables[i]->compacting || !draft_complete(s, &d) || !draft_fits(s, &d)) {
             continue;
         }
         double value =
@@ -266,7 +268,7 @@ static uint64_t bytes_sought(const struct level *l)
 }
 
 int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
-                         uint64_t room, struct compaction **c)
+                         struct compaction **c)
 {
     for (uint32_t i = 0; i < v->ks_count; i++) {
         struct site s;
@@ -281,7 +283,7 @@ int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_
                           .in = {{l->tables, l->count}, {NULL, 0}}};
         if (draft_complete(&s, &d)) {
             uint64_t cost = run_bytes(d.in[0]) + run_bytes(d.in[1]);
-            if (cost <= paid && cost <= room) {
+            if (cost <= paid && draft_fits(&s, &d)) {
                 return draft_commit(&s, &d, c);
             }
         }

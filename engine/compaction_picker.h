@@ -22,6 +22,8 @@ struct compaction_picker {
     struct compaction_tunables tunables;
     struct version_order order;
     struct compaction *running;
+    uint64_t room; /* bytes that the files may grow by: no job that may need more is picked, but by hand */
+    bool cramped;  /* since it was last cleared, one was left out for that */
 };
 
 void compaction_picker_init(struct compaction_picker *p, struct alloc *a,
@@ -41,10 +43,9 @@ int compaction_idle_pick(struct compaction_picker *p, struct version *v, uint64_
 /* For a database that nobody writes to: merges level 0 down when it holds a multiplier's part of what the
  * merge will write, as any other level when it is due; and, however little it holds, once the seeks that
  * went through its tables have read as much there as the merge will write. Who pays for either first pays
- * at most twice what the cheaper one would have cost. Nothing that needs more than `room` bytes on the disk
- * while it runs. */
+ * at most twice what the cheaper one would have cost. */
 int compaction_rest_pick(struct compaction_picker *p, struct version *v, uint64_t oldest,
-                         uint64_t room, struct compaction **c);
+                         struct compaction **c);
 /* The job begins: a merge that fails must be paid for anew. */
 void compaction_spend_seeks(const struct compaction *c);
 /* What is merged by hand. */
@@ -62,10 +63,11 @@ struct compaction_range {
 int compaction_pick_range(struct compaction_picker *p, struct version *v,
                           const struct compaction_range *range, int level, uint64_t oldest,
                           struct compaction **c);
-/* For a full disk: a job that rewrites one table without what deletes above have hidden in it, and
- * removes nothing else. As compaction_pick. */
+/* For a disk without the space that other merges need: a job that rewrites one table without what newer
+ * ones have hidden in it, and removes nothing else. As compaction_pick. surely: only one that the space is
+ * enough for whatever it finds. */
 int compaction_pick_trim(struct compaction_picker *p, struct version *v, uint64_t oldest,
-                         struct compaction **c);
+                         bool surely, struct compaction **c);
 /* Ends the job: clears the flags, gives the version back. NULL is allowed. */
 void compaction_free(struct compaction_picker *p, struct compaction *c);
 

@@ -1,79 +1,113 @@
 /* compaction_trim.c - Picks the smallest merges that free space on a full disk.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A merge needs space for all its outputs before its inputs go. A trim rewrites a single table with
- * the newer level above it only read, and leaves that level as it is: what it says of the table's
- * keys it says still, and says it first. So a trim needs no more space than one table, and gives
- * back what deletes above have hidden in it.
+ * A merge needs space for all its outputs before its inputs go. A trim rewrites a single table without
+ * what newer tables hide in it; those are only read and stay as they are. So it never needs more space
+ * than the one table takes, and once every table has been trimmed nothing is left that nobody can read.
  */
 #include "engine/compaction_draft.h"
 
 #include "arena/poison.h"
 
-/* The newest number in tables that hold deletes for t which no trim has applied to it; 0: none. */
-static uint64_t new_deletes(const struct site *s, struct run upper, const struct table *t)
+/* Puts are worth a trim from this part of all bytes on: it may rewrite them all. So at most this part of
+ * the space stays wasted. */
+#define PUTS_SHARE 16u
+
+static uint64_t keyspace_bytes(const struct ks_version *k)
 {
-    uint64_t newest = 0;
-    bool any = false;
-    for (uint32_t i = 0; i < upper.count; i++) {
-        const struct table_meta *u = &upper.tables[i]->meta;
-        newest = u->max_seq > newest ? u->max_seq : newest;
-        /* relaxed: a trim too many at worst. */
-        any = any || (u->max_seq > atom_load(&t->trimmed, relaxed) && u->deletes != 0 &&
-                      table_overlaps(upper.tables[i], s->cmp, t->meta.smallest, t->meta.largest));
+    uint64_t sum = 0;
+    for (int n = 0; n < LEVEL_COUNT; n++) {
+        sum += k->level[n].bytes;
     }
-    return any ? newest : 0;
+    return sum;
 }
 
-/* What a trim of the table would be; false: nothing, or a running job is in the way. */
-static bool plan_trim(const struct site *s, int level, struct table *const *t, struct draft *d,
-                      uint64_t *newest)
+/* What a trim of a table would be. */
+struct trim {
+    struct draft draft;
+    uint64_t newest; /* number in what lies above */
+    uint64_t gain;   /* bytes, by a guess; 0: it is not worth while */
+};
+
+/* What is known of the tables of draft.in[0], which lie above t, and no trim has applied to t. Of what puts
+ * there are a share like theirs in all bytes is hidden, on the average. */
+static void weigh(const struct site *s, const struct table *t, struct trim *d)
 {
-    for (int n = 0; n < level; n++) {
-        *d = (struct draft){.level = n, .output_level = level, .in[1] = {t, 1}};
-        d->range = run_range(s, d->in[1]);
-        d->in[0] = n == 0 ? (struct run){s->k->level[0].tables, s->k->level[0].count}
-                          : site_overlap(s, n, d->range);
-        *newest = new_deletes(s, d->in[0], *t);
-        if (*newest != 0 && !run_is_busy(d->in[0]) && !run_is_busy(d->in[1]) &&
-            !draft_conflicts(s, d->range, n, level)) {
+    uint64_t above = 0, all = keyspace_bytes(s->k);
+    bool deletes = false;
+    d->newest = 0;
+    for (uint32_t i = 0; i < d->draft.in[0].count; i++) {
+        const struct table *u = d->draft.in[0].tables[i];
+        d->newest = u->meta.max_seq > d->newest ? u->meta.max_seq : d->newest;
+        /* relaxed: a trim too many at worst. */
+        if (u->meta.max_seq > atom_load(&t->trimmed, relaxed) &&
+            table_overlaps(u, s->cmp, t->meta.smallest, t->meta.largest)) {
+            deletes = deletes || u->meta.deletes != 0;
+            above += u->meta.size;
+        }
+    }
+    double share = deletes ? 1.0 : (double)above / (double)(all + 1);
+    d->gain = share > 1.0 / PUTS_SHARE ? (uint64_t)((double)t->meta.size * share) : 0;
+}
+
+/* The tables of level n that lie above the i-th of `level`. */
+static struct run above(const struct site *s, int n, int level, uint32_t i, struct key_range r)
+{
+    if (n != 0) {
+        return site_overlap(s, n, r);
+    }
+    const struct level *l = &s->k->level[0]; /* the newest first */
+    return (struct run){l->tables, level == 0 ? i : l->count};
+}
+
+/* What a trim of the i-th table would be; false: nothing, or a running job is in the way. The nearest
+ * level first, as its numbers are the lowest and `trimmed` tells only how far one came. */
+static bool plan_trim(const struct site *s, int level, uint32_t i, struct trim *d)
+{
+    struct table *const *t = &s->k->level[level].tables[i];
+    for (int n = level == 0 ? 0 : level - 1; n >= 0; n--) {
+        d->draft = (struct draft){.level = n, .output_level = level, .in[1] = {t, 1}};
+        d->draft.range = run_range(s, d->draft.in[1]);
+        d->draft.in[0] = above(s, n, level, i, d->draft.range);
+        weigh(s, *t, d);
+        if (d->gain != 0 && !run_is_busy(d->draft.in[0]) && !run_is_busy(d->draft.in[1]) &&
+            !draft_conflicts(s, d->draft.range, n, level)) {
             return true;
         }
     }
     return false;
 }
 
-/* The smallest table of the keyspace that a trim can do something for. */
-static int trim_keyspace(const struct site *s, struct compaction **c)
+/* The trim that gains most of those there is space for, surely or, if the guess is right, probably. */
+static int trim_keyspace(const struct site *s, bool surely, struct compaction **c)
 {
-    struct draft d, best = {.level = -1};
-    uint64_t newest, newest_of_best = 0;
-    for (int n = LEVEL_COUNT - 1; n > 0; n--) {
+    struct trim d, best = {.gain = 0};
+    for (int n = LEVEL_COUNT - 1; n >= 0; n--) {
         const struct level *l = &s->k->level[n];
-        for (uint32_t t = 0; t < l->count; t++) {
-            bool smaller = best.level < 0 || l->tables[t]->meta.size < run_bytes(best.in[1]);
-            if (smaller && plan_trim(s, n, &l->tables[t], &d, &newest)) {
+        for (uint32_t i = 0; i < l->count; i++) {
+            uint64_t size = l->tables[i]->meta.size;
+            if (size > best.gain && (!surely || size <= s->p->room) && plan_trim(s, n, i, &d) &&
+                d.gain > best.gain && size - d.gain <= s->p->room) {
                 best = d;
-                newest_of_best = newest;
             }
         }
     }
-    int rc = best.level >= 0 ? draft_commit(s, &best, c) : LOAM_NOTFOUND;
+    int rc = best.gain != 0 ? draft_commit(s, &best.draft, c) : LOAM_NOTFOUND;
     if (rc == LOAM_OK) {
-        (*c)->trim = newest_of_best;
+        (*c)->trim = best.newest;
         (*c)->target_file_bytes = UINT64_MAX;
     }
     return rc;
 }
 
 int compaction_pick_trim(struct compaction_picker *p, struct version *v, uint64_t oldest,
-                         struct compaction **c)
+                         bool surely, struct compaction **c)
 {
     int rc = LOAM_NOTFOUND;
     for (uint32_t i = 0; i < v->ks_count && rc == LOAM_NOTFOUND; i++) {
         struct site s;
         if (site_init(&s, p, v, v->ks[i], oldest)) {
-            rc = trim_keyspace(&s, c);
+            rc = trim_keyspace(&s, surely, c);
         }
     }
     return rc;

@@ -24,8 +24,7 @@ void disk_reserve_destroy(struct disk_reserve *r)
     mutex_destroy(&r->mu);
 }
 
-/* UINT64_MAX when the system does not say. */
-static uint64_t free_space(const struct disk_reserve *r)
+uint64_t disk_reserve_free(const struct disk_reserve *r)
 {
     uint64_t left = 0, total = 0;
     int rc = r->vfs->space(r->vfs->ctx, r->dir, &left, &total);
@@ -63,7 +62,7 @@ static int fill(struct disk_reserve *r, loam_file *f)
     if (rc >= 0 && size > r->bytes) {
         return r->vfs->truncate(r->vfs->ctx, f, r->bytes);
     }
-    if (rc >= 0 && r->bytes - size > free_space(r)) {
+    if (rc >= 0 && r->bytes - size > disk_reserve_free(r)) {
         return -ENOSPC;
     }
     return rc < 0 ? rc : r->vfs->reserve(r->vfs->ctx, f, 0, r->bytes);
@@ -93,7 +92,7 @@ static int make_locked(struct disk_reserve *r)
 void disk_reserve_yield(struct disk_reserve *r, uint64_t needed)
 {
     mutex_lock(&r->mu);
-    if (free_space(r) < needed) {
+    if (disk_reserve_free(r) < needed) {
         (void)remove_locked(r);
     }
     mutex_unlock(&r->mu);
@@ -102,7 +101,7 @@ void disk_reserve_yield(struct disk_reserve *r, uint64_t needed)
 void disk_reserve_open(struct disk_reserve *r, uint64_t bytes, bool exact)
 {
     mutex_lock(&r->mu);
-    uint64_t left = free_space(r), old = exact ? 0 : standing(r);
+    uint64_t left = disk_reserve_free(r), old = exact ? 0 : standing(r);
     left = left < UINT64_MAX - old ? left + old : UINT64_MAX;
     uint64_t most = exact ? bytes : left / SMALL_DISK;
     r->bytes = (most < bytes ? most : bytes) / UNIT * UNIT;

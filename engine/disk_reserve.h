@@ -38,6 +38,8 @@ bool disk_reserve_restore(struct disk_reserve *r);
 
 /* The error of what waits until it stands again: E_NOSPACE, to be tried again. */
 int disk_reserve_missing(const struct disk_reserve *r);
+/* Bytes that the disk has left; UINT64_MAX when the system does not say. Any thread. */
+uint64_t disk_reserve_free(const struct disk_reserve *r);
 /* Bytes set aside now. Any thread. */
 uint64_t disk_reserve_bytes(struct disk_reserve *r);
 

@@ -126,6 +126,9 @@ typedef struct loam_options {
                                   LOAM_E_NOSPACE and deletes go on, as on a full disk. Opening adds a
                                   log segment and a manifest even beyond it; a database that holds
                                   more already is read, and deleted from as far as that log goes.
+                                  What deletes and overwrites hide is given back in steps that need
+                                  little space, so data of about six tenths of the budget can be
+                                  overwritten for ever; puts are refused meanwhile now and then.
                                   Cost: opening looks at the size of each file; a small budget makes
                                   memtables small */
     uint64_t disk_reserve;     /* bytes kept free for deletes and for what frees space on a full disk,

@@ -104,7 +104,7 @@ static void check_job(const struct sim *s, const struct compaction *c)
             for (uint32_t j = 0; !in && j < c->input_count[0] && merges_into_deeper; j++) {
                 const struct table_meta *m = &c->inputs[0][j]->meta;
                 CHECK(!table_overlaps(t, NULL, m->smallest, m->largest) ||
-                      (n == c->level && n != 0));
+                      (n == c->level && (n != 0 || t->meta.max_seq > m->max_seq)));
             }
             if (n == c->output_level && merges_into_deeper && !in && !c->is_move) {
                 CHECK(!table_overlaps(t, NULL, c->range.lo, c->range.hi));
@@ -232,6 +232,86 @@ Test(compaction_picker, keeps_deletes_in_level_0_over_older_tables_there)
     sim_stop(&s);
 }
 
+/* A merge of all of level 0 down needs space for all of it. */
+Test(compaction_picker, merges_the_part_of_level_0_that_there_is_space_for)
+{
+    struct sim s;
+    struct compaction *c;
+    static const struct standing deep[] = {{6, 0, 1000, 6000}};
+    sim_start_with(&s, deep, 1);
+    for (int i = 0; i < 12; i++) {
+        flush(&s, 0, 1000, 250 * KIB, 0);
+    }
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK_EQ(c->output_level, 6);
+    CHECK(!s.picker.cramped);
+    compaction_free(&s.picker, c);
+    s.picker.room = 8999 * KIB; /* a KiB too little */
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK(s.picker.cramped);
+    CHECK_EQ(c->output_level, 6);
+    CHECK_EQ(c->input_count[0], 6); /* the older half goes down */
+    CHECK_EQ(c->inputs[0][5], version_ks(s.v, 0)->level[0].tables[11]);
+    compaction_free(&s.picker, c);
+    s.picker.room = 6700 * KIB; /* two would fit, and rewrite twelve times what they hold */
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_NOTFOUND);
+    sim_stop(&s);
+}
+
+/* Tables in level 0 over a level 6 that there is no space to merge them into. */
+static void start_cramped(struct sim *s, const uint64_t *kib, int n)
+{
+    static const struct standing deep[] = {{6, 0, 1000, 15000}};
+    sim_start_with(s, deep, 1);
+    for (int i = 0; i < n; i++) {
+        flush(s, 0, 1000, kib[i] * KIB, 0);
+    }
+    s->picker.tunables.base_level_bytes = 1600 * KIB; /* level 0 is due */
+    s->picker.tunables.target_file_bytes = 256 * KIB;
+    s->picker.room = 3000 * KIB;
+}
+
+Test(compaction_picker, merges_small_neighbours_in_level_0)
+{
+    struct sim s;
+    struct compaction *c;
+    static const uint64_t kib[] = {400, 50, 420, 60, 50, 70, 60, 410, 40, 50};
+    start_cramped(&s, kib, 10);
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK_EQ(c->output_level, 0);
+    CHECK_EQ(c->input_count[0], 4);
+    CHECK_EQ(c->input_bytes, 240 * KIB);
+    run(&s, c);
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_NOTFOUND); /* more than two files of 256 */
+    sim_stop(&s);
+}
+
+/* It would be rewritten each time there are some small ones beside it. */
+Test(compaction_picker, merges_no_table_of_level_0_as_large_as_all_its_neighbours)
+{
+    struct sim s;
+    struct compaction *c;
+    static const uint64_t kib[] = {400, 20, 20, 20, 400, 400, 400};
+    start_cramped(&s, kib, 7);
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_NOTFOUND);
+    sim_stop(&s);
+}
+
+Test(compaction_picker, leaves_tables_of_deeper_levels_that_there_is_no_space_to_merge)
+{
+    struct sim s;
+    struct compaction *c;
+    static const struct standing deep[] = {{5, 0, 1000, 90000}, {6, 0, 1000, 90000}};
+    sim_start_with(&s, deep, 2);
+    s.picker.room = 179999 * KIB;
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_NOTFOUND);
+    CHECK(s.picker.cramped);
+    s.picker.room = 180000 * KIB;
+    CHECK_EQ(compaction_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    run(&s, c);
+    sim_stop(&s);
+}
+
 #define MERGE_BYTES (2180 * KIB) /* of the test's tables */
 
 static int rest_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compaction **c)
@@ -240,7 +320,8 @@ static int rest_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compac
     for (uint32_t i = 0; i < l->count; i++) {
         atom_add(&l->tables[i]->seeks, seeks, relaxed);
     }
-    return compaction_rest_pick(&s->picker, s->v, s->seq, room, c);
+    s->picker.room = room;
+    return compaction_rest_pick(&s->picker, s->v, s->seq, c);
 }
 
 Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)

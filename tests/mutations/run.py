@@ -18,6 +18,32 @@ def suite(folder, pattern):
 
 
 FAULTS = [
+    # ---- merges on a disk with little space ----
+    Fault("what-a-trim-only-reads-is-written-again", "engine/compaction.c", "verdict == VERSION_DROP || read_only",
+          "verdict == VERSION_DROP || (read_only && r->job == NULL)", suite("engine", "trim/*")),
+    Fault("newer-tables-of-level-0-are-not-seen-above", "engine/compaction_trim.c",
+          "level == 0 ? i : l->count", "level == 0 ? 0 : l->count", suite("engine", "trim/*")),
+    Fault("older-tables-of-level-0-hide-newer-ones", "engine/compaction_trim.c",
+          "level == 0 ? i : l->count", "l->count", suite("engine", "trim/*")),
+    Fault("a-table-is-trimmed-again-and-again", "engine/table_output.c",
+          "        atom_store(&t->trimmed, o->trimmed, relaxed); /* relaxed: see compaction_trim.c */\n",
+          "        (void)o->trimmed;\n", suite("engine", "trim/*")),
+    Fault("puts-are-never-worth-a-trim", "engine/compaction_trim.c", "deletes ? 1.0 : (double)above",
+          "deletes ? 1.0 : 0.0 * (double)above", suite("engine", "trim/*")),
+    Fault("a-few-puts-are-worth-a-trim", "engine/compaction_trim.c", "share > 1.0 / PUTS_SHARE",
+          "share > 0.01 / PUTS_SHARE", suite("engine", "trim/*")),
+    Fault("merges-begin-without-the-space", "engine/compaction_draft.c",
+          "run_bytes(d->in[0]) + run_bytes(d->in[1]) <= s->p->room",
+          "run_bytes(d->in[0]) + run_bytes(d->in[1]) <= UINT64_MAX", suite("engine", "compaction_picker/*")),
+    Fault("newest-part-of-level-0-goes-down", "engine/compaction_part.c", "{l->tables + l->count - n, n}", "{l->tables, n}",
+          suite("engine", "compaction_picker/*")),
+    Fault("a-part-goes-down-however-dear", "engine/compaction_part.c", "return !draft_is_dear(s, d);", "return true;",
+          suite("engine", "compaction_picker/*")),
+    Fault("a-large-table-is-merged-with-each-small-one", "engine/compaction_part.c", "largest <= bytes / 2",
+          "largest <= bytes", suite("engine", "compaction_picker/*")),
+    Fault("tables-of-level-0-outgrow-every-trim", "engine/compaction_part.c",
+          "    most = most < s->p->room ? most : s->p->room;\n", "    most = s->p->room;\n",
+          suite("engine", "compaction_picker/*")),
     # ---- large values stay within their share of the memory ----
     Fault("held-never-refused", "arena/large.c",
           "        if (others + bytes > p->held_most) {\n            return false;\n        }\n", "",
