@@ -518,6 +518,11 @@ int loam_wait_idle(loam_db *handle, uint64_t timeout_us)
     mutex_lock(&db->mu);
     db->idle_waiters++;
     rc = db->readonly ? LOAM_OK : wait_until_idle_locked(db, deadline);
+    if (rc == LOAM_OK && !db->readonly) {
+        mutex_unlock(&db->mu);
+        background_give_up_logs(db); /* this wait is the rest it asks for */
+        mutex_lock(&db->mu);
+    }
     db->idle_waiters--;
     if (rc == LOAM_OK && db->error.code != LOAM_OK) {
         rc = status_raise(&db->error);

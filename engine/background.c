@@ -16,6 +16,7 @@
 #define IDLE_MERGE_US 200000u /* quiet time before idle merges begin */
 #define REST_US 1000000u /* without a write before flushes and merges for readers alone: else the next
                           * ones would be due soon */
+#define LOG_PART 64u /* of the tables' bytes may stay in log files kept for writers who rest */
 #define AHEAD_AT 16u /* at this part of its limit a memtable is worth memory made ready ahead of it */
 #define CHUNKS_AHEAD 4u
 #define KEEPER_US 100000u     /* longest sleep of the keeper */
@@ -489,6 +490,23 @@ static void restore_reserve(struct db *db)
     }
 }
 
+void background_give_up_logs(struct db *db)
+{
+    uint64_t idle = wal_idle_bytes(&db->wal);
+    if (idle == 0) {
+        return;
+    }
+    mutex_lock(&db->mu);
+    struct version *v = version_set_ref_current(&db->versions);
+    bool rests = rests_locked(db, quiet_now_locked(db));
+    uint64_t kept = version_bytes(v) / LOG_PART;
+    version_unref(v);
+    mutex_unlock(&db->mu);
+    if (rests && idle > kept) {
+        (void)wal_shed(&db->wal); /* what cannot be removed is told of by the log, and no loss */
+    }
+}
+
 /* What became due by time alone and nobody is there to see: idle merges, the scout, a flush whose
  * thread could not be started. A database at rest goes without threads. */
 static void start_for_what_is_due(struct db *db)
@@ -534,6 +552,7 @@ static void *keeper_main(void *arg)
             restore_reserve(db);
             retry_errors(db);
             start_for_what_is_due(db);
+            background_give_up_logs(db);
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);

@@ -34,6 +34,9 @@ void background_kick_locked(struct db *db);
 void background_sealed_locked(struct db *db);
 /* No flush or merge is running or due. REQUIRES: mu held. */
 bool background_idle_locked(struct db *db);
+/* When writers rest, gives up the log files kept for recycling if they are much beside the tables: the next
+ * writer pays for a new one. REQUIRES: mu not held. */
+void background_give_up_logs(struct db *db);
 /* Runs one merge for a caller's thread (loam_compact): picks level by level in the range.
  * LOAM_OK: something was done; LOAM_NOTFOUND: nothing is left; LOAM_CONFLICT: wait and try again. */
 int background_compact_range(struct db *db, const struct compaction_range *range, int level);

@@ -43,6 +43,16 @@ unsigned wal_shed(struct wal *w)
     return n;
 }
 
+uint64_t wal_idle_bytes(struct wal *w)
+{
+    struct wal_segment_plan standard;
+    wal_shape(w, w->segment_bytes, &standard);
+    mutex_lock(&w->mu);
+    uint64_t bytes = w->idle_count * (WAL_HEADER_PAGE + standard.capacity);
+    mutex_unlock(&w->mu);
+    return bytes;
+}
+
 /* Empties the slots below the generation asked for; files that are not kept for recycling go to `out`.
  * As sync leader, so that no file goes while it is synced. */
 static unsigned take_files_locked(struct wal *w, struct wal_idle_file out[WAL_SLOTS])

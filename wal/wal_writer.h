@@ -264,8 +264,10 @@ void wal_release(struct wal *w, uint32_t below_generation);
  * */
 void wal_adopt(struct wal *w, uint64_t number);
 
-/* Removes the files kept for recycling, for a full disk. Returns how many. Any thread. */
+/* Removes the files kept for recycling, for a full disk or a long rest. Returns how many. Any thread. */
 unsigned wal_shed(struct wal *w);
+/* Bytes of the files kept for recycling. Any thread. */
+uint64_t wal_idle_bytes(struct wal *w);
 
 /* File number of a live generation; 0 when it is not alive. */
 uint64_t wal_segment_number(struct wal *w, uint32_t generation);

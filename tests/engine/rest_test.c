@@ -171,6 +171,83 @@ Test(rest, is_not_waited_for_when_it_cannot_be)
     loam_vfs_free(disk);
 }
 
+/* ---- log files kept for writers ----------------------------------------------------------------- */
+
+static int note_log(void *arg, loam_slice name)
+{
+    const char *text = name.data;
+    *(unsigned *)arg += name.size > 4 && memcmp(text + name.size - 4, ".log", 4) == 0;
+    return 0;
+}
+
+static unsigned logs(const loam_vfs *disk)
+{
+    unsigned count = 0;
+    GOES(disk->list(disk->ctx, "/db", note_log, &count));
+    return count;
+}
+
+/* Values that do not compress. */
+static void put_noise(loam_db *db, int from, int to)
+{
+    uint64_t value[VALUE / 8];
+    for (int key = from; key < to; key++) {
+        uint64_t state = (uint64_t)key;
+        for (size_t i = 0; i < VALUE / 8; i++) {
+            value[i] = splitmix64(&state);
+        }
+        GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, sizeof value), NULL));
+    }
+}
+
+/* Several segments' worth, all of it flushed: one has become the log again, and one or two wait. What is
+ * asked for of the same keys leaves little data. */
+static loam_db *open_with_idle_logs(const loam_vfs *disk, int keys)
+{
+    loam_db *db = open_small(disk, "/db");
+    for (int left = 30000; left > 0; left -= keys) {
+        put_noise(db, 0, keys);
+    }
+    GOES(loam_flush(db, NULL));
+    CHECK(logs(disk) > 1);
+    return db;
+}
+
+Test(rest, gives_up_log_files_that_are_much_beside_the_data)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_with_idle_logs(disk, 100);
+    GOES(loam_wait_idle(db, 0));
+    CHECK_EQ(logs(disk), 1);
+    put_some(db, 10000); /* it goes on with new ones */
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Nobody waits: it comes by itself. */
+Test(rest, gives_up_log_files_after_a_while_without_a_write)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_with_idle_logs(disk, 100);
+    while (logs(disk) != 1) {
+        thread_sleep_micros(10000);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+Test(rest, keeps_log_files_that_are_little_beside_the_data)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = open_with_idle_logs(disk, 30000);
+    put_noise(db, 30000, 200000);
+    GOES(loam_flush(db, NULL));
+    GOES(loam_wait_idle(db, 0));
+    CHECK(logs(disk) > 1);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 /* ---- beside merges ------------------------------------------------------------------------------ */
 
 /* A disk that makes no log segment while it is held. */
@@ -331,18 +408,6 @@ Test(rest, merges_for_readers_go_on_beside_a_slow_writer_after_an_open)
     loam_vfs_free(disk);
 }
 
-/* Values that do not compress: the tables take what was put. */
-static void put_noise(loam_db *db, int keys)
-{
-    uint64_t value[VALUE / 8], state = 1;
-    for (int key = 0; key < keys; key++) {
-        for (int i = 0; i < VALUE / 8; i++) {
-            value[i] = splitmix64(&state);
-        }
-        GOES(loam_put(db, NULL, loam_bytes(&key, sizeof key), loam_bytes(value, VALUE), NULL));
-    }
-}
-
 /* A merge that waits until level 0 is full would find no space for what it writes. */
 Test(rest, merges_do_not_wait_for_writers_where_the_disk_has_little_room)
 {
@@ -352,11 +417,11 @@ Test(rest, merges_do_not_wait_for_writers_where_the_disk_has_little_room)
     o.disk_budget = 16 << 20;
     loam_db *db;
     GOES(loam_open("/db", &o, &db));
-    put_noise(db, 4 * FEW);
+    put_noise(db, 0, 4 * FEW); /* the tables take what was put */
     GOES(loam_wait_idle(db, 0));
     GOES(loam_pause(db, 1));
     for (int i = 0; i < 5; i++) {
-        put_noise(db, FEW / 10);
+        put_noise(db, 0, FEW / 10);
         GOES(loam_flush(db, NULL));
     }
     let_writers_be_fast(db);
