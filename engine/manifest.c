@@ -12,6 +12,7 @@
 #include "arena/status.h"
 #include "arena/vfs_full.h"
 #include "engine/filename.h"
+#include "engine/sort.h"
 
 #include "arena/poison.h"
 
@@ -467,7 +468,50 @@ struct rest {
     size_t n;
     uint64_t tie;
     uint64_t budget; /* bytes that may still be hashed: keeps hostile files linear */
+    const uint64_t *known; /* checksums of the records before it, ascending */
+    size_t known_count;
 };
+
+static bool checksum_less(const void *ctx, const void *a, const void *b)
+{
+    (void)ctx;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
+}
+
+/* The checksums of all records that were read. */
+static int gather_known(struct manifest_reader *r, struct buf *known)
+{
+    const uint8_t *p;
+    int rc = LOAM_OK;
+    for (uint64_t at = MANIFEST_HEADER_BYTES; rc == LOAM_OK && at < r->offset;) {
+        rc = fetch(r, at, MANIFEST_RECORD_BYTES, &p);
+        if (rc == LOAM_OK) {
+            uint64_t checksum = get_fixed64(p + 8);
+            buf_append(known, &checksum, sizeof checksum);
+            at += MANIFEST_RECORD_BYTES + get_fixed32(p);
+        }
+    }
+    if (rc == LOAM_OK && (rc = buf_status(known)) == LOAM_OK) {
+        sort_elements(known->data, known->size / sizeof(uint64_t), sizeof(uint64_t), checksum_less, NULL);
+    }
+    return rc;
+}
+
+/* Whether the record is a copy of one before: a block of the disk may still have what the file had there
+ * when it was shorter, where blocks move as they grow. */
+static bool is_copy(const struct rest *t, uint64_t checksum)
+{
+    size_t lo = 0, hi = t->known_count;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (t->known[mid] < checksum) {
+            lo = mid + 1;
+        } else {
+            hi = mid;
+        }
+    }
+    return lo < t->known_count && t->known[lo] == checksum;
+}
 
 /* Whether a record could begin at `at`; *payload is its size. */
 static bool looks_like_record(const struct rest *t, size_t at, size_t *payload)
@@ -492,7 +536,8 @@ static bool continues(struct rest *t, size_t at, uint64_t chain)
         return true;
     }
     t->budget -= payload + MANIFEST_RECORD_BYTES;
-    return get_fixed64(t->p + at + 8) == record_checksum(t->p + at, payload, t->tie, chain);
+    uint64_t stored = get_fixed64(t->p + at + 8);
+    return stored == record_checksum(t->p + at, payload, t->tie, chain) && !is_copy(t, stored);
 }
 
 /* Whether a good record follows the bad one at the start: one whose seed is the checksum stored in
@@ -539,16 +584,20 @@ static int bad_record(struct manifest_reader *r)
         return FAIL_CORRUPT(id, r->offset, "the manifest is too long");
     }
     struct rest t = {.n = (size_t)left, .tie = r->tie, .budget = 4 * left + 65536};
-    int rc = fetch(r, r->offset, t.n, &t.p);
-    if (rc != LOAM_OK) {
-        return rc;
+    struct buf known;
+    buf_init(&known, r->window.alloc, MEM_VERSION);
+    int rc = gather_known(r, &known);
+    rc = rc == LOAM_OK ? fetch(r, r->offset, t.n, &t.p) : rc;
+    if (rc == LOAM_OK) {
+        t.known = (const uint64_t *)(const void *)known.data;
+        t.known_count = known.size / sizeof *t.known;
+        r->torn = !good_record_follows(&t, r->chain);
+        rc = r->torn ? LOAM_NOTFOUND
+                     : FAIL_CORRUPT(id, r->offset,
+                                    "a manifest record does not verify, and others follow it");
     }
-    if (good_record_follows(&t, r->chain)) {
-        return FAIL_CORRUPT(id, r->offset,
-                            "a manifest record does not verify, and others follow it");
-    }
-    r->torn = true;
-    return LOAM_NOTFOUND;
+    buf_free(&known);
+    return rc;
 }
 
 int manifest_read_next(struct manifest_reader *r, loam_slice *payload, uint64_t *offset)

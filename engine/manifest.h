@@ -49,7 +49,7 @@
  * What reading accepts. Up to the end of the snapshot everything must verify. Behind it a record that
  * does not verify is taken for the append that a crash cut short - never acknowledged - if it is the
  * last thing in the file; if a record that continues the chain is found anywhere behind it, the
- * manifest is damaged. Up to where a clean close left it there is no such grace: a record must end at
+ * manifest is damaged; but not if that is a copy of one before, which a block of the disk may still have. Up to where a clean close left it there is no such grace: a record must end at
  * the size that CURRENT says, with the checksum it says. A manifest that is no longer than this is
  * that of a closed database; what follows is of those that opened it since.
  */

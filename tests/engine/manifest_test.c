@@ -194,6 +194,27 @@ Test(manifest, records_of_an_old_manifest_of_the_same_number_are_no_damage)
     loam_vfs_free(disk);
 }
 
+/* A block that the cut-off append got may have been the file's own, before it moved to another place. */
+Test(manifest, records_of_its_own_in_a_later_block_are_no_damage)
+{
+    uint64_t ends[RECORDS + 1];
+    loam_vfs *disk = new_disk();
+    uint8_t bytes[4096];
+    int count;
+    bool torn;
+    write_manifest(disk, 77, 3, false, ends);
+    size_t n = load(disk, PATH, bytes, sizeof bytes);
+    size_t from = ends[0], size = ends[RECORDS - 1] - from, bad = 20; /* all but the first and the last */
+    CHECK(n + bad + size <= sizeof bytes);
+    memset(bytes + n, 0, bad);
+    memcpy(bytes + n + bad, bytes + from, size);
+    store(disk, PATH, bytes, n + bad + size);
+    CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
+    CHECK_EQ(count, RECORDS);
+    CHECK(torn);
+    loam_vfs_free(disk);
+}
+
 /* One of the same length, whose records are good, but not those that were there at the close. */
 Test(manifest, that_was_rolled_back_behind_a_clean_close_is_damage)
 {

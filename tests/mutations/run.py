@@ -18,6 +18,8 @@ def suite(folder, pattern):
 
 
 FAULTS = [
+    Fault("copies-count-as-records-that-follow", "engine/manifest.c", " && !is_copy(t, stored);", ";",
+          suite("engine", "manifest/*")),
     # ---- merges on a disk with little space ----
     Fault("what-a-trim-only-reads-is-written-again", "engine/compaction.c", "verdict == VERSION_DROP || read_only",
           "verdict == VERSION_DROP || (read_only && r->job == NULL)", suite("engine", "trim/*")),
