@@ -204,11 +204,17 @@ static uint64_t disk_room_locked(struct db *db)
 
 /* Whether the files may grow by all that they are and a full level 0. With less a merge that waits may find no
  * space any more for what it writes, and then nothing ever makes room for writers again. */
-static bool roomy_locked(struct db *db)
+static bool roomy_locked(const struct db *db)
 {
-    struct disk_account *a = &db->files.account;
-    uint64_t room = disk_account_left(a);
-    return a->budget == 0 || room >= a->budget - room + db->picker.tunables.base_level_bytes;
+    uint64_t budget = db->files.account.budget, room = db->picker.room;
+    return budget == 0 || room >= budget - room + db->picker.tunables.base_level_bytes;
+}
+
+static int pick_trim_locked(struct db *db, struct version *v, uint64_t oldest, bool surely,
+                            struct compaction **c)
+{
+    db->picker.room = disk_room_locked(db);
+    return compaction_pick_trim(&db->picker, v, oldest, surely, c);
 }
 
 /* What is due, and what waits for it to have been quiet for so long. What there is no space for must wait for
@@ -262,8 +268,7 @@ static int pick_locked(struct db *db, struct compaction **c)
     uint64_t oldest = snapshot_oldest(&db->snapshots, &db->commit);
     int rc = LOAM_NOTFOUND;
     if (db->error.code == LOAM_E_NOSPACE) {
-        db->picker.room = disk_room_locked(db);
-        rc = compaction_pick_trim(&db->picker, v, oldest, true, c);
+        rc = pick_trim_locked(db, v, oldest, true, c);
     }
     if (rc == LOAM_NOTFOUND) {
         rc = pick_after_locked(db, v, oldest, quiet_now_locked(db), c);
@@ -375,9 +380,7 @@ static bool trim_locked(struct db *db)
     do {
         struct version *v = version_set_ref_current(&db->versions);
         struct compaction *c;
-        db->picker.room = disk_room_locked(db);
-        rc = compaction_pick_trim(&db->picker, v, snapshot_oldest(&db->snapshots, &db->commit),
-                                  false, &c);
+        rc = pick_trim_locked(db, v, snapshot_oldest(&db->snapshots, &db->commit), false, &c);
         version_unref(v);
         if (rc == LOAM_OK) {
             rc = compact_locked(db, c);

@@ -13,15 +13,6 @@
  * the space stays wasted. */
 #define PUTS_SHARE 16u
 
-static uint64_t keyspace_bytes(const struct ks_version *k)
-{
-    uint64_t sum = 0;
-    for (int n = 0; n < LEVEL_COUNT; n++) {
-        sum += k->level[n].bytes;
-    }
-    return sum;
-}
-
 /* What a trim of a table would be. */
 struct trim {
     struct draft draft;
@@ -33,7 +24,7 @@ struct trim {
  * there are a share like theirs in all bytes is hidden, on the average. */
 static void weigh(const struct site *s, const struct table *t, struct trim *d)
 {
-    uint64_t above = 0, all = keyspace_bytes(s->k);
+    uint64_t above = 0, all = version_ks_bytes(s->k);
     bool deletes = false;
     d->newest = 0;
     for (uint32_t i = 0; i < d->draft.in[0].count; i++) {

@@ -40,13 +40,20 @@ struct table *version_table(const struct version *v, uint32_t ks, int level, uin
     return NULL;
 }
 
+uint64_t version_ks_bytes(const struct ks_version *k)
+{
+    uint64_t sum = 0;
+    for (int n = 0; n < LEVEL_COUNT; n++) {
+        sum += k->level[n].bytes;
+    }
+    return sum;
+}
+
 uint64_t version_bytes(const struct version *v)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < v->ks_count; i++) {
-        for (int n = 0; n < LEVEL_COUNT; n++) {
-            sum += v->ks[i]->level[n].bytes;
-        }
+        sum += version_ks_bytes(v->ks[i]);
     }
     return sum;
 }

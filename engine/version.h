@@ -62,6 +62,7 @@ const struct ks_version *version_ks(const struct version *v, uint32_t ks);
 
 /* The table with this number in one level, or NULL. Linear. */
 struct table *version_table(const struct version *v, uint32_t ks, int level, uint64_t number);
+uint64_t version_ks_bytes(const struct ks_version *k); /* of all its tables */
 uint64_t version_bytes(const struct version *v); /* of all tables */
 uint64_t version_table_count(const struct version *v);
 

@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/crash/crash_support.h"
 #include "tests/crash/oracle_support.h"

@@ -6,6 +6,7 @@
  */
 #include <criterion/criterion.h>
 
+#include "arena/epoch.h"
 #include "arena/sync.h"
 #include "engine/compaction.h"
 #include "engine/handles.h"
