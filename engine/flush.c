@@ -27,8 +27,11 @@ struct flush {
     struct table_output out[SPACES_AT_ONCE];
     struct keyspace *space[SPACES_AT_ONCE];
     uint32_t out_count;
-    struct version_edit edit; /* the next one; its tables are the flush's, but for those of `out` */
-    uint64_t edit_bytes;      /* of these tables */
+    struct version_edit *edit; /* the next one; its tables are the flush's, but for those of `out` */
+    struct version_edit own;   /* it, but in a replay */
+    uint32_t before;           /* tables that it had, and keeps when the flush fails */
+    uint64_t edit_bytes;       /* of the flush's */
+    bool replay;               /* `edit` is applied later: nothing is installed */
 };
 
 bool flush_due_locked(const struct db *db)
@@ -52,6 +55,18 @@ static void choose(struct flush *f)
     mutex_unlock(&db->mu);
 }
 
+/* Whether any table holds entries of the keyspace: one of the version, or one that waits in the edit. */
+static bool any_table(struct flush *f, uint32_t ks)
+{
+    struct version *v = version_set_ref_current(&f->db->versions);
+    bool any = version_ks(v, ks) != NULL;
+    version_unref(v);
+    for (uint32_t i = 0; i < f->edit->added_count && !any; i++) {
+        any = f->edit->added[i].ks == ks;
+    }
+    return any;
+}
+
 /* One keyspace's entries to one table. */
 static int write_space(struct flush *f, struct table_output *o)
 {
@@ -61,11 +76,9 @@ static int write_space(struct flush *f, struct table_output *o)
         source_memtable(&f->source[i], f->mems[i], o->space->id, o->cmp);
         f->all[i] = &f->source[i];
     }
-    struct version *v = version_set_ref_current(&db->versions);
     /* Nothing on disk to hide; and none of these entries hides another whose bytes differ, as it may
      * when the order is not known yet (see keyspace_order.h). acquire: as in keyspace_order_find(). */
-    bool bottom = version_ks(v, o->space->id) == NULL && atom_load(&o->space->ordered, acquire);
-    version_unref(v);
+    bool bottom = !any_table(f, o->space->id) && atom_load(&o->space->ordered, acquire);
     struct merge_iter m;
     struct version_filter filter;
     merge_init(&m, o->cmp, f->all, f->heap, f->count);
@@ -104,28 +117,28 @@ static int next_space(struct flush *f, uint32_t ks, uint32_t *found)
     return rc;
 }
 
-/* Names the oldest log segment that memtables of generation f->end and later came from. */
-static void set_log_number(struct flush *f, struct version_edit *edit)
+void flush_set_log(struct db *db, uint32_t generation, uint64_t boundary, struct version_edit *edit)
 {
-    struct db *db = f->db;
     mutex_lock(&db->mu);
-    uint64_t replayed = memtable_list_slot(&db->memtables, f->end)->first_log;
+    uint64_t replayed = memtable_list_slot(&db->memtables, generation)->first_log;
     mutex_unlock(&db->mu);
     /* Without a log, too: what was replayed at open must not be replayed over these tables. */
-    version_edit_set_log_number(edit, replayed != 0 ? replayed : wal_segment_number(&db->wal, f->end),
-                                replayed == 0 && !db->logging);
+    version_edit_set_log_number(
+        edit, replayed != 0 ? replayed : wal_segment_number(&db->wal, generation),
+        replayed == 0 && !db->logging);
+    version_edit_set_last_seq(edit, boundary - 1);
 }
 
 /* Adds the tables of `out` to the edit: all or none. */
 static int describe(struct flush *f)
 {
-    uint32_t before = f->edit.added_count;
+    uint32_t before = f->edit->added_count;
     int rc = LOAM_OK;
     for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
-        rc = table_output_describe(&f->out[i], &f->edit);
+        rc = table_output_describe(&f->out[i], f->edit);
     }
-    while (rc < 0 && f->edit.added_count > before) {
-        version_edit_drop_added(&f->edit, f->edit.added_count - 1);
+    while (rc < 0 && f->edit->added_count > before) {
+        version_edit_drop_added(f->edit, f->edit->added_count - 1);
     }
     for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
         f->edit_bytes += f->out[i].background_bytes;
@@ -136,7 +149,7 @@ static int describe(struct flush *f)
 /* Whether there is any: all that an output was given may have been dropped. */
 static bool makes_tables(const struct flush *f)
 {
-    bool any = f->edit.added_count != 0;
+    bool any = f->edit->added_count != 0;
     for (uint32_t i = 0; i < f->out_count; i++) {
         any = any || f->out[i].made_count != 0;
     }
@@ -155,10 +168,9 @@ static int install(struct flush *f, bool last)
         return rc;
     }
     if (last) { /* the two go together: the log begins behind the last number in tables */
-        set_log_number(f, &f->edit);
-        version_edit_set_last_seq(&f->edit, f->boundary - 1);
+        flush_set_log(db, f->end, f->boundary, f->edit);
     }
-    rc = version_set_apply(&db->versions, &f->edit);
+    rc = version_set_apply(&db->versions, f->edit);
     for (uint32_t i = 0; i < f->out_count; i++) {
         if (rc == LOAM_OK) {
             table_output_installed(&f->out[i]);
@@ -166,7 +178,7 @@ static int install(struct flush *f, bool last)
             table_output_disown(&f->out[i]);
         }
     }
-    version_edit_free(&f->edit); /* the version set has taken charge of its tables */
+    version_edit_free(f->edit); /* the version set has taken charge of its tables */
     if (rc == LOAM_OK) {
         stats_add(&db->stats, STAT_BYTES_FLUSHED, f->edit_bytes);
     }
@@ -194,14 +206,9 @@ static bool log_holds_all(struct flush *f)
     return db->logging && rc == LOAM_OK;
 }
 
-/* Some of the keyspaces go before the others: until the last edit gives up the log, a crash must find
- * there whatever these tables hold, and the rest of their batches. Without such a log only one edit keeps
- * batches whole: the tables wait for it, closed. */
-static int install_some(struct flush *f)
+/* The tables built so far wait in the edit, closed. */
+static int gather(struct flush *f)
 {
-    if (log_holds_all(f)) {
-        return install(f, false);
-    }
     int rc = describe(f);
     for (uint32_t i = 0; i < f->out_count && rc == LOAM_OK; i++) {
         table_output_disown(&f->out[i]);
@@ -209,13 +216,22 @@ static int install_some(struct flush *f)
     return rc;
 }
 
+/* Some of the keyspaces go before the others: until the last edit gives up the log, a crash must find
+ * there whatever these tables hold, and the rest of their batches. Without such a log only one edit keeps
+ * batches whole, and what is replayed waits for it anyway. */
+static int install_some(struct flush *f)
+{
+    return !f->replay && log_holds_all(f) ? install(f, false) : gather(f);
+}
+
 /* The flush has failed: what it gathered is nobody's. */
 static void drop_gathered(struct flush *f)
 {
-    for (uint32_t i = 0; i < f->edit.added_count; i++) {
-        obsolete_files_add(&f->db->obsolete, FILE_TABLE, f->edit.added[i].number);
+    struct version_edit *e = f->edit;
+    while (e->added_count > f->before) {
+        obsolete_files_add(&f->db->obsolete, FILE_TABLE, e->added[e->added_count - 1].number);
+        version_edit_drop_added(e, e->added_count - 1);
     }
-    version_edit_free(&f->edit);
 }
 
 static int write_all(struct flush *f)
@@ -248,8 +264,7 @@ static int write_all(struct flush *f)
     return rc;
 }
 
-/* Log segments that were replayed at open and are not needed any more serve the log again, if there is one. */
-static void give_up_replayed(struct db *db)
+void flush_give_up_replayed(struct db *db)
 {
     uint64_t needed = version_set_log_number(&db->versions);
     size_t kept = 0;
@@ -268,15 +283,16 @@ static void give_up_replayed(struct db *db)
     db->replayed.size = kept;
 }
 
-/* The memtables are in tables: shows the new state and lets go of memory and log. */
-static void retire(struct flush *f, struct view *fresh)
+/* The memtables go. fresh: shows what there is instead; NULL: nobody looks yet. */
+static void drop_memtables(struct flush *f, struct view *fresh)
 {
     struct db *db = f->db;
     struct memtable_slot gone[MEMTABLE_SLOTS];
-    wal_raise_durable(&db->wal, f->boundary); /* first: who waits for the flush looks at the memtables */
     mutex_lock(&db->mu);
     uint32_t n = memtable_list_take_below(&db->memtables, f->end, gone);
-    db_publish_view_locked(db, fresh);
+    if (fresh != NULL) {
+        db_publish_view_locked(db, fresh);
+    }
     mutex_unlock(&db->mu);
     for (uint32_t i = 0; i < n; i++) {
         memtable_list_release(&db->memtables, &gone[i]);
@@ -285,37 +301,78 @@ static void retire(struct flush *f, struct view *fresh)
         cond_broadcast(&db->idle_cv);
         mutex_unlock(&db->mu);
     }
+}
+
+/* The memtables are in tables: shows the new state and lets go of memory and log. */
+static void retire(struct flush *f, struct view *fresh)
+{
+    struct db *db = f->db;
+    wal_raise_durable(&db->wal, f->boundary); /* first: who waits for the flush looks at the memtables */
+    drop_memtables(f, fresh);
     wal_release(&db->wal, f->end);
-    give_up_replayed(db);
+    flush_give_up_replayed(db);
     version_set_reap(&db->versions);
+}
+
+/* edit: gets the tables of a replay; NULL: each flush has its own. NULL: no memory. */
+static struct flush *flush_new(struct db *db, struct version_edit *edit)
+{
+    struct flush *f = alloc_zero(&db->alloc, MEM_BUILD, sizeof *f);
+    if (f != NULL) {
+        f->db = db;
+        version_edit_init(&f->own, &db->alloc);
+        f->replay = edit != NULL;
+        f->edit = edit != NULL ? edit : &f->own;
+        f->before = f->edit->added_count;
+    }
+    return f;
+}
+
+/* done: what it gathered is named, or will be. */
+static void flush_free(struct flush *f, bool done)
+{
+    if (f == NULL) {
+        return;
+    }
+    close_outputs(f);
+    if (!done) {
+        drop_gathered(f);
+    }
+    version_edit_free(&f->own);
+    alloc_put(&f->db->alloc, MEM_BUILD, f, sizeof *f);
+}
+
+/* Writes the tables of all memtables that are sealed; f->count: how many. */
+static int build(struct flush *f)
+{
+    struct db *db = f->db;
+    choose(f);
+    if (f->count == 0) {
+        return LOAM_OK;
+    }
+    commit_wait(&db->commit, f->boundary); /* the last writers into it are done */
+    for (uint32_t i = 0; i < f->count; i++) {
+        memtable_freeze(f->mems[i]); /* a late one would miss the table and be lost */
+    }
+    f->held = snapshot_numbers(&db->snapshots, &db->commit, &db->alloc, &f->held_count, &f->held_cap);
+    int rc = f->held == NULL ? FAIL(LOAM_E_NOMEM, "no memory for a flush") : write_all(f);
+    alloc_put(&db->alloc, MEM_BUILD, f->held, f->held_cap * sizeof *f->held);
+    return rc;
 }
 
 int flush_run(struct db *db)
 {
-    struct flush *f = alloc_zero(&db->alloc, MEM_BUILD, sizeof *f);
+    struct flush *f = flush_new(db, NULL);
     struct view *fresh = view_alloc(&db->alloc);
     if (f == NULL || fresh == NULL) {
-        alloc_put(&db->alloc, MEM_BUILD, f, sizeof *f);
+        flush_free(f, false);
         view_discard(fresh);
         return FAIL(LOAM_E_NOMEM, "no memory for a flush");
     }
-    f->db = db;
-    version_edit_init(&f->edit, &db->alloc);
     uint64_t start = clock_nanos();
-    choose(f);
-    int rc = LOAM_OK;
-    if (f->count != 0) {
-        commit_wait(&db->commit, f->boundary); /* the last writers into it are done */
-        for (uint32_t i = 0; i < f->count; i++) {
-            memtable_freeze(f->mems[i]); /* a late one would miss the table and be lost */
-        }
-        f->held = snapshot_numbers(&db->snapshots, &db->commit, &db->alloc, &f->held_count,
-                                   &f->held_cap);
-        rc = f->held == NULL ? FAIL(LOAM_E_NOMEM, "no memory for a flush") : write_all(f);
-        if (rc == LOAM_OK) {
-            rc = install(f, true);
-        }
-        alloc_put(&db->alloc, MEM_BUILD, f->held, f->held_cap * sizeof *f->held);
+    int rc = build(f);
+    if (rc == LOAM_OK && f->count != 0) {
+        rc = install(f, true);
     }
     if (rc == LOAM_OK && f->count != 0) {
         retire(f, fresh);
@@ -324,8 +381,25 @@ int flush_run(struct db *db)
     } else {
         view_discard(fresh);
     }
-    close_outputs(f);
-    drop_gathered(f);
-    alloc_put(&db->alloc, MEM_BUILD, f, sizeof *f);
+    flush_free(f, rc == LOAM_OK);
+    return rc;
+}
+
+int flush_replayed(struct db *db, struct version_edit *edit)
+{
+    struct flush *f = flush_new(db, edit);
+    if (f == NULL) {
+        return FAIL(LOAM_E_NOMEM, "no memory for a flush");
+    }
+    int rc = build(f);
+    if (rc == LOAM_OK) {
+        rc = gather(f);
+    }
+    if (rc == LOAM_OK) {
+        drop_memtables(f, NULL);
+        stats_add(&db->stats, STAT_FLUSHES, 1);
+        stats_add(&db->stats, STAT_BYTES_FLUSHED, f->edit_bytes);
+    }
+    flush_free(f, rc == LOAM_OK);
     return rc;
 }

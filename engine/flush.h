@@ -13,4 +13,16 @@ bool flush_due_locked(const struct db *db);
  * memtables and their log stay. */
 int flush_run(struct db *db);
 
+/* ---- for recovery, while nobody else knows the database ------------------------------------------ */
+
+/* Writes every sealed memtable to tables, which `edit` names from then on, and drops the memtables. Whoever
+ * applies the edit has made durable the names of the files and the log they came from: until then a
+ * crash finds that log alone. On error the memtables stay and the edit is as before. */
+int flush_replayed(struct db *db, struct version_edit *edit);
+/* The edit says that tables hold all positions below `boundary`, and names the oldest log segment that
+ * memtables from `generation` on came from. */
+void flush_set_log(struct db *db, uint32_t generation, uint64_t boundary, struct version_edit *edit);
+/* Log segments that were found at open and are not needed any more serve the log again, if there is one. */
+void flush_give_up_replayed(struct db *db);
+
 #endif

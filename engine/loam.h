@@ -172,7 +172,9 @@ typedef struct loam_read_opts {
 /* ---- database -------------------------------------------------------------------------------- */
 
 /* Opens the database in directory `dir`, creating both when missing. *db is NULL on error.
- * Cost: the manifest plus the live log, at most half the memory budget of it; no table is opened.
+ * Cost: the manifest plus the live log; no table is opened. The log is at most half of the memory budget it
+ * was written under; what of it is more than memtables may hold now is written to tables at once, or
+ * kept in memory all the same if the disk has no room for them or the open is read-only.
  * Errors: E_INVAL (an option; the message names it), E_LOCKED, E_NOENT, E_EXISTS, E_FORMAT (not a
  * database, a newer format, another comparator: nothing is touched), E_CORRUPT (file and offset),
  * E_IO, E_NOSPACE, E_NOMEM. */

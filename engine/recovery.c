@@ -15,6 +15,7 @@
 
 #include "arena/poison.h"
 
+#define RENEWED_MOST ((uint64_t)128 << 20) /* bytes of a copy that wal_renew() makes */
 #define LAST_SEQ_NEW 7u /* of a new database: its log begins at 8, and 0 is older than everything */
 
 /* ---- replay ------------------------------------------------------------------------------------ */
@@ -26,10 +27,11 @@ struct replay {
     uint64_t first_log;  /* of m */
     uint32_t generation; /* of the next memtable pushed */
     uint64_t deletes;    /* so far */
+    struct version_edit edit; /* the first of this open; tables made meanwhile wait in it */
+    uint64_t flushed; /* they hold all positions below; 0: there are none */
+    bool held_back;   /* no more of them are made: this open writes nothing, or one could not be made */
 };
 
-/* Hands the memtable to the list as sealed and flushes, so that replay needs no more memory than
- * running does. */
 static int seal_replayed(struct replay *p, uint64_t end)
 {
     struct db *db = p->db;
@@ -40,6 +42,93 @@ static int seal_replayed(struct replay *p, uint64_t end)
     memtable_list_seal(&db->memtables, p->generation++, end);
     p->m = NULL;
     return LOAM_OK;
+}
+
+/* Whether the disk has room for tables of what was replayed, and beside them for all that an open needs. */
+static bool has_room(const struct replay *p)
+{
+    struct db *db = p->db;
+    struct disk_account *a = &db->files.account;
+    uint64_t needed = memtable_list_bytes(&db->memtables) + 2 * db->options.limits.segment_bytes;
+    return (a->budget == 0 || disk_account_left(a) >= needed) &&
+           disk_reserve_free(&db->reserve) >= needed + RENEWED_MOST;
+}
+
+/* LOAM_OK: the log is as the manifest and it itself say, to its end. */
+static int judge_log(const struct replay *p)
+{
+    struct log_chain_options o = p->logs.o;
+    o.record = NULL;
+    struct log_chain c;
+    int rc = log_chain_init(&c, &o);
+    if (rc == LOAM_OK) {
+        rc = log_chain_run(&c);
+    }
+    log_chain_free(&c);
+    return rc;
+}
+
+static bool keep_every_log(void *ctx, uint64_t number)
+{
+    (void)ctx;
+    (void)number;
+    return true;
+}
+
+/* Tables that no manifest names may only be made once it does not end with a clean close any more (see
+ * manifest_replay.c), and what that says of the log's end is not given up before the log was found so. What
+ * opens before this one have left goes first: they may all have been cut off. */
+static int begin_tables(const struct replay *p)
+{
+    struct db *db = p->db;
+    struct version_edit nothing;
+    version_edit_init(&nothing, &db->alloc);
+    int rc = judge_log(p);
+    if (rc < 0 || (rc = db_sync_names(db)) < 0 ||
+        (rc = version_set_apply(&db->versions, &nothing)) < 0) {
+        return rc;
+    }
+    return version_set_clean_directory(&db->versions, keep_every_log, NULL);
+}
+
+/* As many memtables as running would hold are full: a log that was written under a larger budget, or by
+ * larger memtables, is no reason for more. Their tables are installed with the end of the log, once that is
+ * known and durable; what they came from stays in the log until then. Without them replay goes on in memory. */
+static void flush_sealed(struct replay *p, uint64_t end)
+{
+    struct db *db = p->db;
+    if (!has_room(p)) {
+        return;
+    }
+    commit_init(&db->commit, end); /* all of it counts as applied */
+    int rc = p->flushed == 0 ? begin_tables(p) : LOAM_OK;
+    if (rc == LOAM_OK) {
+        rc = flush_replayed(db, &p->edit);
+    }
+    if (rc == LOAM_OK) {
+        p->flushed = end;
+    } else {
+        p->held_back = true;
+        db_log(db, LOAM_LOG_WARN, "the log is replayed into memory alone: %s",
+               loam_last_error()->message);
+    }
+}
+
+/* Makes room for a record at `position`. A memtable is sealed only now: between it and its last record may
+ * be void ones, and the log goes on behind them. */
+static int make_room(struct replay *p, uint64_t position)
+{
+    const struct limits *l = &p->db->options.limits;
+    struct memtable_list *list = &p->db->memtables;
+    if (p->m == NULL || memtable_bytes(p->m) < l->memtable_bytes ||
+        memtable_list_count(list) + 2 >= MEMTABLE_SLOTS) {
+        return LOAM_OK;
+    }
+    int rc = seal_replayed(p, position);
+    if (rc == LOAM_OK && memtable_list_count(list) >= l->memtables_max && !p->held_back) {
+        flush_sealed(p, position);
+    }
+    return rc;
 }
 
 static int replay_ops(struct replay *p, const struct wal_record *record)
@@ -64,20 +153,12 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
 static int replay_record(void *ctx, uint64_t number, const struct wal_record *record)
 {
     struct replay *p = ctx;
-    struct db *db = p->db;
-    int rc = LOAM_OK;
-    if (p->m == NULL) {
-        rc = db_new_memtable(db, &p->m);
+    int rc = make_room(p, record->position);
+    if (rc == LOAM_OK && p->m == NULL) {
+        rc = db_new_memtable(p->db, &p->m);
         p->first_log = number;
     }
-    if (rc == LOAM_OK) {
-        rc = replay_ops(p, record);
-    }
-    if (rc == LOAM_OK && memtable_bytes(p->m) >= db->options.limits.memtable_bytes &&
-        memtable_list_count(&db->memtables) + 2 < MEMTABLE_SLOTS) {
-        rc = seal_replayed(p, record->end);
-    }
-    return rc;
+    return rc == LOAM_OK ? replay_ops(p, record) : rc;
 }
 
 static int list_logs(struct replay *p)
@@ -256,25 +337,26 @@ static int adopt_memtables(struct db *db, struct replay *p)
 
 /* The first segment that the memtables came from, or the new one, and where the log begins then.
  * Segments without records are given up, or each open would leave one more. */
-static int first_edit(struct db *db, const struct replay *p)
+static int first_edit(struct db *db, struct replay *p)
 {
-    struct version_edit e;
-    version_edit_init(&e, &db->alloc);
+    struct version_edit *e = &p->edit;
     size_t first = 0;
     while (first < p->logs.used && p->logs.seen[first].empty) {
         first++;
     }
-    if (!db->logging) {
+    if (p->flushed != 0) {
+        flush_set_log(db, db->memtables.oldest, p->flushed, e);
+    } else if (!db->logging) {
         /* There is no new segment to name; those that were found stay. */
     } else if (first < p->logs.used) {
-        version_edit_set_log_number(&e, p->logs.numbers[first], false);
+        version_edit_set_log_number(e, p->logs.numbers[first], false);
     } else {
-        version_edit_set_log_number(&e, wal_segment_number(&db->wal, wal_generation(&db->wal)),
+        version_edit_set_log_number(e, wal_segment_number(&db->wal, wal_generation(&db->wal)),
                                     false);
-        version_edit_set_last_seq(&e, p->logs.end - 1);
+        version_edit_set_last_seq(e, p->logs.end - 1);
     }
-    int rc = version_set_apply(&db->versions, &e);
-    version_edit_free(&e);
+    int rc = version_set_apply(&db->versions, e);
+    version_edit_free(e); /* its tables are the version set's, whatever came of it */
     return rc;
 }
 
@@ -336,7 +418,17 @@ static int open_for_writing(struct db *db, struct replay *p)
     if (rc < 0) {
         db_log(db, LOAM_LOG_WARN, "orphans stay: %s", loam_last_error()->message);
     }
+    flush_give_up_replayed(db);
     return LOAM_OK;
+}
+
+/* The open fails: what it has made is nobody's. */
+static void drop_tables(struct replay *p)
+{
+    for (uint32_t i = 0; i < p->edit.added_count; i++) {
+        obsolete_files_add(&p->db->obsolete, FILE_TABLE, p->edit.added[i].number);
+    }
+    version_edit_free(&p->edit);
 }
 
 /* Whether nothing was logged since the clean close. */
@@ -362,7 +454,8 @@ int recovery_run(struct db *db, struct recovery_found *found)
     if (rc < 0) {
         return rc;
     }
-    struct replay p = {.db = db, .generation = 1};
+    struct replay p = {.db = db, .generation = 1, .held_back = db->readonly};
+    version_edit_init(&p.edit, &db->alloc);
     rc = list_logs(&p);
     if (rc == LOAM_OK) {
         /* Memtables that replay fills take the first generations; the log begins after them. */
@@ -380,6 +473,7 @@ int recovery_run(struct db *db, struct recovery_found *found)
         dead_known_open(db, found->as_closed);
     }
     memtable_destroy(p.m);
+    drop_tables(&p);
     log_chain_free(&p.logs);
     return rc;
 }

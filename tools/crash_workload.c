@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define BATCH_MAX 12u
+#define LARGER_BUDGET ((uint64_t)6 << 20)
 
 loam_options crash_options(const loam_vfs *vfs)
 {
@@ -195,6 +196,8 @@ static bool ks_rename(struct crash_workload *w)
 static bool session_open(struct crash_workload *w)
 {
     loam_options options = crash_options(w->vfs);
+    w->larger = below(w, 8) == 0;
+    options.memory_budget = w->larger ? LARGER_BUDGET : options.memory_budget;
     bool all_durable = below(w, 8) == 0;
     options.durability = all_durable ? LOAM_DUR_POWER : LOAM_DUR_DEFAULT;
     w->durable_one_in = all_durable ? 1 : below(w, 3) == 0 ? 40 : 4;
@@ -329,6 +332,10 @@ bool crash_workload_run(struct crash_workload *w)
             uint64_t from = loam_recording_mark(w->rec);
             ok = step(w);
             note_roll(w, from);
+        }
+        if (w->larger && ok) {
+            /* The log is left with more than memtables of a recovery may hold. */
+            ok = write_many(w, 50 + below(w, 50), 1);
         }
         ok = ok && session_close(w);
     }

@@ -21,6 +21,7 @@ struct crash_workload {
     const loam_vfs *vfs;
     uint64_t seed; /* moves on */
     uint32_t durable_one_in; /* writes of this session */
+    bool larger;             /* the budget of this session is */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
     char manifest[32]; /* name of the newest */
@@ -30,7 +31,7 @@ struct crash_workload {
     char why[MODEL_WHY]; /* of the call that failed */
 };
 
-/* Options of every open: the smallest budget, one worker, no syncs but those asked for. */
+/* Options of every open that recovers: the smallest budget, one worker, no syncs but those asked for. */
 loam_options crash_options(const loam_vfs *vfs);
 
 /* How many manifests the disk holds; the name of the newest, "" if none. */
