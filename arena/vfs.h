@@ -59,7 +59,8 @@ struct loam_vfs {
     int (*reserve)(void *ctx, loam_file *f, uint64_t off, uint64_t len);
     int (*size)(void *ctx, loam_file *f, uint64_t *size);
     /* NULL, or maps [off, off+len) shared and writable with every page present, so that no later
-     * store in it can fault for lack of space. off and len are multiples of 4096 inside the size. */
+     * store in it can fault for lack of space. off and len are multiples of 4096 inside the size. What
+     * is written is seen through the map, and what is stored through it is read. */
     int (*map)(void *ctx, loam_file *f, uint64_t off, size_t len, void **p);
     int (*unmap)(void *ctx, void *p, size_t len);
     int (*advise)(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32_t advice);

@@ -5,8 +5,8 @@
  *         -> memtable_add each -> commit_publish -> [wal_sync]
  *
  * wal_begin is the one step that fixes position, sequence number and memtable. What can fail comes
- * before the record is sealed; a record whose memtable has no room is voided, so that an error means
- * that nothing was written.
+ * before the record is sealed; a record whose memtable has no room is voided, and one that the log cannot
+ * write takes no position, so that an error means that nothing was written.
  */
 #ifndef LOAM_ENGINE_WRITE_H_
 #define LOAM_ENGINE_WRITE_H_

@@ -20,13 +20,14 @@ static uint64_t most_ahead(const struct wal *w)
     return most < AHEAD_BYTES_MAX ? most : AHEAD_BYTES_MAX;
 }
 
-static uint64_t bytes_ahead(struct wal *w)
+/* stored: bytes of records in windows so far. */
+static uint64_t bytes_ahead(struct wal *w, uint64_t stored)
 {
-    uint64_t now = clock_micros(), position = wal_position(w);
-    uint64_t grown = position - w->lap_position, time = now - w->lap_at;
+    uint64_t now = clock_micros();
+    uint64_t grown = stored - w->lap_stored, time = now - w->lap_at;
     if (time >= LAP_US) {
         w->lap_bytes = grown / (time / LAP_US);
-        w->lap_position = position;
+        w->lap_stored = stored;
         w->lap_at = now;
     }
     uint64_t bytes = grown > w->lap_bytes ? grown : w->lap_bytes;
@@ -34,16 +35,27 @@ static uint64_t bytes_ahead(struct wal *w)
     return bytes < most ? bytes : most;
 }
 
+/* While all that comes is written, a window at the tail would be behind it before it is of use. */
+static int map_ahead(struct wal *w)
+{
+    uint64_t written = atom_load(&w->written, relaxed); /* relaxed: a count */
+    uint64_t position = wal_position(w);
+    uint64_t stored = position - written > w->kept_stored ? position - written : w->kept_stored;
+    bool only_written = stored == w->kept_stored && written != w->kept_written;
+    uint64_t bytes = bytes_ahead(w, stored);
+    w->kept_stored = stored;
+    w->kept_written = written;
+    /* relaxed: an old mark wakes sooner or later than need be. */
+    atom_store(&w->low_mark, bytes / 2, relaxed);
+    return only_written ? LOAM_OK : wal_windows_ahead(w, bytes);
+}
+
 int wal_keep(struct wal *w, uint64_t applied, bool *more)
 {
     uint32_t ticket = wal_work_ticket(w);
     int rc = LOAM_OK;
     if (w->mode == WAL_MAPPED) {
-        uint64_t bytes = bytes_ahead(w);
-        /* relaxed: an old mark wakes sooner or later than need be. */
-        atom_store(&w->low_mark, bytes / 2, relaxed);
-        /* First what a writer may need in the next microseconds. */
-        rc = wal_windows_ahead(w, bytes);
+        rc = map_ahead(w); /* first what a writer may need in the next microseconds */
         mutex_lock(&w->mu);
         wal_windows_behind(w, applied);
         mutex_unlock(&w->mu);

@@ -92,7 +92,7 @@ static int sync_up_to(struct wal *w, uint64_t goal)
 {
     /* acquire: pairs with the tail's release; every segment up to the tail's is set up. */
     uint64_t tail = atom_load(&w->tail, acquire);
-    assert(goal <= tail >> 8);
+    assert(goal <= wal_tail_position(tail));
     /* relaxed, all: the tail carried these. */
     uint32_t last = atom_load(&wal_slot_of_tail(w, tail)->generation, relaxed);
     for (uint32_t g = w->sync_from; g <= last; g++) {

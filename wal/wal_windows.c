@@ -96,7 +96,7 @@ uint8_t *wal_stage_take(struct wal *w, uint64_t size)
         if (kept != NULL) {
             return kept;
         }
-        size = WAL_STAGE_BYTES;
+        size = WAL_STAGE_ROOM;
     }
     uint8_t *p = alloc_get(w->place.alloc, MEM_LOG, (size_t)size);
     if (p == NULL) {
@@ -115,7 +115,7 @@ void wal_stage_give(struct wal *w, uint8_t *stage, uint64_t size)
     uint8_t *none = NULL;
     /* release: pairs with the acquire in wal_stage_take. */
     if (!atom_cas(&w->stage, &none, stage, release, relaxed)) {
-        alloc_put(w->place.alloc, MEM_LOG, stage, WAL_STAGE_BYTES);
+        alloc_put(w->place.alloc, MEM_LOG, stage, WAL_STAGE_ROOM);
     }
 }
 
@@ -136,7 +136,7 @@ static struct spot look_locked(struct wal *w, uint64_t size)
     /* acquire: pairs with the release of wal_switch; the slot's words are the tail's. */
     at.tail = atom_load(&w->tail, acquire);
     at.seg = wal_slot_of_tail(w, at.tail);
-    at.position = at.tail >> 8;
+    at.position = wal_tail_position(at.tail);
     /* relaxed, here and in the callers: stable while tail_mu keeps the segment from being dropped.
      */
     uint64_t limit = atom_load(&at.seg->limit, relaxed);
@@ -164,12 +164,13 @@ static bool claim_locked(struct wal *w, const struct spot *at, uint64_t size, ui
     s->salt = at->seg->salt;
     s->generation = atom_load(&at->seg->generation, relaxed);
     bool crosses = at->first != at->last;
-    s->staged = crosses && stage != NULL;
+    s->staged = crosses;
+    s->written = false;
     s->given = true;
     s->at_edge = true;
     uint8_t *record =
         crosses ? stage : atom_load(&at->seg->window[at->first], relaxed) + at->in_first;
-    s->payload = record != NULL ? record + WAL_RECORD_HEADER : NULL; /* NULL: wal_end has the source */
+    s->payload = record + WAL_RECORD_HEADER;
     return true;
 }
 
@@ -186,7 +187,7 @@ static int reserve_locked(struct wal *w, uint64_t size, uint8_t **stage, struct 
         if (rc < 0) {
             return rc;
         }
-        if (at.first != at.last && s->source == NULL && *stage == NULL) {
+        if (at.first != at.last && *stage == NULL) {
             *stage = wal_stage_take(w, size);
             if (*stage == NULL) {
                 return LOAM_E_NOMEM;

@@ -86,7 +86,7 @@ static void init_fields(struct wal *w, const struct wal_options *o, uint64_t sta
     atom_store(&w->oldest, first, relaxed);
     atom_store(&w->current, first - 1, relaxed);
     w->lap_at = clock_micros();
-    w->lap_position = start;
+    w->lap_stored = w->kept_stored = start;
     mutex_init(&w->mu, RANK_WAL);
     cond_init(&w->prepared_cv);
     mutex_init(&w->tail_mu, RANK_WAL_KEEPER);
@@ -140,7 +140,7 @@ static void tear_down(struct wal *w, bool remove_spares)
             wal_place_remove(&w->place, name);
         }
     }
-    alloc_put(w->place.alloc, MEM_LOG, atom_load(&w->stage, relaxed), WAL_STAGE_BYTES);
+    alloc_put(w->place.alloc, MEM_LOG, atom_load(&w->stage, relaxed), WAL_STAGE_ROOM);
     alloc_put(w->place.alloc, MEM_LOG, w->place.dir, w->place.dir_size + 1);
     cond_destroy(&w->sync_cv);
     mutex_destroy(&w->sync_mu);
@@ -168,7 +168,7 @@ int wal_open(struct wal *w, const struct wal_options *o)
         return rc;
     }
     init_fields(w, o, start);
-    uint8_t *stage = alloc_get(o->alloc, MEM_LOG, WAL_STAGE_BYTES);
+    uint8_t *stage = alloc_get(o->alloc, MEM_LOG, WAL_STAGE_ROOM);
     if (stage == NULL) {
         rc = FAIL(LOAM_E_NOMEM, "no memory to open the log");
         goto out;
@@ -232,46 +232,6 @@ void wal_abandon(struct wal *w)
 /* ---- begin
  * --------------------------------------------------------------------------------------- */
 
-static bool fits(uint64_t position, uint64_t limit, uint64_t size)
-{
-    return limit >= position && limit - position >= size;
-}
-
-/* The last word of a record holds the zeros behind its payload, or payload, which comes later. */
-static void clear_padding(uint8_t *payload, uint64_t size)
-{
-    if (size > WAL_RECORD_HEADER) {
-        put_fixed64(payload + size - WAL_RECORD_HEADER - 8, 0);
-    }
-}
-
-/* Buffered: on LOAM_OK tail_mu stays held, and the tail unmoved, until the record ends. */
-static int begin_buffered(struct wal *w, uint64_t size, struct wal_slot *s)
-{
-    uint8_t *stage = wal_stage_take(w, size);
-    if (stage == NULL) {
-        return LOAM_E_NOMEM;
-    }
-    mutex_lock(&w->tail_mu);
-    /* relaxed: in this mode all of these change under tail_mu. */
-    uint64_t tail = atom_load(&w->tail, relaxed);
-    struct wal_segment *seg = wal_slot_of_tail(w, tail);
-    if (!fits(tail >> 8, atom_load(&seg->limit, relaxed), size)) {
-        mutex_unlock(&w->tail_mu);
-        wal_stage_give(w, stage, size);
-        return WAL_FULL;
-    }
-    s->position = tail >> 8;
-    s->end = s->position + size;
-    s->salt = seg->salt;
-    s->generation = atom_load(&seg->generation, relaxed);
-    s->staged = true;
-    s->given = false;
-    s->payload = stage + WAL_RECORD_HEADER;
-    clear_padding(s->payload, size);
-    return LOAM_OK;
-}
-
 static void fill_slot(struct wal_slot *s, const struct wal_segment *seg, uint64_t position,
                       uint64_t size, uint8_t *record)
 {
@@ -280,21 +240,24 @@ static void fill_slot(struct wal_slot *s, const struct wal_segment *seg, uint64_
     s->salt = seg->salt;
     /* relaxed: constant while the tail was here. */
     s->generation = atom_load(&seg->generation, relaxed);
-    s->staged = false;
+    s->staged = s->written = false;
     s->given = true;
     s->payload = record != NULL ? record + WAL_RECORD_HEADER : NULL;
 }
 
 /* Looks at the tail's slot and, when it has room and the window is there, takes the place.
- * LOAM_OK; WAL_FULL; LOAM_STOPPED: windows have to be seen to. */
+ * LOAM_OK; WAL_FULL; LOAM_STOPPED: windows have to be seen to, or the tail is held. */
 static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
 {
     bool mapped = w->mode == WAL_MAPPED;
     /* acquire: pairs with the release in wal_switch; the slot's words are set. */
     uint64_t tail = atom_load(&w->tail, acquire);
     for (;;) {
+        if ((tail & WAL_TAIL_HELD) != 0) {
+            return LOAM_STOPPED;
+        }
         struct wal_segment *seg = wal_slot_of_tail(w, tail);
-        uint64_t position = tail >> 8;
+        uint64_t position = wal_tail_position(tail);
         /* acquire: keeps the second look at the tail behind these. */
         uint64_t base = atom_load(&seg->base, acquire);
         uint64_t limit = atom_load(&seg->limit, acquire);
@@ -302,7 +265,7 @@ static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
         uint64_t d = position - base, k = d >> shift, in = d & (((uint64_t)1 << shift) - 1);
         uint8_t *window = NULL;
         int answer = LOAM_OK;
-        if (!fits(position, limit, size)) {
+        if (!wal_fits(position, limit, size)) {
             answer = WAL_FULL;
         } else if (mapped) {
             if (k < WAL_WINDOWS && in + size <= (uint64_t)1 << shift) {
@@ -333,6 +296,13 @@ static int begin_fast(struct wal *w, uint64_t size, struct wal_slot *s)
     }
 }
 
+/* A long record that the caller is still to fill in would need a buffer as long: windows are there for that. */
+static bool is_written(const struct wal *w, uint64_t size, const struct wal_slot *s)
+{
+    bool large = size >= WAL_WRITE_MIN && (s->source != NULL || size <= WAL_STAGE_BYTES);
+    return w->mode == WAL_BUFFERED || (w->mode == WAL_MAPPED && large);
+}
+
 static int begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
 {
     if (payload_size > WAL_PAYLOAD_MAX) {
@@ -342,15 +312,15 @@ static int begin(struct wal *w, uint64_t payload_size, struct wal_slot *s)
     uint64_t size = wal_record_size(payload_size);
     s->size = (uint32_t)payload_size;
     s->at_edge = false;
-    if (w->mode == WAL_BUFFERED) {
-        return begin_buffered(w, size, s);
+    if (is_written(w, size, s)) {
+        return wal_append_begin(w, size, s);
     }
     int rc = begin_fast(w, size, s);
     if (rc == LOAM_STOPPED) {
         rc = wal_windows_reserve(w, size, s);
     }
     if (rc == LOAM_OK && s->payload != NULL) {
-        clear_padding(s->payload, size);
+        wal_clear_padding(s->payload, size);
     }
     return rc;
 }
@@ -370,79 +340,11 @@ int wal_begin_copy(struct wal *w, loam_slice payload, struct wal_slot *s)
 /* ---- end and void
  * -------------------------------------------------------------------------------- */
 
-static void seal(uint8_t *record, const struct wal_slot *s, enum wal_record_type type,
-                 uint32_t durable_distance)
+void wal_seal(uint8_t *record, const struct wal_slot *s, enum wal_record_type type,
+              uint32_t durable_distance)
 {
     wal_record_header_put(record, s->position, s->size, type, durable_distance);
     put_fixed64(record, checksum64(record + 8, (size_t)wal_record_covered(type, s->size), s->salt));
-}
-
-/* A part of the record may have landed, or all of it: the segment takes no further record, and what
- * landed is made unreadable. Returns the error of `rc`, UNKNOWN unless that worked. */
-static int append_failed(struct wal *w, struct wal_segment *seg, const struct wal_slot *s, int rc)
-{
-    uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
-    uint64_t number = seg->number; /* another one's as soon as tail_mu is free, some switches later */
-    /* relaxed: read under tail_mu in this mode. */
-    atom_store(&seg->limit, 0, relaxed);
-    atom_store(&seg->write_failed, true, relaxed);
-    static const uint8_t zeros[WAL_RECORD_HEADER];
-    bool gone = vfs_write_full(w->place.vfs, seg->file, zeros, sizeof zeros, offset) == 0;
-    mutex_unlock(&w->tail_mu);
-    if (gone) {
-        wal_sync_lock(w);
-        /* Others may have switched and flushed meanwhile; what is released is never read again.
-         * relaxed: slots change under leadership. */
-        bool released = atom_load(&seg->generation, relaxed) != s->generation;
-        gone = released || (!seg->sync_failed && wal_sync_segment(w, seg) == LOAM_OK);
-        wal_sync_unlock(w);
-    }
-    rc = FAIL_IO(rc, number, offset, "cannot write to log segment %llu",
-                 (unsigned long long)number);
-    return gone ? rc : status_add_flags(rc, LOAM_ERR_UNKNOWN);
-}
-
-static int end_buffered(struct wal *w, struct wal_slot *s)
-{
-    mutex_assert_held(&w->tail_mu);
-    struct wal_segment *seg = wal_slot_of(w, s->generation);
-    uint8_t *record = s->payload - WAL_RECORD_HEADER;
-    uint64_t size = s->end - s->position;
-    /* relaxed: base and, in this mode, the tail change under tail_mu. */
-    uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
-    int rc = vfs_write_full(w->place.vfs, seg->file, record, (size_t)size, offset);
-    if (rc < 0) {
-        rc = append_failed(w, seg, s, rc);
-    } else {
-        uint64_t tail = atom_load(&w->tail, relaxed);
-        /* release: pairs with the readers of the tail; acquire: with wal_fence(). */
-        atom_swap(&w->tail, tail + (size << 8), acq_rel);
-        s->given = true;
-        mutex_unlock(&w->tail_mu);
-    }
-    wal_stage_give(w, record, size);
-    s->payload = NULL;
-    s->staged = false;
-    return rc;
-}
-
-/* Seals the record of a source and stores it, across windows. */
-static void store_source(struct wal *w, const struct wal_slot *s, uint32_t durable_distance)
-{
-    static const uint8_t zeros[8];
-    uint8_t head[WAL_RECORD_HEADER];
-    uint64_t at = s->position + WAL_RECORD_HEADER;
-    size_t padding = (size_t)(s->end - at - s->size);
-    struct checksum_stream sum;
-    wal_record_header_put(head, s->position, s->size, WAL_TYPE_OPS, durable_distance);
-    checksum_begin(&sum, s->salt);
-    checksum_add(&sum, head + 8, sizeof head - 8);
-    checksum_add(&sum, s->source, s->size);
-    checksum_add(&sum, zeros, padding);
-    put_fixed64(head, checksum_end(&sum));
-    wal_windows_store(w, s->position, s->generation, head, sizeof head);
-    wal_windows_store(w, at, s->generation, s->source, s->size);
-    wal_windows_store(w, at + s->size, s->generation, zeros, padding);
 }
 
 int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable)
@@ -451,21 +353,16 @@ int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable)
         return LOAM_OK;
     }
     uint32_t distance = wal_durable_distance(s->position, durable);
-    if (s->payload == NULL) {
-        assert(s->source != NULL && w->mode == WAL_MAPPED);
-        store_source(w, s, distance);
-        return LOAM_OK;
+    if (s->written) {
+        return wal_append_end(w, s, distance);
     }
     if (s->source != NULL) {
         memcpy(s->payload, s->source, s->size);
     }
     uint8_t *record = s->payload - WAL_RECORD_HEADER;
-    seal(record, s, WAL_TYPE_OPS, distance);
+    wal_seal(record, s, WAL_TYPE_OPS, distance);
     if (!s->staged) {
         return LOAM_OK;
-    }
-    if (w->mode == WAL_BUFFERED) {
-        return end_buffered(w, s);
     }
     uint64_t size = s->end - s->position;
     wal_windows_store(w, s->position, s->generation, record, size);
@@ -475,36 +372,16 @@ int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable)
     return LOAM_OK;
 }
 
-static int void_buffered(struct wal *w, struct wal_slot *s)
-{
-    if (!s->given) {
-        if (s->payload != NULL) { /* else wal_end has failed and given everything back */
-            mutex_assert_held(&w->tail_mu);
-            mutex_unlock(&w->tail_mu);
-            wal_stage_give(w, s->payload - WAL_RECORD_HEADER, s->end - s->position);
-            s->payload = NULL;
-        }
-        return WAL_UNUSED;
-    }
-    struct wal_segment *seg = wal_slot_of(w, s->generation);
-    uint8_t header[WAL_RECORD_HEADER];
-    seal(header, s, WAL_TYPE_VOID, WAL_DURABLE_UNKNOWN);
-    /* relaxed: the record is not published, so the segment stays. */
-    uint64_t offset = WAL_HEADER_PAGE + (s->position - atom_load(&seg->base, relaxed));
-    int rc = vfs_write_full(w->place.vfs, seg->file, header, sizeof header, offset);
-    return rc < 0 ? FAIL_IO(rc, seg->number, offset, "cannot void a log record") : LOAM_OK;
-}
-
 int wal_void(struct wal *w, struct wal_slot *s)
 {
     if (w->mode == WAL_NO_FILES) {
         return LOAM_OK;
     }
-    if (w->mode == WAL_BUFFERED) {
-        return void_buffered(w, s);
+    if (s->written) {
+        return wal_append_void(w, s);
     }
     uint8_t header[WAL_RECORD_HEADER];
-    seal(header, s, WAL_TYPE_VOID, WAL_DURABLE_UNKNOWN);
+    wal_seal(header, s, WAL_TYPE_VOID, WAL_DURABLE_UNKNOWN);
     wal_windows_store(w, s->position, s->generation, header, sizeof header);
     if (s->staged) {
         wal_stage_give(w, s->payload - WAL_RECORD_HEADER, s->end - s->position);
@@ -524,16 +401,16 @@ static uint64_t enter_next_locked(struct wal *w, struct wal_segment *next)
     mutex_lock(&w->tail_mu);
     uint64_t tail = atom_load(&w->tail, relaxed);
     for (;;) {
-        wal_segment_start(next, tail >> 8);
+        wal_segment_start(next, wal_tail_position(tail));
         uint64_t generation = (uint64_t)atom_load(&next->generation, relaxed) & 0xff;
-        uint64_t entered = (tail & ~0xffull) | generation;
+        uint64_t entered = wal_tail_position(tail) << 8 | generation;
         /* release: publishes the slot to writers; acquire: base of the old one is set. */
         if (atom_cas(&w->tail, &tail, entered, acq_rel, acquire)) {
             break;
         }
     }
     mutex_unlock(&w->tail_mu);
-    return tail >> 8;
+    return wal_tail_position(tail);
 }
 
 /* Bytes a segment needs so that a record of this payload fits, also behind small ones. */

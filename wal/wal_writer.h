@@ -13,8 +13,8 @@
  * One CAS on the tail word gives a writer its place in the log, its sequence number and the
  * generation (memtable) it belongs to. A segment file belongs to one generation. Only windows of a
  * segment are mapped, apart from each other in memory. A record inside one window is filled in
- * place; one that crosses into the next window is copied piece by piece by wal_end, from where it lies
- * together: in the caller's memory, or in a buffer that the caller has filled.
+ * place; one that crosses into the next window is copied piece by piece by wal_end, from a buffer where it
+ * lies together. A large one is written to the file by wal_end: wal_append.c.
  *
  *   the next segment:  NONE -> PREPARING [wal_prepare, wal_switch] -> READY [the same]
  *                      READY -> NONE     [wal_switch: the tail enters it, or it is too small]
@@ -25,8 +25,8 @@
  *     comes back, so a CAS that succeeds proves that the slot read before it was the tail's.
  *  2. base, limit and shift of a generation's slot are set before the tail carries that generation
  *     and keep their values until the slot is released; every record of it is applied by then.
- *  3. A window is mapped before a record is reserved in it and stays until the record is applied:
- *     a writer whose CAS succeeds may store to the window it saw.
+ *  3. A window is mapped before a record that is not written is reserved in it, and stays until the record
+ *     is applied: a writer whose CAS succeeds may store to the window it saw.
  *  4. A segment's header and name are durable before the tail enters it. One segment is prepared at
  *     a time, and the current one stays current meanwhile.
  *  5. durable <= the end of the last record that was complete when a sync began; it never falls.
@@ -42,10 +42,10 @@
  *
  * Progress guarantees
  *  - Mapped: wal_begin() is lock-free while windows are ready (a lost CAS means another writer or a
- *    switch won); a missing window or a record that crosses windows takes the mutex of the windows.
- *    wal_end() and wal_void() are wait-free and make no system call.
- *  - Buffered: wal_begin() takes a mutex that wal_end() or wal_void() gives back; between them the
- *    thread must call nothing else of the log.
+ *    switch won); a missing window, a record that crosses windows or a large one at work takes the mutex of
+ *    the windows. wal_end() and wal_void() are wait-free and make no system call.
+ *  - Buffered, and large records: wal_begin() takes a mutex that wal_end() or wal_void() gives back; between
+ *    them the thread must call nothing else of the log.
  *  - wal_sync() blocks on the disk; all others but wal_position() and wal_durable() may.
  */
 #ifndef LOAM_WAL_WAL_WRITER_H_
@@ -61,6 +61,7 @@
 
 #define WAL_SLOTS 16    /* generations that may be alive at once, the prepared one included */
 #define WAL_IDLE_MAX 2  /* recycled files kept for reuse */
+#define WAL_WRITE_MIN 4096u /* bytes from which on a record of a mapped log is written: wal_append.c */
 
 struct wal_options {
     const loam_vfs *vfs;
@@ -107,16 +108,18 @@ struct wal {
     unsigned idle_count;
 
     /* Mapped: guards which windows are shown; held over map calls of writers that cannot go on
-     * without. Buffered: held from wal_begin to wal_end; guards the tail. Taken after mu. */
+     * without. Held from wal_begin to wal_end of a record that is written, as the tail is. Taken after mu. */
     struct mutex tail_mu;
     struct cond mapped_cv; /* a segment's mappers have ended */
 
     /* Bytes; written by wal_keep. A writer wakes the keeper when less than this is mapped ahead of it:
      * a call of the system for each window would be the slowest thing that most writers ever do. */
     _Atomic uint64_t low_mark;
+    _Atomic uint64_t written; /* bytes of records that were written; changes under tail_mu */
     /* wal_keep's thread only */
-    uint64_t lap_at, lap_position; /* when and where the lap began in which writing is measured */
-    uint64_t lap_bytes;            /* written in the lap before */
+    uint64_t lap_at, lap_stored;   /* when the lap began in which storing is measured, and what there was */
+    uint64_t lap_bytes;            /* stored in the lap before */
+    uint64_t kept_stored, kept_written; /* bytes of records stored and written when it last looked */
 
     /* Room for one record that is not filled in place, taken and given back by swapping it with
      * NULL; records that find it absent or too small use memory of their own. */
@@ -144,11 +147,12 @@ struct wal_slot {
     uint64_t position;   /* the sequence number of the first operation */
     uint64_t end;        /* position behind the record */
     uint8_t *payload;    /* contiguous, writable; NULL without files */
-    const uint8_t *source; /* of wal_begin_copy: what wal_end copies; else NULL */
+    const uint8_t *source; /* of wal_begin_copy: what wal_end copies or writes; else NULL */
     uint64_t salt;
     uint32_t size;       /* bytes of payload */
     uint32_t generation;
     bool staged;         /* payload is in a buffer, to be copied by wal_end */
+    bool written;        /* by wal_end; the tail is held until then: wal_append.c */
     bool given;          /* the log moved past the record */
     bool at_edge;        /* mapped: it begins, or ends behind, a window; whose publisher calls wal_relieve() */
 };
@@ -164,19 +168,19 @@ int wal_open(struct wal *w, const struct wal_options *o);
  *           comes after the record in the log waits for it. */
 int wal_begin(struct wal *w, uint64_t payload_size, struct wal_slot *s);
 /* The same for a payload that there is already: nothing is to be filled in. It stays as it is until wal_end or
- * wal_void. Mapped, the record is held nowhere but in the log. */
+ * wal_void. A long record is held nowhere but in the log. */
 int wal_begin_copy(struct wal *w, loam_slice payload, struct wal_slot *s);
 
 /* Seals the record. `durable`: what the caller knows to be durable, usually wal_durable().
- * Mapped and without files it cannot fail. Buffered it writes the record, then moves the tail; on
- * an error the position was not consumed, and nothing of the record can come back after a crash
- * unless the error carries LOAM_ERR_UNKNOWN. */
+ * Stored through a window, and without files, it cannot fail. Written (s->written), the record comes
+ * before the tail moves: on an error the position was not consumed, and nothing of the record can come
+ * back after a crash unless the error carries LOAM_ERR_UNKNOWN. */
 int wal_end(struct wal *w, struct wal_slot *s, uint64_t durable);
 
 /* Instead of wal_end, or after it and before the record is published: replay will skip it.
  * Returns:  LOAM_OK: the position is consumed and must be published like any other;
- *           WAL_UNUSED: buffered, instead of wal_end: the position was given back;
- *           an error: buffered, after wal_end: the record stands. */
+ *           WAL_UNUSED: written, instead of wal_end: the position was given back;
+ *           an error: written, after wal_end: the record stands. */
 int wal_void(struct wal *w, struct wal_slot *s);
 
 /* Makes the next segment the tail's; prepares one when none is ready, large enough for a record of
@@ -205,18 +209,26 @@ static inline bool wal_poisoned(const struct wal *w)
  * one. */
 int wal_clear_poison(struct wal *w);
 
+/* In the tail word, in a bit that no position has: a record is being written at the tail, or its write has
+ * failed, and nothing is reserved there without tail_mu. */
+#define WAL_TAIL_HELD 0x100u
+static inline uint64_t wal_tail_position(uint64_t tail)
+{
+    return tail >> 8 & ~(uint64_t)(WAL_TAIL_HELD >> 8);
+}
+
 /* Position behind the last reserved record. Any thread, wait-free. */
 static inline uint64_t wal_position(const struct wal *w)
 {
     /* acquire: pairs with the CAS in wal_begin and wal_switch; what was read here happened. */
-    return atom_load(&w->tail, acquire) >> 8;
+    return wal_tail_position(atom_load(&w->tail, acquire));
 }
 /* wal_position(), and a fence: whoever moves the log beyond the position returned sees, behind its
  * wal_begin() (wal_end() where records are written), what this thread did before the call. */
 static inline uint64_t wal_fence(struct wal *w)
 {
     /* acq_rel: every change of the tail is a read-modify-write, so later ones synchronize with this. */
-    return atom_add(&w->tail, 0, acq_rel) >> 8;
+    return wal_tail_position(atom_add(&w->tail, 0, acq_rel));
 }
 /* Everything below is durable. Any thread, wait-free. */
 static inline uint64_t wal_durable(const struct wal *w)
@@ -285,13 +297,33 @@ static inline struct wal_segment *wal_slot_of(struct wal *w, uint32_t generation
 {
     return &w->slots[generation % WAL_SLOTS];
 }
-#define WAL_STAGE_BYTES 65536u /* of the buffer that is kept */
+#define WAL_PAGE        4096u
+#define WAL_STAGE_BYTES 65536u /* of the largest record in the buffer that is kept */
+#define WAL_STAGE_ROOM  (WAL_STAGE_BYTES + WAL_PAGE) /* of that buffer: zeros may follow the record */
 
 /* The full generation of a tail word read just before. */
 static inline struct wal_segment *wal_slot_of_tail(struct wal *w, uint64_t tail)
 {
     return &w->slots[tail % WAL_SLOTS];
 }
+static inline bool wal_fits(uint64_t position, uint64_t limit, uint64_t size)
+{
+    return limit >= position && limit - position >= size;
+}
+/* The last word of a record holds the zeros behind its payload, or payload, which comes later. */
+static inline void wal_clear_padding(uint8_t *payload, uint64_t size)
+{
+    if (size > WAL_RECORD_HEADER) {
+        put_fixed64(payload + size - WAL_RECORD_HEADER - 8, 0);
+    }
+}
+/* Writes the record's header; its payload and padding are in place behind it, unless it is a void one. */
+void wal_seal(uint8_t *record, const struct wal_slot *s, enum wal_record_type type,
+              uint32_t durable_distance);
+/* The parts of wal_begin, wal_end and wal_void for a record that is written; same contracts. */
+int wal_append_begin(struct wal *w, uint64_t size, struct wal_slot *s);
+int wal_append_end(struct wal *w, struct wal_slot *s, uint32_t durable_distance);
+int wal_append_void(struct wal *w, struct wal_slot *s);
 /* The part of wal_begin that maps windows or stages; same contract. */
 int wal_windows_reserve(struct wal *w, uint64_t size, struct wal_slot *s);
 /* Copies n bytes to a reserved place, across windows. */

@@ -12,7 +12,7 @@
 
 TestSuite(recovery_void, .timeout = 120);
 
-#define VALUE_BYTES 20000u
+#define VALUE_BYTES 4000u /* such records are stored, larger ones are written and never void */
 
 static _Atomic bool refusing;
 
@@ -57,7 +57,7 @@ static unsigned write_log(const char *dir)
     loam_db *db;
     GOES(loam_open(dir, &o, &db));
     unsigned n = 0;
-    for (; n < 10; n++) {
+    for (; n < 50; n++) {
         GOES(put_record(db, n));
     }
     atomic_store(&refusing, true);
@@ -75,7 +75,7 @@ Test(recovery_void, is_no_hole_in_the_log)
 {
     char dir[] = "/tmp/loam-void-XXXXXX";
     CHECK(mkdtemp(dir) != NULL);
-    for (uint64_t budget = (uint64_t)1 << 20; budget <= (uint64_t)2 << 20; budget += VALUE_BYTES * 4) {
+    for (uint64_t budget = (uint64_t)1 << 20; budget <= (uint64_t)5 << 18; budget += VALUE_BYTES * 4) {
         unsigned n = write_log(dir);
         loam_options o = small_options(NULL);
         o.memory_budget = budget;

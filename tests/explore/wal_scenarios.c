@@ -15,7 +15,7 @@
 #include "engine/commit.h"
 #include "tests/explore/explore.h"
 
-enum { RECORDS = 6, PAYLOAD = 16 };
+enum { RECORDS = 6, PAYLOAD = 16, LARGE = WAL_WRITE_MIN };
 
 struct loam_file {
     unsigned char header[WAL_HEADER_PAGE]; /* the log reads it back */
@@ -27,10 +27,13 @@ static struct {
     struct loam_file file[4];
     unsigned files;
     struct {
-        uint64_t end;
+        uint64_t begin, end;
         struct loam_file *file;
         _Atomic uint32_t ended, survives;
     } record[RECORDS];
+    _Atomic uint32_t fail_large; /* the write of the next large record */
+    uint64_t failed_at;      /* its position */
+    struct loam_file *failed;
     _Atomic uint32_t syncs;
     uint32_t fail_at; /* number of the sync that fails; 0: none */
     bool counting;
@@ -60,7 +63,8 @@ static int64_t disk_write(void *ctx, loam_file *f, const void *buf, size_t n, ui
     if (off + n <= sizeof f->header) {
         memcpy(f->header + off, buf, n);
     }
-    return (int64_t)n;
+    bool fails = n > LARGE && atom_swap(&d.fail_large, 0, relaxed) != 0;
+    return fails ? -EIO : (int64_t)n;
 }
 
 static int64_t disk_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t off)
@@ -372,3 +376,71 @@ static void drop_check(void)
 
 SCENARIO(wal_drop, .says = "a window is mapped ahead in a segment that is dropped", .threads = 2,
          .flags = NO_LAPSE, .setup = setup_drop, .body = drop_body, .check = drop_check, .bound = 1)
+
+/* A large record is written at the tail while another thread reserves there, with switches when it must. */
+static void setup_failing_append(void)
+{
+    setup();
+    atom_store(&d.fail_large, 1, relaxed);
+}
+
+static void note(unsigned i, const struct wal_slot *s)
+{
+    d.record[i].begin = s->position;
+    d.record[i].end = s->end;
+    d.record[i].file = wal_slot_of(&d.wal, s->generation)->file;
+}
+
+static void append_large(unsigned i)
+{
+    struct wal_slot s;
+    if (wal_begin(&d.wal, LARGE, &s) != LOAM_OK) {
+        return; /* behind a failed one: full */
+    }
+    memset(s.payload, (int)i, LARGE);
+    struct loam_file *file = wal_slot_of(&d.wal, s.generation)->file;
+    if (wal_end(&d.wal, &s, 0) == LOAM_OK) {
+        note(i, &s);
+        commit_publish(&d.commit, s.position, s.end);
+    } else {
+        EXPECT_EQ(wal_void(&d.wal, &s), WAL_UNUSED);
+        d.failed = file;
+        d.failed_at = s.position;
+    }
+}
+
+static void append_body(unsigned thread)
+{
+    if (thread == 0) {
+        append_large(0);
+        append_large(1);
+        return;
+    }
+    for (unsigned i = 2; i < 4; i++) {
+        struct wal_slot s;
+        uint64_t boundary;
+        while (wal_begin(&d.wal, PAYLOAD, &s) == WAL_FULL) {
+            switch_segment(&boundary);
+        }
+        note(i, &s);
+        memset(s.payload, (int)i, PAYLOAD);
+        EXPECT_EQ(wal_end(&d.wal, &s, 0), LOAM_OK);
+        commit_publish(&d.commit, s.position, s.end);
+    }
+}
+
+static void append_check(void)
+{
+    for (unsigned i = 0; i < RECORDS; i++) {
+        for (unsigned k = 0; k < i; k++) {
+            EXPECT(d.record[i].end <= d.record[k].begin || d.record[k].end <= d.record[i].begin);
+        }
+        EXPECT(d.failed == NULL || d.record[i].file != d.failed || d.record[i].end <= d.failed_at);
+    }
+}
+
+SCENARIO(wal_append, .says = "large records are written while small ones are stored", .threads = 2,
+         .flags = NO_LAPSE, .setup = setup, .body = append_body, .check = append_check, .bound = 2)
+SCENARIO(wal_append_fails, .says = "nothing follows a write that failed in its file", .threads = 2,
+         .flags = NO_LAPSE, .setup = setup_failing_append, .body = append_body,
+         .check = append_check, .bound = 2)

@@ -582,7 +582,7 @@ static void fault_run(bool mapped, uint64_t at, uint32_t repeat, int error, uint
     if (wal_open(&w, &o) == LOAM_OK) {
         for (uint64_t i = 0; i < 40; i++) {
             struct wal_slot s;
-            if (log_append(&w, 6000, i, &s) == LOAM_OK) {
+            if (log_append(&w, i % 4 < 2 ? 6000 : 3000, i, &s) == LOAM_OK) { /* written, stored */
                 note(&s, i);
             } else {
                 unknown = unknown || (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
