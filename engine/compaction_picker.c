@@ -14,6 +14,7 @@
 #define CANDIDATES_MAX  16  /* levels tried at one pick, the most urgent first */
 #define L0_DISJOINT_MAX 64u /* level-0 tables among which single ones are looked for */
 #define SEEK_BYTES      4096u /* read by a seek of each table of level 0 */
+#define BY_HAND         UINT64_MAX /* share of a rewrite: any part is worth it, whatever the space */
 
 void compaction_picker_init(struct compaction_picker *p, struct alloc *a,
                             const struct compaction_tunables *t, struct version_order order)
@@ -144,15 +145,25 @@ static int pick_table(const struct site *s, int level, struct compaction **c)
     return best < 0 ? LOAM_CONFLICT : draft_commit(s, &chosen, c);
 }
 
-/* Rewrites one table of the last level whose deletes, at least 1 in `share` entries, can go. */
+/* What rewriting the table leaves of it, by a guess: deletes weigh little. */
+static bool rewrite_fits(const struct site *s, const struct table *t)
+{
+    double older = (double)t->meta.older / (double)t->meta.entries;
+    bool yes = (double)t->meta.size * (1.0 - older) <= (double)s->p->room;
+    s->p->cramped = s->p->cramped || !yes;
+    return yes;
+}
+
+/* Rewrites one table of the last level whose deletes and older versions, at least 1 in `share` entries, can
+ * go. */
 static int pick_rewrite(const struct site *s, struct run among, uint64_t share,
                         struct compaction **c)
 {
     bool busy = false;
     for (uint32_t i = 0; i < among.count; i++) {
         const struct table *t = among.tables[i];
-        if (!compaction_can_drop_deletes(t, s->oldest) ||
-            t->meta.deletes < t->meta.entries / share) {
+        if (!compaction_can_shrink(t, s->oldest) || table_garbage(t) < t->meta.entries / share ||
+            (share != BY_HAND && !rewrite_fits(s, t))) {
             continue;
         }
         struct draft d = {
@@ -375,6 +386,6 @@ int compaction_pick_range(struct compaction_picker *p, struct version *v,
     if (level == 0) {
         return pick_range_l0(&s, range, c);
     }
-    return level == LAST ? pick_rewrite(&s, site_overlap(&s, LAST, range->keys), UINT64_MAX, c)
+    return level == LAST ? pick_rewrite(&s, site_overlap(&s, LAST, range->keys), BY_HAND, c)
                          : pick_range_deep(&s, range->keys, level, c);
 }

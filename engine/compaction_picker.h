@@ -58,8 +58,8 @@ struct compaction_range {
 
 /* A job that moves tables of `level` overlapping the range down. A caller that wants
  * everything at the bottom goes through levels 0 to LEVEL_COUNT - 1, repeating each until
- * LOAM_NOTFOUND; the last one rewrites tables that hold deletes at or below `oldest`. LOAM_CONFLICT:
- * overlaps a running job; try again when that has ended. */
+ * LOAM_NOTFOUND; the last one rewrites tables that hold deletes or older versions of their keys, all at
+ * or below `oldest`. LOAM_CONFLICT: overlaps a running job; try again when that has ended. */
 int compaction_pick_range(struct compaction_picker *p, struct version *v,
                           const struct compaction_range *range, int level, uint64_t oldest,
                           struct compaction **c);

@@ -53,9 +53,9 @@ int compaction_output_level(const struct ks_version *k, const struct compaction_
     return out;
 }
 
-bool compaction_can_drop_deletes(const struct table *t, uint64_t oldest)
+bool compaction_can_shrink(const struct table *t, uint64_t oldest)
 {
-    return t->meta.deletes != 0 && t->meta.max_seq <= oldest;
+    return table_garbage(t) != 0 && t->meta.max_seq <= oldest;
 }
 
 /* Bytes of the level's tables that no job has, those of mostly deletes counted twice. */
@@ -92,7 +92,8 @@ double compaction_level_score(const struct ks_version *k, const struct compactio
     }
     for (uint32_t i = 0; i < l->count; i++) {
         const struct table *x = l->tables[i];
-        if (!x->compacting && table_dense_deletes(x) && compaction_can_drop_deletes(x, oldest)) {
+        bool dense = table_garbage(x) > x->meta.entries / 2;
+        if (!x->compacting && dense && compaction_can_shrink(x, oldest)) {
             return 1;
         }
     }

@@ -47,8 +47,8 @@ int compaction_output_level(const struct ks_version *k, const struct compaction_
 double compaction_level_score(const struct ks_version *k, const struct compaction_shape *s,
                               const struct compaction_tunables *t, int level, uint64_t oldest);
 
-/* Whether the table holds deletes, all of which nobody needs at the bottom. */
-bool compaction_can_drop_deletes(const struct table *t, uint64_t oldest);
+/* Whether the table holds deletes or older versions of its keys, all of which nobody needs at the bottom. */
+bool compaction_can_shrink(const struct table *t, uint64_t oldest);
 
 /* Whether what lies above the last level may hide so much of it that the files are larger than
  * (100 + percent) % of what is live. Each entry above is taken to hide one below it. */

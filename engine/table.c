@@ -18,6 +18,7 @@ struct table_meta table_meta_of(const struct sst_info *info, uint64_t number, ui
         .size = info->size,
         .entries = info->entries,
         .deletes = info->deletes,
+        .older = info->older,
         .raw_bytes = info->raw_bytes,
         .checksum = info->checksum,
         .min_seq = info->min_seq,

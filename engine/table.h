@@ -43,6 +43,12 @@ struct table_meta table_meta_of(const struct sst_info *info, uint64_t number, ui
 struct table *table_create(struct alloc *a, const struct table_meta *m);
 void table_free(struct table *t); /* REQUIRES: no reader, no reference. NULL is allowed */
 
+/* What nobody needs at the bottom once no reader is left that is older than the table: a bound. */
+static inline uint64_t table_garbage(const struct table *t)
+{
+    return t->meta.deletes + t->meta.older;
+}
+
 static inline bool table_dense_deletes(const struct table *t)
 {
     return t->meta.deletes > t->meta.entries / 2;

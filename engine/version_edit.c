@@ -26,7 +26,8 @@ enum field {
     FIELD_SNAPSHOT_END = 20,
     FIELD_NEXT_KS = 22,
     FIELD_LOG_NONE = 24,
-    FIELD_DEAD_RANGE = 27
+    FIELD_DEAD_RANGE = 27,
+    FIELD_OLDER_VERSIONS = 29
 };
 
 enum { DEAD_LO_BEHIND = 1, DEAD_HI_BEHIND = 2 };
@@ -285,6 +286,13 @@ static void encode_added(const struct table_meta *m, struct buf *out)
     buf_append_slice(out, m->largest);
 }
 
+static void encode_older(const struct table_meta *m, struct buf *out)
+{
+    field_begin(out, FIELD_OLDER_VERSIONS, varint64_size(m->number) + varint64_size(m->older));
+    buf_append_varint(out, m->number);
+    buf_append_varint(out, m->older);
+}
+
 static void encode_created(const struct ks_desc *d, struct buf *out)
 {
     field_begin(out, FIELD_KS_CREATED,
@@ -363,6 +371,9 @@ void version_edit_encode(const struct version_edit *e, struct buf *out)
     encode_keyspaces(e, out);
     for (uint32_t i = 0; i < e->added_count; i++) {
         encode_added(&e->added[i], out);
+        if (e->added[i].older != 0) {
+            encode_older(&e->added[i], out);
+        }
     }
     for (uint32_t i = 0; i < e->dead_count; i++) {
         encode_dead(&e->dead[i], out);
@@ -428,6 +439,20 @@ static int decode_added(struct version_edit *e, struct reader *r, refusal *why)
     m.ks = (uint32_t)ks;
     m.level = (uint8_t)level;
     return version_edit_add_table(e, &m);
+}
+
+static void decode_older(struct version_edit *e, struct reader *r, refusal *why)
+{
+    uint64_t number = read_varint64(r), older = read_varint64(r);
+    struct table_meta *m = e->added_count != 0 ? &e->added[e->added_count - 1] : NULL;
+    if (r->bad) {
+        return;
+    }
+    if (m == NULL || m->number != number || m->older != 0 || older == 0 || older >= m->entries) {
+        *why = "older versions of no table, or too many";
+        return;
+    }
+    m->older = older;
 }
 
 static int decode_removed(struct version_edit *e, struct reader *r, refusal *why)
@@ -565,6 +590,9 @@ static int decode_field(struct version_edit *e, uint64_t tag, struct reader *r, 
         return LOAM_OK;
     case FIELD_DEAD_RANGE:
         return decode_dead(e, r, why);
+    case FIELD_OLDER_VERSIONS:
+        decode_older(e, r, why);
+        return LOAM_OK;
     case FIELD_SNAPSHOT_END:
         *why = e->snapshot_end ? "a field comes twice" : NULL;
         e->snapshot_end = true;

@@ -22,6 +22,8 @@
  *   27 dead range        v ks, v from, v places (1: lo is behind its key, 2: hi is), s lo, s hi; only
  *                       beside 12: a proven range of dead_ranges.h when the log was sealed. Not to know
  *                       it does no harm, and the next edit of anybody forgets it
+ *   29 older versions    v number, v of its entries, behind a newer one of their key; only behind the 2 of the
+ *                       table, and not for none. Not to know it leaves them where they are
  *
  * Fields 6, 8, 10, 12, 20, 22 and 24 appear at most once in an edit. They take effect in the order:
  * tables removed, keyspaces dropped, renamed, created, tables added. A table that moves to another
@@ -46,6 +48,7 @@ struct table_meta {
     uint64_t size;      /* bytes of the file */
     uint64_t entries;   /* versions of keys in it, deletes included */
     uint64_t deletes;   /* of them */
+    uint64_t older;     /* of them: behind a newer version of their key in this table */
     uint64_t raw_bytes; /* keys and values before compression */
     uint64_t checksum;  /* of the whole file */
     uint64_t min_seq;

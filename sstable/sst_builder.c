@@ -47,7 +47,7 @@ struct sst_builder {
     bool dead;       /* the block cut last holds nothing but deletes */
     uint32_t key_max;
     uint64_t block_max; /* bytes of the largest block */
-    uint64_t entries, deletes, raw_bytes, min_seq, max_seq, cut_bytes;
+    uint64_t entries, deletes, older, raw_bytes, min_seq, max_seq, cut_bytes;
     struct block_stage stage;
     _Atomic uint64_t *addr; /* ring address per block; not shared yet */
     uint32_t addr_cap;
@@ -287,8 +287,10 @@ static loam_slice last_key(const struct sst_builder *b)
     return loam_bytes(in->key, in->key_size);
 }
 
-static int check_entry(const struct sst_builder *b, const struct entry *e)
+/* *older: a newer version of the key is right before it. */
+static int check_entry(const struct sst_builder *b, const struct entry *e, bool *older)
 {
+    *older = false;
     if (e->key.size > SST_KEY_MAX || e->value.size > VALUE_MAX) {
         return FAIL(LOAM_E_TOOBIG, "an entry has a key of %zu and a value of %zu bytes",
                     e->key.size, e->value.size);
@@ -305,6 +307,7 @@ static int check_entry(const struct sst_builder *b, const struct entry *e)
         return FAIL(LOAM_E_INTERNAL, "entries for table %llu are out of order",
                     (unsigned long long)b->out.file_number);
     }
+    *older = c == 0;
     return LOAM_OK;
 }
 
@@ -340,11 +343,12 @@ static int add_small(struct sst_builder *b, const struct entry *e, uint8_t finge
     return rc == LOAM_OK ? block_builder_add(&b->block, e, fingerprint) : rc;
 }
 
-static void count_entry(struct sst_builder *b, const struct entry *e)
+static void count_entry(struct sst_builder *b, const struct entry *e, bool older)
 {
     uint64_t seq = tag_seq(e->tag);
     b->entries++;
     b->deletes += tag_kind(e->tag) == ENTRY_DELETE;
+    b->older += older;
     b->raw_bytes += e->key.size + e->value.size;
     b->min_seq = seq < b->min_seq ? seq : b->min_seq;
     b->max_seq = seq > b->max_seq ? seq : b->max_seq;
@@ -358,7 +362,8 @@ int sst_builder_add(struct sst_builder *b, const struct entry *e, uint64_t key_h
     if (b->rc != LOAM_OK) {
         return status_raise(&b->error);
     }
-    int rc = check_entry(b, e);
+    bool older;
+    int rc = check_entry(b, e, &older);
     if (rc != LOAM_OK) {
         return latch(b, rc);
     }
@@ -372,7 +377,7 @@ int sst_builder_add(struct sst_builder *b, const struct entry *e, uint64_t key_h
         rc = FAIL(LOAM_E_NOMEM, "no memory for a filter of %llu keys",
                   (unsigned long long)b->filter.keys);
     }
-    count_entry(b, e);
+    count_entry(b, e, older);
     return latch(b, rc);
 }
 
@@ -523,6 +528,7 @@ int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
         .size = footer.file_size,
         .entries = b->entries,
         .deletes = b->deletes,
+        .older = b->older,
         .raw_bytes = b->raw_bytes,
         .checksum = checksum,
         .min_seq = b->min_seq,

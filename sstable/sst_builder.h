@@ -42,6 +42,7 @@ struct sst_info {
     uint64_t size;    /* of the file, bytes */
     uint64_t entries; /* versions, deletes included */
     uint64_t deletes;
+    uint64_t older;     /* versions behind a newer one of their key */
     uint64_t raw_bytes; /* keys and values as added */
     uint64_t checksum;  /* XXH3-64, seed 0, of all bytes of the file */
     uint64_t min_seq, max_seq;

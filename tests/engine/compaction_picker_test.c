@@ -312,6 +312,29 @@ Test(compaction_picker, leaves_tables_of_deeper_levels_that_there_is_no_space_to
     sim_stop(&s);
 }
 
+/* A rewrite that always fails would stand before all others for ever. */
+Test(compaction_picker, rewrites_tables_of_the_last_level_that_there_is_space_for)
+{
+    struct sim s;
+    struct version_edit e;
+    struct compaction *c;
+    sim_start(&s, 256 * KIB);
+    version_edit_init(&e, alloc_global());
+    sim_add(&s, &e, 6, 0, 1000, 200 * KIB, 2000, 500);
+    sim_add(&s, &e, 6, 2000, 3000, 100 * KIB, 1000, 200);
+    sim_apply(&s, &e);
+    s.picker.room = 150 * KIB;
+    CHECK_EQ(compaction_idle_pick(&s.picker, s.v, s.seq, &c), LOAM_OK);
+    CHECK_EQ(number_of(c->range.lo), 2000);
+    CHECK(s.picker.cramped);
+    run(&s, c);
+    CHECK_EQ(compaction_idle_pick(&s.picker, s.v, s.seq, &c), LOAM_NOTFOUND);
+    const struct compaction_range all = {.upto = s.seq};
+    CHECK_EQ(compaction_pick_range(&s.picker, s.v, &all, 6, s.seq, &c), LOAM_OK); /* asked for */
+    run(&s, c);
+    sim_stop(&s);
+}
+
 #define MERGE_BYTES (2180 * KIB) /* of the test's tables */
 
 static int rest_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compaction **c)

@@ -31,6 +31,7 @@ static struct table_meta meta(struct random *r, uint8_t keys[64])
                            .level = (uint8_t)random_below(r, LEVEL_COUNT)};
     m.entries = 1 + random_below(r, 1 << 20);
     m.deletes = random_below(r, m.entries + 1);
+    m.older = random_below(r, 2) != 0 ? random_below(r, m.entries) : 0;
     m.max_seq = random_below(r, SEQ_MAX);
     m.min_seq = random_below(r, m.max_seq + 1);
     for (int i = 0; i < 64; i++) {
@@ -92,6 +93,7 @@ static void check_ranges(const struct version_edit *e)
         const struct table_meta *m = &e->added[i];
         CHECK(m->ks <= KS_ID_MAX && m->level < LEVEL_COUNT && m->number != 0 && m->size != 0);
         CHECK(m->entries != 0 && m->deletes <= m->entries && m->min_seq <= m->max_seq);
+        CHECK(m->older < m->entries);
         CHECK(m->max_seq <= SEQ_MAX && m->smallest.size <= LOAM_MAX_KEY);
         CHECK(m->smallest.data != NULL && m->largest.data != NULL);
     }
@@ -264,6 +266,31 @@ Test(version_edit, dead_ranges_have_their_golden_bytes)
     buf_free(&b);
 }
 
+/* Table 5 of 9 entries, and that 3 of them are older versions. */
+#define TABLE "\x02\x15\x00\x06\x05\x64\x09\x00\x1e" "checksum" "\x01\x02\x01" "a\x01" "b"
+#define OLDER "\x1d\x02\x05\x03"
+
+Test(version_edit, older_versions_have_their_golden_bytes)
+{
+    static const char golden[] = TABLE OLDER;
+    struct version_edit e, back;
+    struct buf b;
+    version_edit_init(&e, alloc_global());
+    version_edit_init(&back, alloc_global());
+    buf_init(&b, alloc_global(), MEM_VERSION);
+    CHECK_EQ(version_edit_decode(&e, loam_bytes(TABLE, sizeof TABLE - 1), 1, 0), LOAM_OK);
+    CHECK_EQ(e.added[0].older, 0);
+    e.added[0].older = 3;
+    version_edit_encode(&e, &b);
+    CHECK_BYTES(b.data, b.size, golden, sizeof golden - 1);
+    CHECK_EQ(version_edit_decode(&back, buf_slice(&b), 1, 0), LOAM_OK);
+    CHECK_EQ(back.added_count, 1);
+    CHECK_EQ(back.added[0].older, 3);
+    version_edit_free(&e);
+    version_edit_free(&back);
+    buf_free(&b);
+}
+
 #define REFUSED(bytes) CHECK_EQ(decode((const uint8_t *)(bytes), sizeof(bytes) - 1), LOAM_E_CORRUPT)
 
 Test(version_edit, dead_ranges_are_refused_that_cannot_be)
@@ -274,4 +301,14 @@ Test(version_edit, dead_ranges_are_refused_that_cannot_be)
     REFUSED(SEALED "\x1b\x0c\x80\x80\x80\x08\xac\x02\x01\x01" "a\x02" "bc"); /* keyspace 2^24 */
     REFUSED(SEALED "\x1b\x10\x03\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x01\x01"
                    "a\x02" "bc"); /* a sequence number beyond the last */
+}
+
+Test(version_edit, older_versions_are_refused_that_cannot_be)
+{
+    REFUSED(OLDER);                          /* of no table */
+    REFUSED(TABLE "\x1d\x02\x06\x03");       /* of another one */
+    REFUSED(TABLE "\x1d\x02\x05\x00");       /* none */
+    REFUSED(TABLE "\x1d\x02\x05\x09");       /* all entries */
+    REFUSED(TABLE "\x1d\x01\x05");           /* cut off */
+    REFUSED(TABLE OLDER OLDER);              /* twice */
 }
