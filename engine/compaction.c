@@ -197,6 +197,7 @@ static void split_job(struct compaction_job *job)
         job->parts[i].range = ranges[i];
         table_output_init(&job->parts[i].out, job->db, job->space, (uint8_t)job->c->output_level);
         job->parts[i].out.trimmed = job->c->trim;
+        job->parts[i].out.trimmed_for = job->held[0];
     }
 }
 

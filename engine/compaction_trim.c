@@ -20,6 +20,16 @@ struct trim {
     uint64_t gain;   /* bytes, by a guess; 0: it is not worth while */
 };
 
+/* Whether a trim has taken out of t what u above it hides. What was left because somebody could read it is worth
+ * another look once u is older than all readers: then nobody can. */
+static bool has_applied(const struct table *u, const struct table *t, uint64_t oldest)
+{
+    uint64_t newest = u->meta.max_seq;
+    /* relaxed: a trim too many at worst. */
+    return newest <= atom_load(&t->trimmed, relaxed) &&
+           (newest <= atom_load(&t->trimmed_for, relaxed) || newest > oldest);
+}
+
 /* What is known of the tables of draft.in[0], which lie above t, and no trim has applied to t. Of what puts
  * there are a share like theirs in all bytes is hidden, on the average. */
 static void weigh(const struct site *s, const struct table *t, struct trim *d)
@@ -30,8 +40,7 @@ static void weigh(const struct site *s, const struct table *t, struct trim *d)
     for (uint32_t i = 0; i < d->draft.in[0].count; i++) {
         const struct table *u = d->draft.in[0].tables[i];
         d->newest = u->meta.max_seq > d->newest ? u->meta.max_seq : d->newest;
-        /* relaxed: a trim too many at worst. */
-        if (u->meta.max_seq > atom_load(&t->trimmed, relaxed) &&
+        if (!has_applied(u, t, s->oldest) &&
             table_overlaps(u, s->cmp, t->meta.smallest, t->meta.largest)) {
             deletes = deletes || u->meta.deletes != 0;
             above += u->meta.size;

@@ -20,7 +20,8 @@ struct table {
     /* atomic; table_cache.h */
     _Atomic(struct sst_reader *) reader; /* NULL: not open */
     _Atomic uint32_t pins;               /* holders of the open reader */
-    _Atomic uint64_t trimmed;            /* what newer tables up to this number hide is gone */
+    _Atomic uint64_t trimmed;            /* what newer tables up to this number hide is gone, but for */
+    _Atomic uint64_t trimmed_for;        /* what readers from this number on could read then */
     _Atomic uint8_t used;                /* since the clock's hand last came by */
     /* atomic */
     _Atomic uint64_t seeks; /* of iterators that had to look into it while it stood in level 0 */

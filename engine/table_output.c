@@ -138,7 +138,9 @@ static void open_warm(struct table_output *o, const struct version *v, struct ta
     sst_builder_take_warm(m->builder, &warm);
     struct table *t = find_table(v, &m->meta);
     if (t != NULL && o->trimmed != 0) {
-        atom_store(&t->trimmed, o->trimmed, relaxed); /* relaxed: see compaction_trim.c */
+        /* relaxed: see compaction_trim.c */
+        atom_store(&t->trimmed_for, o->trimmed_for, relaxed);
+        atom_store(&t->trimmed, o->trimmed, relaxed);
     }
     char path[FILENAME_CAP];
     if (t == NULL || filename_make(db->dir, FILE_TABLE, m->meta.number, path) < 0) {

@@ -21,7 +21,7 @@ struct table_output {
     uint8_t level;
     bool lent; /* the bytes of what is added stay where they are until the table is cut */
     uint64_t background_bytes; /* written */
-    uint64_t trimmed; /* for the new tables: see compaction_trim.c; 0: nothing */
+    uint64_t trimmed, trimmed_for; /* of the new tables, see compaction_trim.c; 0: nothing */
     struct sst_builder *builder; /* the table being built, or NULL */
     uint64_t number;
     struct table_made *made;

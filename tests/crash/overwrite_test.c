@@ -44,16 +44,32 @@ static loam_slice value_of(unsigned i, uint32_t writes)
     return loam_bytes(value, sizeof value);
 }
 
-/* Until it is let in. */
-static void write_key(struct overwriter *w, unsigned i)
+/* False: it was not let in, `times` times in a row. */
+static bool try_key(struct overwriter *w, unsigned i, uint64_t times)
 {
-    loam_slice value = value_of(i, ++w->writes[i]);
-    int rc;
-    while ((rc = loam_put(w->db, NULL, key_of(i), value, NULL)) == LOAM_E_NOSPACE) {
+    loam_slice value = value_of(i, w->writes[i] + 1);
+    for (uint64_t n = 0; n < times; n++) {
+        int rc = loam_put(w->db, NULL, key_of(i), value, NULL);
+        if (rc != LOAM_E_NOSPACE) {
+            crash_must(rc, "put");
+            w->writes[i]++;
+            return true;
+        }
         w->refused++;
         thread_sleep_micros(2000);
     }
-    crash_must(rc, "put");
+    return false;
+}
+
+/* Until it is let in. */
+static void write_key(struct overwriter *w, unsigned i)
+{
+    (void)try_key(w, i, UINT64_MAX);
+}
+
+static unsigned any_key(struct overwriter *w)
+{
+    return (unsigned)(splitmix64(&w->random) % w->keys);
 }
 
 static void check_all(struct overwriter *w)
@@ -85,24 +101,30 @@ static void wait_until_trimmed(loam_db *db, uint64_t live)
     }
 }
 
+static void start(struct overwriter *w, loam_vfs **disk, loam_options *o, uint64_t live)
+{
+    oracle_context("%llu live bytes under a budget of %llu", (unsigned long long)live,
+                   (unsigned long long)BUDGET);
+    crash_alarm(RUN_SECONDS);
+    CHECK_EQ(loam_vfs_memory(disk), LOAM_OK);
+    *o = crash_options(*disk);
+    o->disk_budget = BUDGET;
+    *w = (struct overwriter){.keys = (unsigned)(live / VALUE_BYTES), .random = 1};
+    crash_must(loam_open("/db", o, &w->db), "open");
+    for (unsigned i = 0; i < w->keys; i++) {
+        write_key(w, i);
+    }
+}
+
 /* Eight times the budget in overwrites of `live` bytes, as fast as they go. */
 static void overwrite(uint64_t live)
 {
     static struct overwriter w;
     loam_vfs *disk;
-    oracle_context("%llu live bytes under a budget of %llu", (unsigned long long)live,
-                   (unsigned long long)BUDGET);
-    crash_alarm(RUN_SECONDS);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_options o = crash_options(disk);
-    o.disk_budget = BUDGET;
-    w = (struct overwriter){.keys = (unsigned)(live / VALUE_BYTES), .random = 1};
-    crash_must(loam_open("/db", &o, &w.db), "open");
-    for (unsigned i = 0; i < w.keys; i++) {
-        write_key(&w, i);
-    }
+    loam_options o;
+    start(&w, &disk, &o, live);
     for (uint64_t written = 0; written < 8 * BUDGET; written += VALUE_BYTES) {
-        write_key(&w, (unsigned)(splitmix64(&w.random) % w.keys));
+        write_key(&w, any_key(&w));
     }
     check_all(&w);
     wait_until_trimmed(w.db, live);
@@ -125,4 +147,27 @@ Test(overwrite, of_a_third_of_the_budget_goes_on_for_ever)
 Test(overwrite, of_half_of_the_budget_goes_on_for_ever)
 {
     overwrite(BUDGET / 2);
+}
+
+/* What fills the disk is what the snapshot alone can read: merges have kept it, trims had to leave it. */
+Test(overwrite, of_what_a_snapshot_reads_goes_on_when_it_is_released)
+{
+    static struct overwriter w;
+    loam_vfs *disk;
+    loam_options o;
+    loam_snap *s;
+    start(&w, &disk, &o, BUDGET / 5 * 3);
+    crash_must(loam_snap_take(w.db, &s), "snapshot");
+    while (try_key(&w, any_key(&w), 300)) {
+    }
+    loam_snap_release(s);
+    crash_alarm(CRASH_SANITIZED ? RUN_SECONDS : RUN_SECONDS / 4);
+    for (uint64_t written = 0; written < 2 * BUDGET; written += VALUE_BYTES) {
+        write_key(&w, any_key(&w));
+    }
+    check_all(&w);
+    int rc = loam_close(w.db);
+    CHECK(rc == LOAM_OK || rc == LOAM_E_NOSPACE);
+    loam_vfs_free(disk);
+    crash_alarm(0);
 }

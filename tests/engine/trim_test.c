@@ -190,6 +190,29 @@ Test(trim, leaves_what_a_snapshot_can_still_read)
     stop(&t);
 }
 
+/* A trim that had to leave them is no reason to leave them for ever; nor to try while they can be read. */
+Test(trim, takes_what_a_released_snapshot_could_read)
+{
+    struct trimmed t;
+    start(&t);
+    put_table(&t, 0, 1, 0);
+    to_the_bottom(&t);
+    loam_snap *s;
+    GOES(loam_snap_take(t.db, &s));
+    put_table(&t, 0, 2, 1);
+    CHECK(trim(&t) >= 1);
+    CHECK_EQ(trim(&t), 0);
+    CHECK_EQ(entries(&t, false), KEYS);
+    loam_snap_release(s);
+    CHECK(trim(&t) >= 1);
+    CHECK_EQ(trim(&t), 0);
+    CHECK_EQ(entries(&t, false), KEYS / 2);
+    for (int k = 0; k < KEYS; k++) {
+        expect(&t, k, NULL, k % 2 == 0);
+    }
+    stop(&t);
+}
+
 /* To rewrite all of it for a little would wear out the disk. */
 Test(trim, is_not_worth_while_for_few_overwrites)
 {
