@@ -9,10 +9,12 @@
 
 #if defined(LOAM_HAVE_XXH_DISPATCH)
 /* The library's, with the widest vectors that the processor has. Its header cannot be included beside
- * the inlined functions; the build checks the name. Weak, for the shared library may have it where the
+ * the inlined functions; the build checks the name. Weak, for the shared library may have them where the
  * static one, which a user may link instead, has not. */
 __attribute__((weak)) XXH64_hash_t XXH3_64bits_withSeed_dispatch(const void *data, size_t size,
                                                                  XXH64_hash_t seed);
+__attribute__((weak)) XXH_errorcode XXH3_64bits_update_dispatch(XXH3_state_t *state, const void *data,
+                                                                size_t size);
 #define LONG_INPUT 241u /* bytes from which on vectors are used at all */
 #endif
 
@@ -47,8 +49,15 @@ void checksum_begin(struct checksum_stream *s, uint64_t seed)
 
 void checksum_add(struct checksum_stream *s, const void *data, size_t size)
 {
+    XXH3_state_t *state = (XXH3_state_t *)(void *)s->opaque_;
+#if defined(LOAM_HAVE_XXH_DISPATCH)
+    if (size >= LONG_INPUT && XXH3_64bits_update_dispatch != NULL) {
+        XXH3_64bits_update_dispatch(state, data, size); /* of the same state: it is public */
+        return;
+    }
+#endif
     if (size != 0) {
-        XXH3_64bits_update((XXH3_state_t *)(void *)s->opaque_, data, size);
+        XXH3_64bits_update(state, data, size);
     }
 }
 

@@ -30,6 +30,29 @@ Test(hash, checksum_in_pieces_equals_the_whole)
     }
 }
 
+/* Short pieces and long ones go different ways. */
+Test(hash, pieces_of_mixed_sizes_equal_the_whole)
+{
+    static const size_t pieces[] = {7, 500, 240, 241, 1, 3000, 1024, 64, 0, 255};
+    for (size_t i = 0; i < sizeof data; i++) {
+        data[i] = (unsigned char)(i * 137 >> 2);
+    }
+    for (size_t size = 0; size < 12000; size += size < 3000 ? 1 : 97) {
+        for (size_t first = 0; first < sizeof pieces / sizeof *pieces; first++) {
+            struct checksum_stream s;
+            checksum_begin(&s, size);
+            size_t turn = first;
+            for (size_t at = 0; at < size; turn++) {
+                size_t piece = pieces[turn % (sizeof pieces / sizeof *pieces)];
+                piece = size - at < piece ? size - at : piece;
+                checksum_add(&s, data + at, piece);
+                at += piece;
+            }
+            CHECK_EQ(checksum_end(&s), checksum64(data, size, size));
+        }
+    }
+}
+
 Test(hash, a_stream_starts_afresh_in_memory_that_looks_like_an_old_one)
 {
     struct checksum_stream s;
