@@ -542,7 +542,7 @@ int loam_pause(loam_db *handle, int on)
     struct db *db = c.db;
     mutex_lock(&db->mu);
     db->paused = on != 0;
-    while (on != 0 && db->compacting != 0) {
+    while (on != 0 && db->paused != 0 && db->compacting != 0) {
         cond_wait_for(&db->idle_cv, &db->mu, 10000);
     }
     if (on == 0) {

@@ -356,8 +356,9 @@ LOAM_API LOAM_MUST int loam_compact(loam_db *db, loam_ks *ks, loam_slice lo, loa
  * deletes and overwrites left behind is given back to the disk. LOAM_STOPPED after timeout_us (0: no
  * limit). */
 LOAM_API LOAM_MUST int loam_wait_idle(loam_db *db, uint64_t timeout_us);
-/* on != 0 stops starting compactions but those of loam_compact() (running ones end first); 0 lets them run
- * again. Flushes go on, but for those that only readers gain by (loam_wait_idle). */
+/* on != 0 stops starting compactions but those of loam_compact(), and returns when none runs any more or the
+ * pause was ended by another call; 0 lets them run again, whoever stopped them. Flushes go on, but for
+ * those that only readers gain by (loam_wait_idle). */
 LOAM_API LOAM_MUST int loam_pause(loam_db *db, int on);
 
 enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };

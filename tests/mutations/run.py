@@ -661,6 +661,8 @@ FAULTS = [
           "ENTRY_DELETE && f->bottom) {", suite("engine", "version_filter/*")),
     Fault("flush-takes-itself-for-the-bottom", "engine/flush.c", "bool any = version_ks(v, ks) != NULL;",
           "bool any = false;", MODEL),
+    Fault("pause-that-ended-waits-on", "engine/api_db.c", "on != 0 && db->paused != 0 && db->compacting != 0",
+          "on != 0 && db->compacting != 0", suite("engine", "pause/*")),
     # ---- a replay keeps to the budget ----
     Fault("replay-takes-itself-for-the-bottom", "engine/flush.c", "any = f->edit->added[i].ks == ks;",
           "any = f->edit->added[i].ks > ks;", suite("engine", "recovery_memory/*")),
