@@ -477,12 +477,31 @@ static void retry_errors(struct db *db)
     mutex_unlock(&db->mu);
 }
 
+/* Bytes that running merges may still write. */
+static uint64_t merges_need_locked(const struct db *db)
+{
+    uint64_t sum = 0;
+    for (const struct compaction *c = db->picker.running; c != NULL; c = c->next) {
+        sum += c->is_move ? 0 : c->trim != 0 ? c->inputs[1][0]->meta.size : c->input_bytes;
+    }
+    return sum;
+}
+
+/* Whether the reserve can be set aside without taking what was given up for a merge from it in the midst: it
+ * would fail, and fail again each time. */
+static bool merges_can_spare_locked(const struct db *db)
+{
+    uint64_t need = merges_need_locked(db);
+    return need == 0 || disk_reserve_free(&db->reserve) >= db->reserve.bytes + need;
+}
+
 /* Looks for space where there was none, and ends a doubt about the manifest. */
 static void restore_reserve(struct db *db)
 {
     mutex_lock(&db->mu);
     uint64_t now = clock_micros();
-    bool look = healing_locked(db) && now >= db->restore_at && !db->flushing && to_restore(db);
+    bool look = healing_locked(db) && now >= db->restore_at && !db->flushing && to_restore(db) &&
+                merges_can_spare_locked(db);
     if (look) {
         db->restore_at = now + RESTORE_US;
     }

@@ -21,14 +21,21 @@ struct trimmed {
     struct db *in; /* stays: it is closed by the test alone */
 };
 
-static void start(struct trimmed *t)
+static void start_within(struct trimmed *t, uint64_t budget)
 {
     t->disk = memory_disk();
-    t->db = open_small(t->disk, "/db");
+    loam_options o = small_options(t->disk);
+    o.disk_budget = budget;
+    GOES(loam_open("/db", &o, &t->db));
     GOES(loam_pause(t->db, 1));
     epoch_enter();
     t->in = slotmap_get(&registry_get()->dbs, HANDLE_OF(t->db));
     epoch_exit();
+}
+
+static void start(struct trimmed *t)
+{
+    start_within(t, 0);
 }
 
 static void stop(struct trimmed *t)
@@ -66,17 +73,23 @@ static void to_the_bottom(struct trimmed *t)
     GOES(loam_compact(t->db, NULL, all, all, 0));
 }
 
+static int pick(struct trimmed *t, struct compaction **c)
+{
+    mutex_lock(&t->in->mu);
+    struct version *v = version_set_ref_current(&t->in->versions);
+    uint64_t oldest = snapshot_oldest(&t->in->snapshots, &t->in->commit);
+    int rc = compaction_pick_trim(&t->in->picker, v, oldest, false, c);
+    version_unref(v);
+    mutex_unlock(&t->in->mu);
+    return rc;
+}
+
 /* Trims until nothing is left to trim; how many there were. */
 static int trim(struct trimmed *t)
 {
     for (int n = 0;; n++) {
         struct compaction *c;
-        mutex_lock(&t->in->mu);
-        struct version *v = version_set_ref_current(&t->in->versions);
-        uint64_t oldest = snapshot_oldest(&t->in->snapshots, &t->in->commit);
-        int rc = compaction_pick_trim(&t->in->picker, v, oldest, false, &c);
-        version_unref(v);
-        mutex_unlock(&t->in->mu);
+        int rc = pick(t, &c);
         if (rc == LOAM_NOTFOUND) {
             return n;
         }
@@ -227,5 +240,46 @@ Test(trim, is_not_worth_while_for_few_overwrites)
     put_table(&t, 3, 40, 1);
     CHECK(trim(&t) >= 1);
     CHECK_EQ(entries(&t, false), KEYS - 4 * (KEYS / 40));
+    stop(&t);
+}
+
+/* As a merge that finds the disk full. */
+static void spend_reserve(struct trimmed *t)
+{
+    CHECK(db_spend_reserve(t->in, disk_reserve_missing(&t->in->reserve)));
+    CHECK(disk_reserve_spent(&t->in->reserve));
+}
+
+static void wait_for_reserve(struct trimmed *t)
+{
+    while (disk_reserve_spent(&t->in->reserve)) {
+        thread_sleep_micros(2000);
+    }
+}
+
+/* Else it fails, has it given up again, and so for ever. */
+Test(trim, has_the_space_that_the_reserve_was_given_up_for_until_it_ends)
+{
+    struct trimmed t;
+    struct compaction *c;
+    start_within(&t, (uint64_t)16 << 20);
+    put_table(&t, 0, 1, 0);
+    to_the_bottom(&t);
+    put_table(&t, 0, 2, 1);
+    GOES(pick(&t, &c)); /* it runs, as far as the database can tell */
+    spend_reserve(&t);
+    wait_for_reserve(&t); /* there is space for both */
+    struct disk_account *a = &t.in->files.account;
+    struct disk_file *others = disk_account_get(a, "/db/others");
+    spend_reserve(&t);
+    disk_account_settle(a, others, disk_account_left(a) - t.in->reserve.bytes);
+    thread_sleep_micros(500000); /* a few looks at the disk */
+    CHECK(disk_reserve_spent(&t.in->reserve));
+    mutex_lock(&t.in->mu);
+    compaction_free(&t.in->picker, c);
+    mutex_unlock(&t.in->mu);
+    wait_for_reserve(&t);
+    disk_account_settle(a, others, 0);
+    disk_account_put(a, others);
     stop(&t);
 }
