@@ -291,6 +291,7 @@ static void meet_a_size_limit(void (*disposition)(int))
     snprintf(other_dir, sizeof other_dir, "%s-other", db_dir);
     signal(SIGXFSZ, disposition); /* the application's choice, which stays */
     loam_db *db = open_here();
+    GOES(loam_pause(db, 1)); /* nothing is flushed before the limit is there */
     put_numbers(db, 0, 100);
     struct rlimit small = {16 << 10, RLIM_INFINITY};
     CHECK_EQ(setrlimit(RLIMIT_FSIZE, &small), 0);
