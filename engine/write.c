@@ -474,7 +474,11 @@ static int log_request(struct db *db, const struct write_request *q, struct wal_
     if (q->one != NULL && s->payload != NULL) {
         copy_one(s->payload, q->one);
     }
-    return wal_end(&db->wal, s, wal_durable(&db->wal));
+    int rc = wal_end(&db->wal, s, wal_durable(&db->wal));
+    if (rc < 0 && wal_poisoned(&db->wal)) {
+        db_log_failed(db, rc); /* what was to take the record back could not be synced */
+    }
+    return rc;
 }
 
 /* Logs and applies the request; *s tells where. */

@@ -95,7 +95,8 @@ static int append_failed(struct wal *w, struct wal_segment *seg, const struct wa
     }
     rc = FAIL_IO(rc, number, offset, "cannot write to log segment %llu",
                  (unsigned long long)number);
-    return gone ? rc : status_add_flags(rc, LOAM_ERR_UNKNOWN);
+    uint32_t sticky = wal_poisoned(w) ? LOAM_ERR_STICKY : 0; /* whatever the write failed with */
+    return gone ? rc : status_add_flags(rc, LOAM_ERR_UNKNOWN | sticky);
 }
 
 static size_t padding_of(const struct wal_slot *s)

@@ -191,3 +191,57 @@ Test(resume, renews_the_log_of_many_keyspaces)
     }
     sick_close(&s);
 }
+
+/* ---- a write that fails and cannot be taken back ------------------------------------------------- */
+
+static const loam_vfs *inner;
+static int write_error, sync_error; /* of the next write; of every sync. 0: none */
+
+static int64_t write_or_fail(void *ctx, loam_file *f, const void *p, size_t n, uint64_t off)
+{
+    int error = write_error;
+    write_error = 0;
+    return error != 0 ? -error : inner->write(ctx, f, p, n, off);
+}
+
+static int sync_or_fail(void *ctx, loam_file *f, uint32_t data_only)
+{
+    return sync_error != 0 ? -sync_error : inner->sync(ctx, f, data_only);
+}
+
+static void fail_and_resume(int error, int code)
+{
+    loam_vfs *disk = memory_disk(), failing = *disk;
+    inner = disk;
+    failing.write = write_or_fail;
+    failing.sync = sync_or_fail;
+    failing.map = NULL; /* every record is written */
+    loam_options o = small_options(&failing);
+    o.sync_interval_ms = UINT32_MAX;
+    struct sick s = {.vfs = disk};
+    GOES(loam_open("/db", &o, &s.db));
+    put_text(s.db, NULL, "before", "value");
+    write_error = sync_error = error;
+    FAILS(loam_put(s.db, NULL, text("during"), text("value"), NULL), code);
+    CHECK((loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0);
+    loam_error why;
+    CHECK_EQ(loam_health(s.db, &why), LOAM_REFUSING_WRITES);
+    CHECK((why.flags & LOAM_ERR_STICKY) != 0);
+    sync_error = 0;
+    GOES(loam_resume(s.db));
+    CHECK_EQ(loam_health(s.db, NULL), LOAM_HEALTHY);
+    GOES(put_durable(&s, "after"));
+    GOES(loam_close(s.db));
+    GOES(loam_open("/db", &o, &s.db));
+    expect_text(s.db, NULL, "before", "value");
+    expect_text(s.db, NULL, "after", "value");
+    GOES(loam_close(s.db));
+    loam_vfs_free(disk);
+}
+
+/* The sync that was to take it back has failed like any other. */
+Test(resume, is_asked_for_when_a_failed_write_could_not_be_taken_back)
+{
+    fail_and_resume(EIO, LOAM_E_IO);
+    fail_and_resume(ENOSPC, LOAM_E_NOSPACE); /* which else passes by itself */
+}
