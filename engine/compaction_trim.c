@@ -30,11 +30,23 @@ static bool has_applied(const struct table *u, const struct table *t, uint64_t o
            (newest <= atom_load(&t->trimmed_for, relaxed) || newest > oldest);
 }
 
-/* What is known of the tables of draft.in[0], which lie above t, and no trim has applied to t. Of what puts
- * there are a share like theirs in all bytes is hidden, on the average. */
+/* What puts of u, a table of level n, hide of anything below it, on the average: as much as u is of all that
+ * lies where u does. Tables of level 0 lie everywhere. */
+static double hidden_by(const struct site *s, const struct table *u, int n)
+{
+    struct table *const one[] = {(struct table *)u};
+    struct key_range r = run_range(s, (struct run){one, 1});
+    uint64_t around = n == 0 ? version_ks_bytes(s->k) : 0;
+    for (int k = 1; n != 0 && k < LEVEL_COUNT; k++) {
+        around += run_bytes(site_overlap(s, k, r));
+    }
+    return (double)u->meta.size / (double)(around + 1);
+}
+
+/* What is known of the tables of draft.in[0], which lie above t, and no trim has applied to t. */
 static void weigh(const struct site *s, const struct table *t, struct trim *d)
 {
-    uint64_t above = 0, all = version_ks_bytes(s->k);
+    double share = 0;
     bool deletes = false;
     d->newest = 0;
     for (uint32_t i = 0; i < d->draft.in[0].count; i++) {
@@ -43,10 +55,10 @@ static void weigh(const struct site *s, const struct table *t, struct trim *d)
         if (!has_applied(u, t, s->oldest) &&
             table_overlaps(u, s->cmp, t->meta.smallest, t->meta.largest)) {
             deletes = deletes || u->meta.deletes != 0;
-            above += u->meta.size;
+            share += hidden_by(s, u, d->draft.level);
         }
     }
-    double share = deletes ? 1.0 : (double)above / (double)(all + 1);
+    share = deletes || share > 1.0 ? 1.0 : share;
     d->gain = share > 1.0 / PUTS_SHARE ? (uint64_t)((double)t->meta.size * share) : 0;
 }
 

@@ -347,6 +347,28 @@ static int rest_pick(struct sim *s, uint64_t seeks, uint64_t room, struct compac
     return compaction_rest_pick(&s->picker, s->v, s->seq, c);
 }
 
+/* However little of all data it is: what it hides is much of that table. */
+Test(compaction_picker, trims_a_deep_table_below_one_that_hides_a_part_of_it)
+{
+    enum { TABLES = 100 };
+    const uint64_t step = KEY_SPACE / TABLES;
+    struct sim s;
+    struct version_edit e;
+    struct compaction *c;
+    sim_start(&s, 64 * KIB);
+    version_edit_init(&e, alloc_global());
+    for (uint64_t i = 0; i < TABLES; i++) {
+        sim_add(&s, &e, 6, i * step, (i + 1) * step - 1, 1024 * KIB, 10000, 0);
+    }
+    sim_add(&s, &e, 5, 7 * step, 8 * step - 1, 256 * KIB, 2500, 0);
+    sim_apply(&s, &e);
+    CHECK_EQ(compaction_pick_trim(&s.picker, s.v, s.seq, true, &c), LOAM_OK);
+    CHECK_EQ(c->input_count[1], 1);
+    CHECK_EQ(number_of(c->inputs[1][0]->meta.smallest), 7 * step);
+    compaction_free(&s.picker, c);
+    sim_stop(&s);
+}
+
 Test(compaction_picker, merges_level_0_when_seeks_have_read_as_much_there)
 {
     struct sim s;
