@@ -35,12 +35,22 @@ static uint64_t bytes_ahead(struct wal *w, uint64_t stored)
     return bytes < most ? bytes : most;
 }
 
+/* Bytes of records in windows so far. The count of those that were written moves right before the tail does: what
+ * this cannot tell apart is looked at next time. */
+static uint64_t stored_so_far(const struct wal *w, uint64_t written)
+{
+    uint64_t position = wal_position(w);
+    /* relaxed: position's acquire keeps it behind, and shows what was counted before the tail was there. */
+    bool steady = atom_load(&w->written, relaxed) == written;
+    int64_t more = (int64_t)(position - written - w->kept_stored);
+    return w->kept_stored + (steady && more > 0 ? (uint64_t)more : 0);
+}
+
 /* While all that comes is written, a window at the tail would be behind it before it is of use. */
 static int map_ahead(struct wal *w)
 {
-    uint64_t written = atom_load(&w->written, relaxed); /* relaxed: a count */
-    uint64_t position = wal_position(w);
-    uint64_t stored = position - written > w->kept_stored ? position - written : w->kept_stored;
+    uint64_t written = atom_load(&w->written, relaxed); /* relaxed: see stored_so_far() */
+    uint64_t stored = stored_so_far(w, written);
     bool only_written = stored == w->kept_stored && written != w->kept_written;
     uint64_t bytes = bytes_ahead(w, stored);
     w->kept_stored = stored;

@@ -444,3 +444,23 @@ SCENARIO(wal_append, .says = "large records are written while small ones are sto
 SCENARIO(wal_append_fails, .says = "nothing follows a write that failed in its file", .threads = 2,
          .flags = NO_LAPSE, .setup = setup_failing_append, .body = append_body,
          .check = append_check, .bound = 2)
+
+/* The keeper tells bytes that were written from bytes that were stored, whenever it looks. */
+static void keep_body(unsigned thread)
+{
+    if (thread == 0) {
+        append_large(0);
+        append_large(1);
+        return;
+    }
+    bool more;
+    EXPECT_EQ(wal_keep(&d.wal, commit_visible(&d.commit), &more), LOAM_OK);
+}
+
+static void keep_check(void)
+{
+    EXPECT_EQ(d.wal.kept_stored, 8); /* where the log began */
+}
+
+SCENARIO(wal_keep, .says = "the keeper counts while large records are written", .threads = 2,
+         .flags = NO_LAPSE, .setup = setup, .body = keep_body, .check = keep_check, .bound = 2)
