@@ -22,7 +22,8 @@ struct compaction {
     uint32_t input_count[2];
     uint64_t input_bytes;        /* of both */
     bool is_move;                /* inputs[0] goes to output_level as it is */
-    uint64_t trim; /* not 0: inputs[0], whose newest entry this is, is only read, within `range` */
+    uint64_t trim; /* not 0: inputs[0], of all levels above, whose newest entry this is, is only read, within
+                      `range` */
     bool bottommost;             /* nothing deeper than output_level overlaps: deletes at or below
                                     the oldest snapshot may go */
     uint64_t target_file_bytes;  /* UINT64_MAX: one output table */

@@ -58,19 +58,48 @@ static loam_slice key_of(int key)
     return loam_bytes(name, 6);
 }
 
-/* Every `step`-th key from `from` on, then a table of them in level 0. */
-static void put_table(struct trimmed *t, int from, int step, int round)
+/* Every `step`-th key of [from, to), then a table of them in level 0. */
+static void put_part(struct trimmed *t, int from, int to, int step, int round)
 {
-    for (int k = from; k < KEYS; k += step) {
+    for (int k = from; k < to; k += step) {
         GOES(loam_put(t->db, NULL, key_of(k), value_of(k, round), NULL));
     }
     GOES(loam_flush(t->db, NULL));
+}
+
+static void put_table(struct trimmed *t, int from, int step, int round)
+{
+    put_part(t, from, KEYS, step, round);
 }
 
 static void to_the_bottom(struct trimmed *t)
 {
     const loam_slice all = {NULL, 0};
     GOES(loam_compact(t->db, NULL, all, all, 0));
+}
+
+/* The tables of level 0 whose keys are all at or behind `from` move into a level between that and the last, as
+ * those do that stand alone. */
+static void move_down(struct trimmed *t, int from)
+{
+    struct version *v = version_set_ref_current(&t->in->versions);
+    const struct level *l = &version_ks(v, 0)->level[0];
+    struct version_edit e;
+    version_edit_init(&e, &t->in->alloc);
+    for (uint32_t i = 0; i < l->count; i++) {
+        struct table_meta m = l->tables[i]->meta;
+        if (key_compare(NULL, m.smallest, key_of(from)) >= 0) {
+            GOES(version_edit_remove_table(&e, 0, 0, m.number));
+            m.level = LEVEL_COUNT - 2;
+            GOES(version_edit_add_table(&e, &m));
+        }
+    }
+    CHECK(e.added_count != 0);
+    GOES(db_apply_edit(t->in, &e));
+    version_edit_free(&e);
+    mutex_lock(&t->in->mu);
+    version_unref(v);
+    mutex_unlock(&t->in->mu);
 }
 
 static int pick(struct trimmed *t, struct compaction **c)
@@ -159,6 +188,26 @@ Test(trim, takes_what_overwrites_hide_out_of_older_tables_of_level_0)
     CHECK_EQ(trim(&t), 0);
     for (int k = 0; k < KEYS; k++) {
         expect(&t, k, NULL, k % 3 == 0 ? 2 : k % 2 == 0);
+    }
+    stop(&t);
+}
+
+/* Tables of a level between may be newer than those of level 0, of other keys: both hide something. */
+Test(trim, takes_what_an_older_table_of_an_upper_level_hides)
+{
+    struct trimmed t;
+    start(&t);
+    put_table(&t, 0, 1, 0);
+    to_the_bottom(&t);
+    put_part(&t, 0, KEYS / 2, 2, 1);
+    put_part(&t, KEYS / 2, KEYS, 2, 1);
+    move_down(&t, KEYS / 2);
+    CHECK(trim(&t) >= 1);
+    CHECK_EQ(entries(&t, true), KEYS / 4);
+    CHECK_EQ(entries(&t, false), KEYS / 2 + KEYS / 4); /* the last level has half of them */
+    CHECK_EQ(trim(&t), 0);
+    for (int k = 0; k < KEYS; k++) {
+        expect(&t, k, NULL, k % 2 == 0);
     }
     stop(&t);
 }
