@@ -221,7 +221,8 @@ LOAM_API LOAM_MUST int loam_ks_list(loam_db *db, loam_name_fn fn, void *ctx);
  * what they free brings the other writes back by itself. An error without LOAM_ERR_UNKNOWN means that nothing
  * was written, now or after any crash.
  * Cost in steady state: no system call, no lock held while bytes are copied or the memtable is
- * searched, no malloc. Any thread. */
+ * searched, no malloc; from 4 KiB on one write to the log, which writes of other threads wait for.
+ * Any thread. */
 LOAM_API LOAM_MUST int loam_put(loam_db *db, loam_ks *ks, loam_slice key, loam_slice value,
                                 const loam_write_opts *opts);
 /* Deleting a key that does not exist is done, not an error. */
