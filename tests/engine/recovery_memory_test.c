@@ -8,7 +8,7 @@
 
 #include "tests/engine/db_support.h"
 
-TestSuite(recovery_memory, .timeout = 600);
+TestSuite(recovery_memory);
 
 #define KEYS        14000u
 #define VALUE_BYTES 1500u /* 21 MB in all */

@@ -10,7 +10,7 @@
 #include "arena/sync.h"
 #include "tests/engine/db_support.h"
 
-TestSuite(recovery_void, .timeout = 600);
+TestSuite(recovery_void);
 
 #define VALUE_BYTES 4000u /* such records are stored, larger ones are written and never void */
 
