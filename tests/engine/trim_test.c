@@ -72,8 +72,10 @@ static void put_table(struct trimmed *t, int from, int step, int round)
     put_part(t, from, KEYS, step, round);
 }
 
-static void to_the_bottom(struct trimmed *t)
+/* Every key, in the last level. */
+static void fill_the_bottom(struct trimmed *t)
 {
+    put_table(t, 0, 1, 0);
     const loam_slice all = {NULL, 0};
     GOES(loam_compact(t->db, NULL, all, all, 0));
 }
@@ -161,8 +163,7 @@ Test(trim, takes_what_overwrites_hide_out_of_deep_tables)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     CHECK_EQ(entries(&t, false), KEYS);
     put_table(&t, 0, 3, 1);
     CHECK(trim(&t) >= 1);
@@ -197,8 +198,7 @@ Test(trim, takes_what_an_older_table_of_an_upper_level_hides)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     put_part(&t, 0, KEYS / 2, 2, 1);
     put_part(&t, KEYS / 2, KEYS, 2, 1);
     move_down(&t, KEYS / 2);
@@ -217,8 +217,7 @@ Test(trim, takes_what_deletes_hide_and_leaves_the_deletes)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     GOES(loam_delete(t.db, NULL, key_of(5), NULL));
     GOES(loam_flush(t.db, NULL));
     CHECK_EQ(trim(&t), 1);
@@ -234,8 +233,7 @@ Test(trim, leaves_what_a_snapshot_can_still_read)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     loam_snap *s;
     GOES(loam_snap_take(t.db, &s));
     put_table(&t, 0, 2, 1);
@@ -257,8 +255,7 @@ Test(trim, takes_what_a_released_snapshot_could_read)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     loam_snap *s;
     GOES(loam_snap_take(t.db, &s));
     put_table(&t, 0, 2, 1);
@@ -280,8 +277,7 @@ Test(trim, is_not_worth_while_for_few_overwrites)
 {
     struct trimmed t;
     start(&t);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     put_table(&t, 0, 40, 1);
     CHECK_EQ(trim(&t), 0);
     put_table(&t, 1, 40, 1);
@@ -312,8 +308,7 @@ Test(trim, has_the_space_that_the_reserve_was_given_up_for_until_it_ends)
     struct trimmed t;
     struct compaction *c;
     start_within(&t, (uint64_t)16 << 20);
-    put_table(&t, 0, 1, 0);
-    to_the_bottom(&t);
+    fill_the_bottom(&t);
     put_table(&t, 0, 2, 1);
     GOES(pick(&t, &c)); /* it runs, as far as the database can tell */
     spend_reserve(&t);
