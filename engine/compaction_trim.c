@@ -139,16 +139,13 @@ static int trim_keyspace(const struct site *s, bool surely, struct table **found
 
 static int pick_in_keyspace(const struct site *s, bool surely, struct compaction **c)
 {
-    size_t tables = 0;
-    for (int n = 0; n < LEVEL_COUNT; n++) {
-        tables += s->k->level[n].count;
-    }
-    struct table **found = alloc_get(s->p->alloc, MEM_VERSION, tables * sizeof(struct table *));
+    size_t bytes = (size_t)version_ks_table_count(s->k) * sizeof(struct table *);
+    struct table **found = alloc_get(s->p->alloc, MEM_VERSION, bytes);
     if (found == NULL) {
         return FAIL(LOAM_E_NOMEM, "no memory for a compaction");
     }
     int rc = trim_keyspace(s, surely, found, c);
-    alloc_put(s->p->alloc, MEM_VERSION, found, tables * sizeof(struct table *));
+    alloc_put(s->p->alloc, MEM_VERSION, found, bytes);
     return rc;
 }
 

@@ -224,13 +224,11 @@ static int install_some(struct flush *f)
     return !f->replay && log_holds_all(f) ? install(f, false) : gather(f);
 }
 
-/* The flush has failed: what it gathered is nobody's. */
-static void drop_gathered(struct flush *f)
+void flush_drop_tables(struct db *db, struct version_edit *edit, uint32_t keep)
 {
-    struct version_edit *e = f->edit;
-    while (e->added_count > f->before) {
-        obsolete_files_add(&f->db->obsolete, FILE_TABLE, e->added[e->added_count - 1].number);
-        version_edit_drop_added(e, e->added_count - 1);
+    while (edit->added_count > keep) {
+        obsolete_files_add(&db->obsolete, FILE_TABLE, edit->added[edit->added_count - 1].number);
+        version_edit_drop_added(edit, edit->added_count - 1);
     }
 }
 
@@ -336,7 +334,7 @@ static void flush_free(struct flush *f, bool done)
     }
     close_outputs(f);
     if (!done) {
-        drop_gathered(f);
+        flush_drop_tables(f->db, f->edit, f->before);
     }
     version_edit_free(&f->own);
     alloc_put(&f->db->alloc, MEM_BUILD, f, sizeof *f);

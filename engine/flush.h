@@ -19,6 +19,9 @@ int flush_run(struct db *db);
  * applies the edit has made durable the names of the files and the log they came from: until then a
  * crash finds that log alone. On error the memtables stay and the edit is as before. */
 int flush_replayed(struct db *db, struct version_edit *edit);
+/* The edit is never applied: the files of its added tables, but for the first `keep`, are nobody's, and it names
+ * them no more. */
+void flush_drop_tables(struct db *db, struct version_edit *edit, uint32_t keep);
 /* The edit says that tables hold all positions below `boundary`, and names the oldest log segment that
  * memtables from `generation` on came from. */
 void flush_set_log(struct db *db, uint32_t generation, uint64_t boundary, struct version_edit *edit);

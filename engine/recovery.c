@@ -422,15 +422,6 @@ static int open_for_writing(struct db *db, struct replay *p)
     return LOAM_OK;
 }
 
-/* The open fails: what it has made is nobody's. */
-static void drop_tables(struct replay *p)
-{
-    for (uint32_t i = 0; i < p->edit.added_count; i++) {
-        obsolete_files_add(&p->db->obsolete, FILE_TABLE, p->edit.added[i].number);
-    }
-    version_edit_free(&p->edit);
-}
-
 /* Whether nothing was logged since the clean close. */
 static bool ends_as_closed(const struct log_chain *c)
 {
@@ -473,7 +464,8 @@ int recovery_run(struct db *db, struct recovery_found *found)
         dead_known_open(db, found->as_closed);
     }
     memtable_destroy(p.m);
-    drop_tables(&p);
+    flush_drop_tables(db, &p.edit, 0); /* there are some if the open fails */
+    version_edit_free(&p.edit);
     log_chain_free(&p.logs);
     return rc;
 }

@@ -58,13 +58,20 @@ uint64_t version_bytes(const struct version *v)
     return sum;
 }
 
+uint64_t version_ks_table_count(const struct ks_version *k)
+{
+    uint64_t sum = 0;
+    for (int n = 0; n < LEVEL_COUNT; n++) {
+        sum += k->level[n].count;
+    }
+    return sum;
+}
+
 uint64_t version_table_count(const struct version *v)
 {
     uint64_t sum = 0;
     for (uint32_t i = 0; i < v->ks_count; i++) {
-        for (int n = 0; n < LEVEL_COUNT; n++) {
-            sum += v->ks[i]->level[n].count;
-        }
+        sum += version_ks_table_count(v->ks[i]);
     }
     return sum;
 }

@@ -64,6 +64,7 @@ const struct ks_version *version_ks(const struct version *v, uint32_t ks);
 struct table *version_table(const struct version *v, uint32_t ks, int level, uint64_t number);
 uint64_t version_ks_bytes(const struct ks_version *k); /* of all its tables */
 uint64_t version_bytes(const struct version *v); /* of all tables */
+uint64_t version_ks_table_count(const struct ks_version *k);
 uint64_t version_table_count(const struct version *v);
 
 /* ---- references ------------------------------------------------------------------------------ */
