@@ -117,7 +117,8 @@ typedef struct loam_options {
     uint32_t log_level;        /* LOAM_LOG_*; default WARN */
     uint32_t reserved0_;       /* zero */
     const loam_vfs *vfs;       /* default: the operating system. Must outlive the database */
-    const loam_allocator *allocator; /* default: malloc. Copied */
+    const loam_allocator *allocator; /* default: malloc, and mappings for large parts of open tables.
+                                        Copied */
     loam_log_fn log;           /* default: silence; loam never prints */
     void *log_ctx;
     const loam_ks_options *default_ks; /* for the keyspace "default" */

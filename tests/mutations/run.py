@@ -70,6 +70,12 @@ FAULTS = [
     Fault("tables-of-level-0-outgrow-every-trim", "engine/compaction_part.c",
           "    most = most < s->p->room ? most : s->p->room;\n", "    most = s->p->room;\n",
           suite("engine", "compaction_picker/*")),
+    # ---- what is given back goes back ----
+    Fault("closed-tables-stay-in-malloc", "arena/alloc.c", "    return o == MEM_TABLE && size >= MAPPED_FROM",
+          "    return false && o == MEM_TABLE && size >= MAPPED_FROM", suite("arena", "alloc/*")),
+    Fault("sizes-of-mappings-overflow", "arena/alloc.c",
+          "    if (size > SIZE_MAX / 2 || align > SIZE_MAX / 4) {\n        return NULL;\n    }\n    const",
+          "    const", suite("arena", "alloc/*")),
     # ---- large values stay within their share of the memory ----
     Fault("held-never-refused", "arena/large.c",
           "        if (others + bytes > p->held_most) {\n            return false;\n        }\n", "",
