@@ -1,10 +1,13 @@
-/* hash_test.c - Checksums in pieces equal those in one piece, whatever the memory held before.
+/* hash_test.c - Checksums in pieces equal those in one piece, and leave the processor as they found it.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "arena/hash.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 
 #include "tests/support/check.h"
 
@@ -67,3 +70,43 @@ Test(hash, a_stream_starts_afresh_in_memory_that_looks_like_an_old_one)
         CHECK_EQ(in_pieces(&s, 4096, 1234567), whole);
     }
 }
+
+#if defined(__x86_64__)
+#define UPPER_HALVES 0x44u /* of the state components: the upper halves of 16 registers, of 256 and of 512 bits */
+
+/* Whether the processor tells which state components are in use. */
+static bool tells_use(void)
+{
+    unsigned a = 0, b, c = 0, d;
+    bool saves = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_OSXSAVE) != 0;
+    return saves && __get_cpuid_count(13, 1, &a, &b, &c, &d) != 0 && (a & 4u) != 0;
+}
+
+static unsigned in_use(void)
+{
+    unsigned a, d;
+    __asm__ volatile("xgetbv" : "=a"(a), "=d"(d) : "c"(1));
+    return a;
+}
+
+/* Where they stay in use, all code of the thread that does not know them runs at half its speed. */
+Test(hash, no_upper_half_of_a_vector_register_stays_in_use)
+{
+    if (!tells_use()) {
+        cr_skip_test("the processor does not tell");
+    }
+    if (__builtin_cpu_supports("avx")) {
+        __asm__ volatile("vzeroupper");
+    }
+    for (size_t size = 1; size < sizeof data; size = size * 2 + 1) {
+        struct checksum_stream s;
+        (void)checksum64(data, size, 7);
+        CHECK_EQ(in_use() & UPPER_HALVES, 0);
+        checksum_begin(&s, 7);
+        checksum_add(&s, data, size);
+        CHECK_EQ(in_use() & UPPER_HALVES, 0);
+        (void)checksum_end(&s);
+        CHECK_EQ(in_use() & UPPER_HALVES, 0);
+    }
+}
+#endif
