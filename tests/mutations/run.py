@@ -78,8 +78,6 @@ FAULTS = [
           "    const", suite("arena", "alloc/*")),
     Fault("upper-halves-stay-in-use-after-a-sum", "arena/hash.c",
           "        leave_vectors();\n        return sum;\n", "        return sum;\n", suite("arena", "hash/*")),
-    Fault("upper-halves-stay-in-use-after-a-piece", "arena/hash.c",
-          "        leave_vectors();\n        return;\n", "        return;\n", suite("arena", "hash/*")),
     # ---- large values stay within their share of the memory ----
     Fault("held-never-refused", "arena/large.c",
           "        if (others + bytes > p->held_most) {\n            return false;\n        }\n", "",
