@@ -3,6 +3,7 @@
  */
 #include <string.h>
 
+#include "arena/copy.h"
 #include "arena/status.h"
 #include "engine/api.h"
 #include "engine/call.h"
@@ -217,9 +218,7 @@ static int get(loam_db *db, loam_ks *ks, loam_slice key, void *buf, size_t cap, 
     if (rc == LOAM_OK) {
         give_seq(opts, &e);
         size_t n = e.value.size < cap ? e.value.size : cap;
-        if (n != 0) {
-            memcpy(buf, e.value.data, n);
-        }
+        copy_bytes(buf, e.value.data, n);
         if (len != NULL) {
             *len = e.value.size;
         }

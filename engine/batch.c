@@ -3,6 +3,7 @@
  */
 #include "engine/batch.h"
 
+#include "arena/copy.h"
 #include "arena/status.h"
 
 #include "arena/poison.h"
@@ -98,9 +99,7 @@ static uint8_t *append(struct batch *b, uint64_t db, const struct op *o, size_t 
         return NULL;
     }
     size_t head = op_put_head(p, o->kind, o->ks, o->key.size, value_size);
-    if (o->key.size != 0) {
-        memcpy(p + head, o->key.data, o->key.size);
-    }
+    copy_bytes(p + head, o->key.data, o->key.size);
     if (db != 0 && b->db == 0) {
         b->db = db;
         b->db_from = b->ops.size;
@@ -119,9 +118,7 @@ int batch_add(struct batch *b, uint64_t db, const struct op *o)
     if (value == NULL) {
         return loam_last_error()->code;
     }
-    if (o->value.size != 0) {
-        memcpy(value, o->value.data, o->value.size);
-    }
+    copy_bytes(value, o->value.data, o->value.size);
     return LOAM_OK;
 }
 

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 
+#include "arena/copy.h"
 #include "arena/hash.h"
 #include "arena/status.h"
 #include "engine/background.h"
@@ -342,12 +343,8 @@ static int reserve(struct call *c, const struct write_request *q, uint64_t size,
 static void copy_one(uint8_t *to, const struct op *o)
 {
     to += op_put_head(to, o->kind, o->ks, o->key.size, o->value.size);
-    if (o->key.size != 0) {
-        memcpy(to, o->key.data, o->key.size);
-    }
-    if (o->value.size != 0) {
-        memcpy(to + o->key.size, o->value.data, o->value.size);
-    }
+    copy_bytes(to, o->key.data, o->key.size);
+    copy_bytes(to + o->key.size, o->value.data, o->value.size);
 }
 
 /* Where operations go, and what one has in common with the next. */

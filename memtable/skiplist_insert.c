@@ -33,6 +33,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "arena/copy.h"
 #include "arena/status.h"
 #include "arena/thread_slot.h"
 #include "memtable/skiplist.h"
@@ -252,9 +253,7 @@ static struct skiplist_version *version_make(struct skiplist *s, uint64_t tag, l
     atom_store(&v->next, 0, relaxed); /* relaxed: not shared yet */
     v->size = (uint32_t)value.size | (jumps ? VERSION_JUMPS : 0);
     memcpy(v->tag, &tag, sizeof tag);
-    if (value.size != 0) {
-        memcpy(v->value, value.data, value.size);
-    }
+    copy_bytes(v->value, value.data, value.size);
     return v;
 }
 
@@ -383,9 +382,7 @@ static struct skiplist_node *node_make(struct skiplist *s, const struct skiplist
     } else {
         n->meta = t->ks << 16 | (uint32_t)t->size << 6 | height;
         memset(n->key, 0, KEY_AREA_MIN);
-        if (t->size != 0) {
-            memcpy(n->key, t->data, t->size);
-        }
+        copy_bytes(n->key, t->data, t->size);
     }
     return n;
 }

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 
+#include "arena/copy.h"
 #include "arena/hash.h"
 #include "sstable/sst_format.h"
 
@@ -342,7 +343,5 @@ void block_cursor_init(struct block_cursor *c, const void *data, uint8_t *key)
     block_init(&c->block, data);
     c->index = UINT32_MAX;
     c->key = key;
-    if (c->block.prefix_size != 0) {
-        memcpy(key, c->block.prefix, c->block.prefix_size);
-    }
+    copy_bytes(key, c->block.prefix, c->block.prefix_size);
 }

@@ -6,6 +6,7 @@
 #include <assert.h>
 
 #include "arena/coding.h"
+#include "arena/copy.h"
 #include "arena/status.h"
 #include "sstable/block.h"
 #include "sstable/sst_format.h"
@@ -125,11 +126,9 @@ static bool copy_entry(struct block_builder *b, const struct entry *e, const uin
         return false;
     }
     uint8_t *p = b->bytes + b->bytes_size;
-    if (e->key.size != 0) {
-        memcpy(p, e->key.data, e->key.size);
-    }
+    copy_bytes(p, e->key.data, e->key.size);
     if (e->value.size != 0) {
-        memcpy(p + e->key.size, e->value.data, e->value.size);
+        copy_bytes(p + e->key.size, e->value.data, e->value.size);
     }
     *key = p;
     *value = p + e->key.size;
