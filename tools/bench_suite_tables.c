@@ -76,7 +76,7 @@ static const struct bench_suite_group peers_groups[] = {
 static const struct bench_suite_row stability_rows[] = {
     {"fillrandom", .percent = 100},
     {"overwrite", .seconds = 600},
-    {"readwhilewriting", "read, 2 writers", .seconds = 60, .writers = 2},
+    {"readwhilewriting", "read beside 2 writers", .seconds = 60, .writers = 2},
 };
 static const struct bench_suite_group stability_groups[] = {
     {"M", .num = 5000000, .write_buffer_size = 64 * MIB, .cache_size = 256 * MIB,

@@ -97,7 +97,10 @@ Test(suite, every_suite_names_benchmarks_that_exist)
         for (size_t g = 0; g < s->count; g++) {
             for (size_t r = 0; r < s->groups[g].count; r++) {
                 const char *name = s->groups[g].rows[r].benchmark;
+                const char *label = s->groups[g].rows[r].label;
                 cr_assert_not_null(bench_workload_find(name), "%s", name);
+                /* It is a field of the CSV files as it stands. */
+                cr_assert(label == NULL || strpbrk(label, ",\"\n") == NULL, "%s", label);
             }
         }
     }
