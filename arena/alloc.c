@@ -128,11 +128,7 @@ static char *map_memory(size_t size, size_t align)
  * every merge, in one thread or another, and what malloc is given back it keeps for seconds, by each
  * thread: 60 MiB beside a budget of 384, counted nowhere (jemalloc, idle merges of 2 GB). Values are not
  * mapped, whose pages it would cost more to find than to copy. A sanitizer sees into its own malloc alone. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define MAPPED_FROM SIZE_MAX
-#else
-#define MAPPED_FROM ((size_t)128 << 10)
-#endif
+#define MAPPED_FROM (LOAM_ASAN || LOAM_TSAN ? SIZE_MAX : (size_t)128 << 10)
 
 static bool is_mapped(const struct alloc *a, enum mem_owner o, size_t size)
 {

@@ -11,6 +11,18 @@
 #include "arena/atomic.h"
 #include "arena/types.h"
 
+/* LOAM_ASAN: whether the address sanitizer is in. */
+#if defined(__SANITIZE_ADDRESS__)
+#define LOAM_ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define LOAM_ASAN 1
+#endif
+#endif
+#ifndef LOAM_ASAN
+#define LOAM_ASAN 0
+#endif
+
 enum mem_owner {
     MEM_MISC = 0, /* the database object, threads, options */
     MEM_MEMTABLE, /* arena chunks */

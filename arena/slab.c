@@ -87,7 +87,7 @@ static __attribute__((noinline)) void *take_slow(struct slab *s)
         assert(g != NULL);
         /* relaxed: constant while the slot is cached. */
         size_t slot = slot_number(s, (uintptr_t)p - atom_load(&g->base, relaxed));
-        if (__builtin_expect(SLAB_ASAN || s->special ||
+        if (__builtin_expect(LOAM_ASAN || s->special ||
                                  atom_load(&g->leaving, relaxed), /* relaxed: as above */
                              0) &&
             take_special(s, g, slot, p) == NULL) {
@@ -108,7 +108,7 @@ void *slab_take(struct slab *s)
         struct magazine *m = &c->magazine[c->loaded];
         struct slab_segment *g = c->hint;
         uint32_t n = m->count;
-        if (__builtin_expect(n != 0 && !SLAB_ASAN && !s->special, 1)) {
+        if (__builtin_expect(n != 0 && !LOAM_ASAN && !s->special, 1)) {
             uintptr_t p = (uintptr_t)m->item[n - 1];
             /* relaxed, both: constant while the slot is cached; detach looks again under the lock. */
             size_t offset = p - atom_load(&g->base, relaxed);
@@ -164,7 +164,7 @@ static __attribute__((noinline)) int give_slow(struct slab *s, void *p)
     if (__builtin_expect(!slot_close(s, g, slot), 0)) {
         return give_refuse(s, "an object that is not live");
     }
-    if (SLAB_ASAN || s->special) {
+    if (LOAM_ASAN || s->special) {
         slab_object_close_(s, p);
     }
     magazine_count(&s->magazines, c, MAGAZINE_COUNT_OUT);
@@ -186,7 +186,7 @@ int slab_give(struct slab *s, void *object)
         struct slab_segment *g = c->hint;
         uint32_t n = m->count;
         uintptr_t p = (uintptr_t)object;
-        if (__builtin_expect(n < s->magazines.options.limit && segment_holds(g, p) && !SLAB_ASAN &&
+        if (__builtin_expect(n < s->magazines.options.limit && segment_holds(g, p) && !LOAM_ASAN &&
                                  !s->special,
                              1)) {
             /* relaxed, both: as in slab_take(). */
@@ -405,7 +405,7 @@ int slab_init(struct slab *s, struct alloc *a, const struct slab_options *o)
     if (rc != LOAM_OK) {
         return rc;
     }
-    size_t red_zone = SLAB_ASAN ? RED_ZONE : 0;
+    size_t red_zone = LOAM_ASAN ? RED_ZONE : 0;
     s->stride = round_up(s->options.object_size + red_zone, slot_align(s));
     s->stride_inverse = UINT64_MAX / s->stride + 1;
     while (s->options.segment_bytes / s->stride < SEGMENT_SLOTS_MIN) {

@@ -21,21 +21,13 @@
 
 #include "arena/slab.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define SLAB_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SLAB_ASAN 1
-#endif
-#endif
-#if defined(SLAB_ASAN)
+#if LOAM_ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/lsan_interface.h>
 /* Objects own memory of others: a leak checker has to look into them. */
 #define SLAB_ROOT_ADD(start, size)    __lsan_register_root_region(start, size)
 #define SLAB_ROOT_REMOVE(start, size) __lsan_unregister_root_region(start, size)
 #else
-#define SLAB_ASAN                                0
 #define ASAN_POISON_MEMORY_REGION(start, size)   ((void)(start), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))
 #define SLAB_ROOT_ADD(start, size)               ((void)(start), (void)(size))
@@ -122,7 +114,7 @@ static inline size_t round_up(size_t n, size_t to)
 
 static inline size_t slot_align(const struct slab *s)
 {
-    return SLAB_ASAN && s->options.object_align < 8 ? 8 : s->options.object_align;
+    return LOAM_ASAN && s->options.object_align < 8 ? 8 : s->options.object_align;
 }
 
 /* p: an object of the slab, or what may be none. A thread's hint may have been released, and serve another

@@ -8,19 +8,18 @@
 
 #include "arena/alloc.h"
 #include "tests/support/check.h"
-#include "tests/support/with_asan.h"
 
 #define KIB ((size_t)1 << 10)
 
 TestSuite(alloc);
 
+#if !LOAM_ASAN && !LOAM_TSAN
 static bool is_there(void *p)
 {
     unsigned char in_core;
     return mincore((void *)((uintptr_t)p & ~(uintptr_t)4095), 1, &in_core) == 0;
 }
 
-#if !WITH_ASAN && !defined(__SANITIZE_THREAD__)
 /* More than once: malloc may map what is large at first, and keeps what is asked for again. */
 Test(alloc, what_a_table_takes_goes_back_at_once)
 {
