@@ -80,7 +80,9 @@ Test(alloc, sizes_that_overflow_are_refused)
     alloc_init(&a, NULL, UINT64_MAX);
     const size_t sizes[] = {SIZE_MAX, SIZE_MAX - 4094, SIZE_MAX - 4095, SIZE_MAX / 2 + 1};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        CHECK(alloc_get(&a, MEM_TABLE, sizes[i]) == NULL);
+        if (!LOAM_ASAN) { /* whose malloc ends the program */
+            CHECK(alloc_get(&a, MEM_TABLE, sizes[i]) == NULL);
+        }
         CHECK(alloc_map(&a, MEM_RING, sizes[i], 4096, false, false) == NULL);
         CHECK(alloc_map(&a, MEM_RING, 4096, sizes[i], false, false) == NULL);
     }
