@@ -22,11 +22,9 @@ __attribute__((weak)) XXH_errorcode XXH3_64bits_update_dispatch(XXH3_state_t *st
  * (most programs) costs it 150 ns, three of them a put: Sapphire Rapids. */
 static void leave_vectors(void)
 {
-#if defined(__x86_64__) || defined(__i386__)
     if (__builtin_cpu_supports("avx")) {
         __asm__ volatile("vzeroupper" ::: "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7");
     }
-#endif
 }
 #endif
 

@@ -127,9 +127,7 @@ static bool copy_entry(struct block_builder *b, const struct entry *e, const uin
     }
     uint8_t *p = b->bytes + b->bytes_size;
     copy_bytes(p, e->key.data, e->key.size);
-    if (e->value.size != 0) {
-        copy_bytes(p + e->key.size, e->value.data, e->value.size);
-    }
+    copy_bytes(p + e->key.size, e->value.data, e->value.size);
     *key = p;
     *value = p + e->key.size;
     return true;
