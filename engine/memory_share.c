@@ -14,6 +14,7 @@
 #define WANT_STEPS    1000u
 #define KEPT_PART     8u      /* of the memtables' share stays theirs: an eighth */
 #define WORTH_PART    16u     /* of the cache: what is less is not worth lending */
+#define OTHERS_MORE   ((uint64_t)4 << 20) /* what is there in any case, and counts beside the budget */
 
 /* Lets memtables make room for indexes that need more than their share. Returns the memtables'. */
 static uint64_t share_memtables(struct db *db, uint64_t indexes)
@@ -69,6 +70,21 @@ static void take_back(struct db *db)
     }
 }
 
+/* What the log, merges, iterators and all else have beyond what is set aside for them. */
+static uint64_t beyond_share(struct db *db, uint64_t indexes)
+{
+    uint64_t shared = alloc_used_by(&db->alloc, MEM_MEMTABLE) + alloc_used_by(&db->alloc, MEM_RING);
+    uint64_t others = left_of(alloc_used(&db->alloc), shared + indexes);
+    return left_of(others, db->options.limits.other_bytes + OTHERS_MORE);
+}
+
+/* Indexes may grow into what is not lent, and no further: many tables are opened between two looks. */
+static void hold_tables(struct db *db, uint64_t indexes, uint64_t unused)
+{
+    uint64_t lent = atom_load(&db->share.lent, relaxed); /* relaxed: the keeper's own */
+    table_cache_hold(&db->tables, lent != 0 ? indexes + left_of(unused, lent) : UINT64_MAX);
+}
+
 uint64_t memory_share_keep(struct db *db)
 {
     const struct limits *l = &db->options.limits;
@@ -77,10 +93,11 @@ uint64_t memory_share_keep(struct db *db)
     uint64_t memtables = share_memtables(db, indexes);
     uint64_t in_use = memory_share_memtables(db);
     uint64_t kept = memtables / KEPT_PART;
-    uint64_t unused =
-        left_of(memtables, in_use) + left_of(l->table_bytes, indexes);
+    uint64_t unused = left_of(left_of(memtables, in_use) + left_of(l->table_bytes, indexes),
+                              beyond_share(db, indexes));
     uint64_t lent = atom_load(&s->lent, relaxed);       /* relaxed: the keeper's own */
     bool wanted = atom_swap(&s->wanted, false, relaxed); /* relaxed: a wish */
+    wanted = table_cache_held_back(&db->tables) || wanted;
     uint64_t more = left_of(unused, kept);
     more = more < l->lent_bytes_most ? more : l->lent_bytes_most;
     bool rests = at_rest(s, in_use);
@@ -93,6 +110,7 @@ uint64_t memory_share_keep(struct db *db)
         block_cache_lend(&db->cache, (size_t)more);
     }
     lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
+    hold_tables(db, indexes, unused);
     trim_chunks(db, lent != 0 ? kept + in_use : memtables, in_use);
     return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
@@ -122,4 +140,19 @@ int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline)
     }
     call_wait_end(c);
     return LOAM_OK;
+}
+
+void memory_share_make_room(struct db *db)
+{
+    const struct limits *l = &db->options.limits;
+    uint64_t least = l->memtable_bytes * l->memtables_max / KEPT_PART / 2;
+    for (unsigned i = 0; i < WANT_STEPS; i++) {
+        /* relaxed: seen in time; a wish */
+        if (table_cache_held_room(&db->tables) >= least || atom_load(&db->stopping, relaxed)) {
+            break;
+        }
+        atom_store(&db->share.wanted, true, relaxed);
+        wal_wake_keeper(&db->wal);
+        thread_sleep_micros(STEP_US);
+    }
 }

@@ -5,10 +5,12 @@
  *   - indexes beyond their share take room from memtables, which are then sealed earlier;
  *   - what neither memtables nor indexes use goes to the block cache while writers rest, and comes back
  *     when they begin to take memory: the cache keeps its hands off a part that lasts them until then.
+ *     While it is lent, indexes that do not fit beside it are not resident. What the log, merges and
+ *     iterators take beyond their share is not lent.
  *
  *   memtables'  | in use | kept for writers | lent |       indexes'  | in use | lent |
  *
- * Threads: the keeper's, but for memory_share_want().
+ * Threads: the keeper's, but for memory_share_want() and memory_share_make_room().
  */
 #ifndef LOAM_ENGINE_MEMORY_SHARE_H_
 #define LOAM_ENGINE_MEMORY_SHARE_H_
@@ -40,5 +42,8 @@ uint64_t memory_share_keep(struct db *db);
  * back, a second at most, and not beyond the deadline (clock_micros(); 0: only asks for it). REQUIRES:
  * inside the call's section. Returns LOAM_OK or E_CLOSED. */
 int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline);
+/* Before a background thread opens a table that is to be resident: when indexes have little room left beside
+ * what is lent, waits until it is back, a second at most. REQUIRES: no lock held, no section open. */
+void memory_share_make_room(struct db *db);
 
 #endif

@@ -143,7 +143,8 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     memtables = l->memtable_bytes * l->memtables_max;
     l->chunk_bytes = power_of_two_below(clamp(l->memtable_bytes / 16, 16 * 1024, 2 * MIB));
     l->lease_bytes = clamp(l->chunk_bytes / 32, 4096, 64 * 1024);
-    uint64_t rest = budget - memtables - budget / 16 - clamp(budget / 8, 0, 6 * MIB);
+    l->other_bytes = budget / 16 + clamp(budget / 8, 0, 6 * MIB);
+    uint64_t rest = budget - memtables - l->other_bytes;
     l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
     l->ring_bytes = clamp(rest - l->table_bytes, 0, RING_MAX);

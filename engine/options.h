@@ -24,6 +24,7 @@ struct limits {
     uint64_t merge_reads_bytes; /* the same of all inputs together, if it leaves each enough */
     uint64_t table_bytes;      /* open tables, resident indexes and filters above all */
     uint64_t table_bytes_most; /* the same when memtables make room */
+    uint64_t other_bytes;      /* all else: the log, merges, iterators, versions */
     uint64_t segment_bytes;    /* capacity of one log segment */
     uint64_t manifest_bytes;   /* a manifest this large is replaced by what it comes to */
     uint32_t window_bytes;     /* of a log segment mapped at once; a power of two */

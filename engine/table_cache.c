@@ -16,7 +16,7 @@
 
 int table_cache_init(struct table_cache *tc, const struct table_cache_options *o)
 {
-    *tc = (struct table_cache){.options = *o};
+    *tc = (struct table_cache){.options = *o, .hold = UINT64_MAX};
     mutex_init(&tc->mu, RANK_STRUCT);
     for (unsigned i = 0; i < TABLE_CACHE_STRIPES; i++) {
         mutex_init(&tc->stripes[i], RANK_TABLE);
@@ -118,11 +118,16 @@ static void shrink_locked(struct table_cache *tc, const struct table *spare)
     }
 }
 
-static uint64_t room_locked(const struct table_cache *tc)
+static uint64_t room_below_locked(const struct table_cache *tc, uint64_t limit)
 {
     /* When files are short tables come and go: reading more of each than is asked for is no gain. */
-    bool files = tc->count < tc->options.max_open_files;
-    return files && tc->bytes < tc->options.max_bytes ? tc->options.max_bytes - tc->bytes : 0;
+    return tc->count < tc->options.max_open_files && tc->bytes < limit ? limit - tc->bytes : 0;
+}
+
+static uint64_t room_locked(const struct table_cache *tc)
+{
+    uint64_t most = tc->options.max_bytes;
+    return room_below_locked(tc, tc->hold < most ? tc->hold : most);
 }
 
 uint64_t table_cache_room(struct table_cache *tc)
@@ -162,6 +167,8 @@ static bool install(struct table_cache *tc, struct table *t, struct sst_reader *
         t->cache_bytes = sst_memory(r);
         t->cache_want = sst_want(r);
         tc->bytes += t->cache_bytes;
+        tc->held_back = tc->held_back || (t->cache_want != 0 && tc->hold < tc->options.max_bytes &&
+                                          t->cache_want <= room_below_locked(tc, tc->options.max_bytes));
         atom_store(&t->used, 1, relaxed); /* relaxed: a hint */
         /* release: pairs with the acquire in table_cache_get(). */
         atom_store(&t->reader, r, release);
@@ -320,6 +327,34 @@ void table_cache_set_max_bytes(struct table_cache *tc, uint64_t max_bytes)
     shrink_locked(tc, NULL);
     promote_locked(tc);
     mutex_unlock(&tc->mu);
+}
+
+void table_cache_hold(struct table_cache *tc, uint64_t bytes)
+{
+    mutex_lock(&tc->mu);
+    bool more = bytes > tc->hold;
+    tc->hold = bytes;
+    if (more) {
+        promote_locked(tc);
+    }
+    mutex_unlock(&tc->mu);
+}
+
+bool table_cache_held_back(struct table_cache *tc)
+{
+    mutex_lock(&tc->mu);
+    bool so = tc->held_back;
+    tc->held_back = false;
+    mutex_unlock(&tc->mu);
+    return so;
+}
+
+uint64_t table_cache_held_room(struct table_cache *tc)
+{
+    mutex_lock(&tc->mu);
+    uint64_t n = tc->hold == UINT64_MAX ? UINT64_MAX : tc->hold > tc->bytes ? tc->hold - tc->bytes : 0;
+    mutex_unlock(&tc->mu);
+    return n;
 }
 
 uint64_t table_cache_bytes(struct table_cache *tc)

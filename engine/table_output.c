@@ -171,6 +171,7 @@ void table_output_installed(struct table_output *o)
 {
     struct version *v = version_set_ref_current(&o->db->versions);
     for (uint32_t i = 0; i < o->made_count; i++) {
+        memory_share_make_room(o->db);
         open_warm(o, v, &o->made[i]);
     }
     version_unref(v);

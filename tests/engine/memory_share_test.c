@@ -175,6 +175,14 @@ static void write_until_back(loam_db *db)
     }
 }
 
+static void wait_until_back(struct db *in)
+{
+    for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
+        CHECK(i < 20000);
+        thread_sleep_micros(1000);
+    }
+}
+
 static uint64_t used_at_most_the_budget(loam_db *db)
 {
     loam_stats s = {.struct_size = sizeof s};
@@ -308,11 +316,75 @@ Test(memory_share, a_cache_makes_room_for_large_values_in_memtables)
         int n = snprintf(key, sizeof key, "large%06u", i);
         GOES(loam_put(db, NULL, loam_bytes(key, (size_t)n), loam_bytes(value, size), NULL));
     }
-    for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
-        CHECK(i < 20000); /* the log has woken the keeper some times */
+    wait_until_back(in); /* the log has woken the keeper some times */
+    free(value);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* Many tables are opened between two looks of the keeper's: their indexes have what is not lent until then,
+ * and the rest once it is back. */
+Test(memory_share, indexes_do_not_come_on_top_of_what_is_lent)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    random_init(&r, 1);
+    bool held = false;
+    for (unsigned i = 0; !held; i++) { /* again when the keeper has looked meanwhile */
+        CHECK(i < 100);
+        table_cache_set_max_bytes(&in->tables, 1); /* closes all but one */
+        read_until_lent(db, &r);
+        table_cache_set_max_bytes(&in->tables, UINT64_MAX);
+        table_cache_hold(&in->tables, table_cache_bytes(&in->tables) + 1);
+        held = table_cache_room(&in->tables) == 1;
+        get_some(db, &r, 10);
+        held = held && table_cache_held_room(&in->tables) <= 1 && resident_tables(in) <= 1;
+    }
+    wait_until_back(in); /* one was opened that would have been resident */
+    while (resident_tables(in) != table_cache_open_count(&in->tables)) {
+        get_some(db, &r, 100);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* A merge that has made many tables opens them in a row. */
+Test(memory_share, a_merge_waits_for_the_memory_of_its_indexes)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    random_init(&r, 1);
+    read_until_lent(db, &r);
+    for (unsigned i = 0; table_cache_held_room(&in->tables) == UINT64_MAX; i++) {
+        CHECK(i < 20000); /* a moment later */
         thread_sleep_micros(1000);
     }
-    free(value);
+    for (unsigned i = 0; atom_load(&in->share.lent, acquire) != 0; i++) {
+        CHECK(i < 100);
+        table_cache_hold(&in->tables, table_cache_bytes(&in->tables)); /* until the keeper's next look */
+        memory_share_make_room(in);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
+/* The log, merges and iterators have a share, too; what they take beyond it is not the cache's. */
+Test(memory_share, a_cache_makes_room_for_merges_and_the_log)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    random_init(&r, 1);
+    read_until_lent(db, &r);
+    alloc_charge(&in->alloc, MEM_BUILD, 2 * ALLOWANCE);
+    wait_until_back(in);
+    alloc_uncharge(&in->alloc, MEM_BUILD, 2 * ALLOWANCE);
+    read_until_lent(db, &r);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }
