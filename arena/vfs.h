@@ -79,6 +79,9 @@ struct loam_vfs {
     /* NULL, or beyond struct_size: there is none. Else as write, and the bytes it moved survive a power cut
      * after it, in a file whose size and space do so already; nothing is said of the file's other bytes. */
     int64_t (*write_durable)(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
+    /* NULL, or beyond struct_size: nobody can tell. Else 0 when `path` is a name of the very file f; -ENOENT:
+     * nothing has that name; -ESTALE: something else has; or why it is not known. f may be a lock. */
+    int (*is_named)(void *ctx, loam_file *f, const char *path);
 };
 
 /* The operating system's files, none of them under the number of a standard stream, though that be closed.
@@ -145,7 +148,8 @@ LOAM_API LOAM_MUST int loam_vfs_memory(loam_vfs **vfs);
 #define LOAM_CALL_RANDOM 0x20000u
 #define LOAM_CALL_WRITE_DURABLE 0x40000u /* neither a WRITE nor a SYNC */
 #define LOAM_CALL_ADVISE 0x80000u
-#define LOAM_CALL_ALL 0xfffffu
+#define LOAM_CALL_IS_NAMED 0x100000u
+#define LOAM_CALL_ALL 0x1fffffu
 
 /* What of a failing write of n bytes, durable or not, is stored. */
 enum { LOAM_LANDS_NOTHING = 0, LOAM_LANDS_RANDOM = 1 /* 0 to n - 1 */, LOAM_LANDS_ONE = 2,

@@ -21,7 +21,7 @@
 
 #include "arena/poison.h"
 
-#define CALL_KINDS 20u /* bits of LOAM_CALL_ALL */
+#define CALL_KINDS 21u /* bits of LOAM_CALL_ALL */
 #define WRITES     (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)
 _Static_assert(LOAM_CALL_ALL == (1u << CALL_KINDS) - 1, "a counter for each kind of call");
 
@@ -303,6 +303,11 @@ static int fault_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_
     PASS(ctx, LOAM_CALL_SPACE, space, dir, free_bytes, total_bytes);
 }
 
+static int fault_is_named(void *ctx, loam_file *f, const char *path)
+{
+    PASS(ctx, LOAM_CALL_IS_NAMED, is_named, f, path);
+}
+
 static uint64_t fault_now_us(void *ctx)
 {
     return INNER(ctx)->now_us(INNER(ctx)->ctx);
@@ -387,6 +392,7 @@ static const loam_vfs fault_calls = {
     .now_us = fault_now_us,
     .random = fault_random,
     .write_durable = fault_write_durable,
+    .is_named = fault_is_named,
 };
 
 LOAM_API int loam_vfs_fault(loam_vfs *disk, const loam_fault_plan *plan, loam_vfs **vfs)

@@ -4,6 +4,7 @@
 #include "arena/vfs_full.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 #include "arena/poison.h"
 
@@ -44,7 +45,12 @@ int vfs_write_full(const loam_vfs *vfs, loam_file *f, const void *data, size_t n
 
 bool vfs_writes_durably(const loam_vfs *vfs)
 {
-    return vfs->struct_size >= sizeof *vfs && vfs->write_durable != NULL;
+    return vfs->struct_size >= offsetof(loam_vfs, is_named) && vfs->write_durable != NULL;
+}
+
+bool vfs_knows_names(const loam_vfs *vfs)
+{
+    return vfs->struct_size >= sizeof *vfs && vfs->is_named != NULL;
 }
 
 int vfs_write_durable_full(const loam_vfs *vfs, loam_file *f, const void *data, size_t n,

@@ -19,6 +19,7 @@ int vfs_write_durable_full(const loam_vfs *vfs, loam_file *f, const void *data, 
                            uint64_t off);
 /* Whether the vfs has the call, which came later than others. */
 bool vfs_writes_durably(const loam_vfs *vfs);
+bool vfs_knows_names(const loam_vfs *vfs); /* likewise is_named() */
 /* Bytes read, fewer than n only at the end of the file; or -errno. */
 int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off);
 

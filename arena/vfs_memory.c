@@ -504,6 +504,19 @@ static int mem_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t 
     return 0;
 }
 
+static int mem_is_named(void *ctx, loam_file *f, const char *path)
+{
+    struct disk *d = ctx;
+    struct place at;
+    mutex_lock(&d->mutex);
+    int rc = find(d, path, &at);
+    if (rc == 0) {
+        rc = at.node == f->node ? 0 : at.node == NULL ? -ENOENT : -ESTALE;
+    }
+    mutex_unlock(&d->mutex);
+    return rc;
+}
+
 static uint64_t mem_now_us(void *ctx)
 {
     (void)ctx;
@@ -557,6 +570,7 @@ int disk_vfs_new(struct disk *d, loam_vfs **vfs)
         .now_us = mem_now_us,
         .random = mem_random,
         .write_durable = mem_write_durable,
+        .is_named = mem_is_named,
     };
     *vfs = &m->base.vfs;
     return 0;

@@ -509,6 +509,16 @@ static bool same_file(const char *path, const struct stat *st)
            now.st_ino == st->st_ino;
 }
 
+static int os_is_named(void *ctx, loam_file *f, const char *path)
+{
+    (void)ctx;
+    struct stat mine, there;
+    if (fstat(f->fd, &mine) != 0 || fstatat(AT_FDCWD, path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+        return -errno;
+    }
+    return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino ? 0 : -ESTALE;
+}
+
 /* An open file description lock: unlike fcntl's older kind it does not vanish when the process
  * closes another descriptor of the file. */
 static int take_locked(const char *path, int *fd_out, struct stat *st)
@@ -628,6 +638,7 @@ LOAM_API const loam_vfs *loam_vfs_os(void)
         .now_us = os_now_us,
         .random = os_random,
         .write_durable = os_write_durable,
+        .is_named = os_is_named,
     };
     return &os;
 }

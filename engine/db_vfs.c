@@ -119,6 +119,23 @@ static bool again(struct db_vfs *v, int64_t rc, bool takes, struct refusals *r)
         return rc_;                                                                                \
     } while (0)
 
+/* ---- the directory ----------------------------------------------------------------------------- */
+
+/* 0 when paths in the directory are those of this database's files, as far as can be told. */
+static int at_home(struct db_vfs *v)
+{
+    char path[FILENAME_CAP];
+    if (v->lock == NULL) {
+        return 0;
+    }
+    if (filename_make(v->dir, FILE_LOCK, 0, path) < 0) {
+        return -ENAMETOOLONG;
+    }
+    int rc;
+    CALL(v, rc, is_named, v->lock->inner, path);
+    return rc;
+}
+
 /* ---- tables that are open and shut ------------------------------------------------------------- */
 
 static int open_table(struct db_vfs *v, uint64_t number, struct loam_file **inner)
@@ -133,8 +150,10 @@ static int open_table(struct db_vfs *v, uint64_t number, struct loam_file **inne
     if (open >= v->max_open_files) {
         (void)shut_some(v, open - v->max_open_files + 1);
     }
-    int rc;
-    TAKES(v, rc, open, path, LOAM_VFS_READ, inner);
+    int rc = at_home(v);
+    if (rc == 0) {
+        TAKES(v, rc, open, path, LOAM_VFS_READ, inner);
+    }
     return rc;
 }
 
@@ -269,7 +288,7 @@ static void unwrap(struct db_vfs *v, struct loam_file *f)
 
 static int open_file(struct db_vfs *v, struct loam_file *f, const char *path, uint32_t flags)
 {
-    int rc;
+    int rc = 0;
     if (has_budget(v)) {
         f->counted = disk_account_get(&v->account, path);
         if (f->counted == NULL) {
@@ -281,7 +300,10 @@ static int open_file(struct db_vfs *v, struct loam_file *f, const char *path, ui
     if (f->is_table) {
         rc = open_table(v, f->number, &f->inner);
     } else {
-        TAKES(v, rc, open, path, flags, &f->inner);
+        rc = at_home(v);
+        if (rc == 0) {
+            TAKES(v, rc, open, path, flags, &f->inner);
+        }
     }
     if (rc < 0) {
         if (f->counted != NULL) {
@@ -319,6 +341,9 @@ static int db_close(void *ctx, loam_file *f)
     assert(!f->is_table || atom_load(&f->users, relaxed) == 0 ||
            atom_load(&f->users, relaxed) == SHUT);
     struct loam_file *inner = f->is_table ? clock_remove(v, f) : f->inner;
+    if (f == v->lock) {
+        v->lock = NULL;
+    }
     int rc = inner != NULL ? v->inner->close(v->inner->ctx, inner) : 0;
     if (f->counted != NULL) {
         disk_account_put(&v->account, f->counted); /* only now is its space free */
@@ -433,7 +458,11 @@ static int db_advise(void *ctx, loam_file *f, uint64_t off, uint64_t len, uint32
 
 static int db_sync_dir(void *ctx, const char *dir)
 {
-    PASS_TAKES(ctx, sync_dir, dir);
+    int rc = at_home(OF(ctx));
+    if (rc == 0) {
+        TAKES(OF(ctx), rc, sync_dir, dir);
+    }
+    return rc;
 }
 
 static int db_mkdir(void *ctx, const char *dir)
@@ -444,8 +473,10 @@ static int db_mkdir(void *ctx, const char *dir)
 static int db_rename(void *ctx, const char *from, const char *to)
 {
     struct db_vfs *v = OF(ctx);
-    int rc;
-    CALL(v, rc, rename, from, to);
+    int rc = at_home(v);
+    if (rc == 0) {
+        CALL(v, rc, rename, from, to);
+    }
     if (rc >= 0 && has_budget(v)) {
         disk_account_rename(&v->account, from, to);
     }
@@ -454,14 +485,20 @@ static int db_rename(void *ctx, const char *from, const char *to)
 
 static int db_link(void *ctx, const char *from, const char *to)
 {
-    PASS(ctx, link, from, to);
+    int rc = at_home(OF(ctx));
+    if (rc == 0) {
+        CALL(OF(ctx), rc, link, from, to);
+    }
+    return rc;
 }
 
 static int db_remove(void *ctx, const char *path)
 {
     struct db_vfs *v = OF(ctx);
-    int rc;
-    CALL(v, rc, remove, path);
+    int rc = at_home(v);
+    if (rc == 0) {
+        CALL(v, rc, remove, path);
+    }
     if (rc >= 0 && has_budget(v)) {
         disk_account_remove(&v->account, path);
     }
@@ -485,6 +522,9 @@ static int db_lock(void *ctx, const char *path, loam_file **out)
     if (rc < 0) {
         unwrap(v, f);
         return rc;
+    }
+    if (vfs_knows_names(v->inner)) {
+        v->lock = f;
     }
     *out = f;
     return rc;

@@ -6,6 +6,11 @@
  *
  * With a disk_budget what would exceed it is refused with -EDQUOT, as a full disk refuses with -ENOSPC.
  *
+ * A path names a file of this database only as long as the directory is where it was: it may be renamed, and
+ * another one, a backup above all, put in its place. So before a file is opened, made, renamed or removed, and
+ * before names are synced, the path of the lock must still name the file that is held: else -ESTALE, or
+ * -ENOENT when nothing has that name. What is open already is not concerned.
+ *
  * What can be given back are the descriptors of tables. A table's file is only ever read, and its name
  * stands for the same bytes as long as anybody has it open; so behind an open table there need not be
  * an open file of the caller's vfs at every moment:
@@ -45,6 +50,7 @@ struct db_vfs {
     const loam_vfs *inner;
     struct alloc *alloc;
     const char *dir; /* must outlive it; may be set later, before the first open */
+    struct loam_file *lock; /* held; NULL: none, or its names are not known. Set while one thread uses this */
     uint32_t max_open_files;
     struct disk_account account;
     /* guarded by mu */

@@ -224,10 +224,10 @@ int options_resolve_ks(const loam_ks_options *opts, loam_ks_options *out)
     return LOAM_OK;
 }
 
-/* All calls but map, unmap and write_durable must be there; either both of the first two or none. */
+/* All calls but map, unmap, write_durable and is_named must be there; either both of the first two or none. */
 static int check_vfs(const loam_vfs *v)
 {
-    const size_t least = offsetof(loam_vfs, write_durable); /* which came later */
+    const size_t least = offsetof(loam_vfs, write_durable); /* the first that came later */
     if (v->struct_size < least) {
         return FAIL(LOAM_E_INVAL, "options.vfs.struct_size is %zu, at least %zu", v->struct_size,
                     least);

@@ -49,7 +49,9 @@ static int begin_table(struct table_output *o)
     rc = sst_builder_open(&o->builder, &options);
     if (rc < 0) {
         o->builder = NULL;
-        remove_file(db, o->number);
+        if (rc != LOAM_E_EXISTS) { /* what was there is not ours */
+            remove_file(db, o->number);
+        }
     }
     return rc;
 }

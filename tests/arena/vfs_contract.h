@@ -227,12 +227,35 @@ static inline void contract_list(struct contract *c)
     CHECK_EQ(VFS(c->vfs, list, at(c, 0, "none"), list_name, &l), -ENOENT);
 }
 
+static inline void contract_is_named(struct contract *c)
+{
+    const loam_vfs *v = c->vfs;
+    loam_file *f;
+    put_file(c, "one", "1");
+    put_file(c, "two", "2");
+    CHECK_EQ(VFS(v, mkdir, at(c, 0, "names")), 0);
+    CHECK_EQ(VFS(v, open, at(c, 0, "one"), RW, &f), 0);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "one")), 0);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "two")), -ESTALE);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "names")), -ESTALE);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "three")), -ENOENT);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "no/such")), -ENOENT);
+    CHECK_EQ(VFS(v, rename, at(c, 0, "one"), at(c, 1, "names/uno")), 0);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "one")), -ENOENT);
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "names/uno")), 0);
+    CHECK_EQ(VFS(v, remove, at(c, 0, "names/uno")), 0);
+    put_file(c, "names/uno", "1"); /* the same name and bytes */
+    CHECK_EQ(VFS(v, is_named, f, at(c, 0, "names/uno")), -ESTALE);
+    CHECK_EQ(VFS(v, close, f), 0);
+}
+
 static inline void contract_lock(struct contract *c)
 {
     loam_file *f, *g;
     for (int i = 0; i < 3; i++) {
         CHECK_EQ(VFS(c->vfs, lock, at(c, 0, "LOCK"), &f), 0);
         CHECK_EQ(VFS(c->vfs, lock, at(c, 1, "LOCK"), &g), -EAGAIN);
+        CHECK_EQ(VFS(c->vfs, is_named, f, at(c, 0, "LOCK")), 0);
         /* Closing another handle of the file must not let the lock go. */
         CHECK_EQ(open_result(c, "LOCK", RW), 0);
         CHECK_EQ(VFS(c->vfs, lock, at(c, 1, "LOCK"), &g), -EAGAIN);

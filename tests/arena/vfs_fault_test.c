@@ -52,6 +52,7 @@ Test(vfs_fault, without_a_plan_keeps_the_contract)
     contract_open_flags(&c);
     contract_read_write(&c);
     contract_list(&c);
+    contract_is_named(&c);
     contract_lock(&c);
     contract_map(&c);
     contract_rest(&c);

@@ -57,6 +57,7 @@ Test(vfs_memory, lists_a_directory)
 
 Test(vfs_memory, locks_once)
 {
+    contract_is_named(&c);
     contract_lock(&c);
 }
 

@@ -113,6 +113,7 @@ Test(vfs_posix, lists_a_directory)
 
 Test(vfs_posix, locks_once)
 {
+    contract_is_named(&c);
     contract_lock(&c);
 }
 

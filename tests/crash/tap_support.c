@@ -236,6 +236,11 @@ static int tap_space(void *ctx, const char *dir, uint64_t *free_bytes, uint64_t 
     return FAULT(ctx)->space(FAULT(ctx)->ctx, dir, free_bytes, total_bytes);
 }
 
+static int tap_is_named(void *ctx, loam_file *f, const char *path)
+{
+    PASS(ctx, is_named, f, path);
+}
+
 static uint64_t tap_now_us(void *ctx)
 {
     return FAULT(ctx)->now_us(FAULT(ctx)->ctx);
@@ -277,6 +282,7 @@ void tap_create(struct tap *t, loam_vfs *disk, const loam_fault_plan *plan, cons
         .now_us = tap_now_us,
         .random = tap_random,
         .write_durable = tap_write_durable,
+        .is_named = tap_is_named,
     };
     mutex_init(&t->mu, RANK_VFS - 1);
 }
