@@ -32,7 +32,7 @@ static void scan_meanwhile(struct bench_thread *t)
         on = bench_ok(t, on ? e->iter_next(it) : e->iter_first(it), "iterator");
         if (on) {
             e->iter_entry(it, &key, &value);
-            t->stats.bytes += key.size + value.size;
+            bench_stats_entry(&t->stats, key, value);
             bench_stats_done(&t->stats, OP_READ, 1);
         }
     }
@@ -97,7 +97,7 @@ void bench_update(struct bench_thread *t)
         t->stats.tried++;
         if (bench_ok(t, t->engine->get(t->session, key, &value), "get")) {
             t->stats.found++;
-            t->stats.bytes += key.size + value.size;
+            bench_stats_entry(&t->stats, key, value);
         }
         bench_put(t, key, OP_UPDATE);
     }

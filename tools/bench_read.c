@@ -52,7 +52,7 @@ static void get_batch(struct bench_thread *t, loam_slice *keys, char *bytes)
             loam_slice value;
             if (bench_ok(t, t->engine->get(t->session, keys[i], &value), "get")) {
                 found++;
-                got += value.size;
+                bench_stats_entry(&t->stats, loam_bytes(NULL, 0), value);
             }
         }
     }
@@ -92,7 +92,7 @@ static void count_entry(struct bench_thread *t, void *it)
 {
     loam_slice key, value;
     t->engine->iter_entry(it, &key, &value);
-    t->stats.bytes += key.size + value.size;
+    bench_stats_entry(&t->stats, key, value);
 }
 
 void bench_read_forward(struct bench_thread *t)
@@ -133,7 +133,7 @@ static void seek_and_walk(struct bench_thread *t, void *it, loam_slice target)
     bool on = bench_ok(t, t->engine->iter_seek(it, target), "seek");
     if (on) {
         t->engine->iter_entry(it, &key, &value);
-        t->stats.bytes += key.size + value.size;
+        bench_stats_entry(&t->stats, key, value);
         t->stats.found += key.size == target.size && memcmp(key.data, target.data, key.size) == 0;
     }
     for (int64_t i = 0; on && i < f->seek_nexts; i++) {

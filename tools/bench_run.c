@@ -113,7 +113,7 @@ bool bench_get(struct bench_thread *t, loam_slice key, enum bench_op op)
     bool found = bench_ok(t, t->engine->get(t->session, key, &value), "get");
     if (found) {
         t->stats.found++;
-        t->stats.bytes += key.size + value.size;
+        bench_stats_entry(&t->stats, key, value);
     }
     bench_stats_done(&t->stats, op, 1);
     return found;

@@ -98,6 +98,7 @@ void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from)
 {
     into->done += from->done;
     into->bytes += from->bytes;
+    into->seen += from->seen;
     into->put_bytes += from->put_bytes;
     into->tried += from->tried;
     into->found += from->found;

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "engine/loam.h"
 #include "tools/bench_histogram.h"
 
 enum bench_op {
@@ -42,6 +43,7 @@ struct bench_stats {
     bool warn;                     /* tell of operations beyond 20 ms */
     uint64_t bytes;                /* of keys and values moved */
     uint64_t put_bytes;            /* of keys and values written by the user */
+    uint64_t seen;                 /* sum of bytes of the values read: what makes a row read them */
     uint64_t tried, found;         /* lookups */
     uint64_t count[OP_COUNT];      /* operations by kind */
     /* Of the benchmarks of the cache, 0 to 1: gets that hit, those an LRU cache would have had,
@@ -84,6 +86,17 @@ void bench_stats_merge(struct bench_stats *into, const struct bench_stats *from)
 /* The parts of bench_stats_done() that are off the common path. */
 void bench_stats_time(struct bench_stats *s, enum bench_op op);
 void bench_stats_look(struct bench_stats *s);
+
+/* An entry was found: who asks for a value reads it, and what is only pointed at - in a mapping - comes
+ * near then. A byte of each cache line. */
+static inline void bench_stats_entry(struct bench_stats *s, loam_slice key, loam_slice value)
+{
+    const uint8_t *p = value.data;
+    for (size_t i = 0; i < value.size; i += 64) {
+        s->seen += p[i];
+    }
+    s->bytes += key.size + value.size;
+}
 
 /* n operations of one kind have ended. */
 static inline void bench_stats_done(struct bench_stats *s, enum bench_op op, uint64_t n)

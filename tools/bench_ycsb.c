@@ -64,7 +64,7 @@ static void scan(struct chooser *c)
     for (uint64_t i = 0; on && i < length; i++) {
         loam_slice key, value;
         e->iter_entry(it, &key, &value);
-        t->stats.bytes += key.size + value.size;
+        bench_stats_entry(&t->stats, key, value);
         on = i + 1 < length && bench_ok(t, e->iter_next(it), "scan");
     }
     e->iter_close(it);
@@ -78,7 +78,7 @@ static void modify(struct chooser *c)
     t->stats.tried++;
     if (bench_ok(t, t->engine->get(t->session, key, &value), "get")) {
         t->stats.found++;
-        t->stats.bytes += key.size + value.size;
+        bench_stats_entry(&t->stats, key, value);
     }
     bench_put(t, key, OP_MODIFY);
 }
