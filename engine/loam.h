@@ -17,6 +17,8 @@
  *    of its parent after fork(), or a handle of one, gets LOAM_E_MISUSE; releasing is allowed there, too.
  *  - loam_db, loam_ks and loam_snap may be used by any threads at once; a loam_iter, loam_batch or
  *    loam_pin by one thread at a time.
+ *  - A call is left by its return alone: no pthread_cancel() of a thread inside one (deferred, it comes at the
+ *    system calls within), no longjmp() or exception out of a callback, no call from a signal handler.
  */
 #ifndef LOAM_H_
 #define LOAM_H_
