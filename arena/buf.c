@@ -72,13 +72,6 @@ void buf_append_u8(struct buf *b, uint8_t v)
     buf_append(b, &v, 1);
 }
 
-void buf_append_fixed32(struct buf *b, uint32_t v)
-{
-    uint8_t t[4];
-    put_fixed32(t, v);
-    buf_append(b, t, sizeof t);
-}
-
 void buf_append_fixed64(struct buf *b, uint64_t v)
 {
     uint8_t t[8];

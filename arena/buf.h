@@ -27,7 +27,6 @@ uint8_t *buf_room(struct buf *b, size_t more);
 void buf_append(struct buf *b, const void *data, size_t size);
 void buf_append_slice(struct buf *b, loam_slice s); /* varint length, then the bytes */
 void buf_append_u8(struct buf *b, uint8_t v);
-void buf_append_fixed32(struct buf *b, uint32_t v);
 void buf_append_fixed64(struct buf *b, uint64_t v);
 void buf_append_varint(struct buf *b, uint64_t v);
 /* Replaces the contents. */

@@ -393,11 +393,6 @@ uint64_t sst_builder_bytes(const struct sst_builder *b)
            index_builder_size(&b->index) + b->filter.keys * b->filter_bits / 8;
 }
 
-uint64_t sst_builder_entries(const struct sst_builder *b)
-{
-    return b->entries;
-}
-
 /* ---- finishing ---- */
 
 /* Seals and appends the pages that stand one behind the other at p. */

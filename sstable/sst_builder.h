@@ -70,7 +70,6 @@ int sst_builder_add(struct sst_builder *b, const struct entry *e, uint64_t key_h
 /* Size of the file if it were finished now; an estimate that counts unwritten blocks as not
  * compressed better than the written ones. */
 uint64_t sst_builder_bytes(const struct sst_builder *b);
-uint64_t sst_builder_entries(const struct sst_builder *b);
 /* Writes what is left and syncs the file; its directory entry is the caller's business. A table
  * without entries is LOAM_E_INVAL. */
 int sst_builder_finish(struct sst_builder *b, struct sst_info *info);

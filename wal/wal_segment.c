@@ -95,11 +95,6 @@ int wal_place_sync(const struct wal_place *place)
     return place->vfs->sync_dir(place->vfs->ctx, place->dir);
 }
 
-void wal_segment_init(struct wal_segment *seg)
-{
-    memset(seg, 0, sizeof *seg);
-}
-
 static int write_zeros(const struct wal_place *place, loam_file *f, uint64_t size)
 {
     const size_t step = 256u << 10;
