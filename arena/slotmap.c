@@ -377,7 +377,6 @@ static int init_sized(struct slotmap *m, struct alloc *a, unsigned kind, uint32_
     m->slot_bytes = slot_bytes;
     m->first_generation = 1;
     m->alloc = a;
-    m->fork_count = thread_slot_fork_count();
     struct magazine_options o = {.alloc = a,
                                  .owner = MEM_HANDLE,
                                  .limit = MAGAZINE_ITEMS,
@@ -463,11 +462,6 @@ void slotmap_set_first_generation(struct slotmap *m, uint32_t generation)
 {
     assert(generation != 0);
     m->first_generation = generation;
-}
-
-bool slotmap_forked(const struct slotmap *m)
-{
-    return m->fork_count != thread_slot_fork_count();
 }
 
 void slotmap_fork_prepare(struct slotmap *m)

@@ -86,7 +86,6 @@ struct slotmap {
     uint32_t slot_bytes;  /* constant after init: 16 or 64 */
     unsigned kind;        /* constant after init */
     uint32_t first_generation;             /* of slots never used; 1 but in tests */
-    uint32_t fork_count;                   /* constant after init */
     struct alloc *alloc;                   /* constant after init */
     void (*finaliser)(void *arg, void *payload); /* constant after the first reserve */
     void *finaliser_arg;
@@ -123,8 +122,6 @@ struct slotmap_leaks slotmap_leaks(const struct slotmap *m);
 void slotmap_set_finaliser(struct slotmap *m, void (*fn)(void *arg, void *payload), void *arg);
 /* For tests: slots never used so far start at this generation. */
 void slotmap_set_first_generation(struct slotmap *m, uint32_t generation);
-/* True in a child process forked after init: its handles belong to the parent. */
-bool slotmap_forked(const struct slotmap *m);
 /* Before a fork, and after it in parent and child: no other thread is in the midst of a change to
  * the free slots meanwhile, so the child may make handles of its own. */
 void slotmap_fork_prepare(struct slotmap *m);
