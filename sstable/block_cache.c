@@ -281,7 +281,11 @@ const void *block_cache_peek(struct block_cache *c, const struct cached_blocks *
     }
     /* acquire: pairs with the releases in relocate() and block_cache_fill_end(). */
     uint64_t addr = atom_load(&t->addr[block], acquire);
-    return addr == 0 ? NULL : ring_read(&c->ring, addr, touch, size);
+    if (addr == 0) {
+        return NULL;
+    }
+    ring_prefetch(&c->ring, addr); /* the bytes come beside the descriptor, not after it */
+    return ring_read(&c->ring, addr, touch, size);
 }
 
 bool block_cache_admits(struct block_cache *c, const struct cached_blocks *t, uint32_t block,
