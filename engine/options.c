@@ -148,7 +148,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->table_bytes = rest / 25 * 4;
     l->table_bytes_most = l->table_bytes + memtables / 2;
     l->ring_bytes = clamp(rest - l->table_bytes, 0, RING_MAX);
-    l->lent_bytes_most = clamp((memtables + l->table_bytes) / 4 * 3, 0, RING_MAX / 2);
+    l->lent_bytes_most = clamp((memtables + l->table_bytes) / 8 * 7, 0, RING_MAX / 2);
     l->iter_bytes = clamp(budget / 32, 64 * 1024, UINT64_MAX);
     /* Eight scans of 1 MiB values at once; of a small budget, fewer. */
     l->held_bytes = clamp(budget / 64, clamp(budget / 2, 0, 8 * MIB) + MIB / 4, UINT64_MAX);
