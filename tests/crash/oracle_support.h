@@ -66,6 +66,7 @@ struct oracle_seen {
     struct oracle_names names; /* by the numbers of the control state they match */
     uint32_t control;
     uint32_t value[ORACLE_SPACES][ORACLE_KEYS]; /* 0: absent */
+    bool unread[ORACLE_SPACES][ORACLE_KEYS];    /* every call that could have told gave an error */
 };
 
 void oracle_init(struct oracle *o);
@@ -113,7 +114,13 @@ int oracle_compact(struct oracle_writer *w);
  * what contradicts itself or the promise aborts with the context. */
 int oracle_read(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
                 struct oracle_seen *seen);
-/* Aborts unless `seen` is a prefix within the promise; returns its commit. */
+/* A call that gave the error rc, which is the thread's last. key: of a get; else -1. */
+typedef void oracle_failed_fn(void *ctx, const char *ks, const char *call, int key, int rc);
+/* The same of a database where calls may fail: every key of every keyspace by a get, and walks from
+ * every key both ways, each up to its error. What one says no other may contradict. */
+int oracle_read_beside(const struct oracle *o, const struct oracle_promise *p, loam_db *db,
+                       struct oracle_seen *seen, oracle_failed_fn *on_failure, void *ctx);
+/* Aborts unless `seen`, but for what is unread, is a prefix within the promise; returns its commit. */
 uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
                       const struct oracle_seen *seen);
 

@@ -244,6 +244,18 @@ FAULTS = [
           "                                           .first = d->first,\n                                           .last = d->last});",
           "                                           .first = d->last,\n                                           .last = d->last});",
           suite("crash", "damage_bytes/of_a_closed*")),
+    Fault("gets-go-on-to-older-tables-behind-damage", "engine/read.c",
+          "        int rc = in_table(db, t, key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
+          "        int rc = in_table(db, t, key, hash, snapshot, scratch, e);\n"
+          "        if (rc != LOAM_NOTFOUND && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
+    Fault("gets-go-on-to-deeper-levels-behind-damage", "engine/read.c",
+          "        int rc = in_table(db, l->tables[i], key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
+          "        int rc = in_table(db, l->tables[i], key, hash, snapshot, scratch, e);\n"
+          "        if (rc != LOAM_NOTFOUND && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
+    Fault("gets-pass-by-a-block-they-cannot-read", "sstable/sst_reader.c", "        if (rc != BLOCK_GET_MORE) {\n",
+          "        if (rc != BLOCK_GET_MORE && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
+    Fault("walks-end-at-damage", "engine/source.c", "    s->rc = sst_cursor_rc(&s->cursor);\n",
+          "    s->rc = s->background ? sst_cursor_rc(&s->cursor) : LOAM_OK;\n", suite("crash", "damage/*clean_close_is_an*")),
     Fault("durable-header-error-ignored", "wal/wal_segment.c",
           "    int rc = write_durably(place->vfs, f, pages, settled);\n",
           "    int rc = write_durably(place->vfs, f, pages, settled);\n    rc = settled ? 0 : rc;\n",
