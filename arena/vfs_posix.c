@@ -283,13 +283,19 @@ static int os_sync(void *ctx, loam_file *f, uint32_t data_only)
     return result_of(rc);
 }
 
+/* A kernel or file system that has no such write says so in one of several ways. */
+static bool cannot_write_durably(int64_t put)
+{
+    return put == -EOPNOTSUPP || put == -ENOSYS || put == -EINVAL;
+}
+
 static int64_t os_write_durable(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off)
 {
     int64_t put = -EOPNOTSUPP;
 #if defined(RWF_DSYNC)
     put = write_at(f, buf, n, off, RWF_DSYNC);
 #endif
-    if (put != -EOPNOTSUPP && put != -ENOSYS) {
+    if (!cannot_write_durably(put)) {
         return put;
     }
     put = os_write(ctx, f, buf, n, off);
@@ -462,17 +468,30 @@ static int os_remove(void *ctx, const char *path)
     return result_of(remove(path));
 }
 
+/* NULL at the end, or with errno set. */
+static struct dirent *next_name(DIR *d)
+{
+    struct dirent *e;
+    do {
+        errno = 0; /* readdir tells an error from the end by it alone */
+        e = readdir(d);
+    } while (e == NULL && errno == EINTR);
+    return e;
+}
+
 static int os_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
 {
     (void)ctx;
-    DIR *d = opendir(dir);
+    DIR *d;
+    do {
+        d = opendir(dir);
+    } while (d == NULL && errno == EINTR);
     if (d == NULL) {
         return -errno;
     }
     int rc = 0;
     for (;;) {
-        errno = 0; /* readdir tells an error from the end by it alone */
-        struct dirent *e = readdir(d);
+        struct dirent *e = next_name(d);
         if (e == NULL) {
             rc = -errno;
             break;

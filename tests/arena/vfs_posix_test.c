@@ -33,59 +33,6 @@ static void teardown(void)
 
 TestSuite(vfs_posix, .init = setup, .fini = teardown);
 
-/* Calls of the C library that the linker leads here; nothing else shows that a sync was made. */
-static int data_syncs, whole_syncs, sync_error;
-static mode_t synced; /* st_mode of the descriptor last synced */
-
-int __real_fsync(int fd);
-int __real_fdatasync(int fd);
-int __wrap_fsync(int fd);
-int __wrap_fdatasync(int fd);
-
-static int count_sync(int fd, int *count, int (*real)(int fd))
-{
-    struct stat st;
-    CHECK_EQ(fstat(fd, &st), 0);
-    synced = st.st_mode;
-    ++*count;
-    if (sync_error != 0) {
-        errno = sync_error;
-        return -1;
-    }
-    return real(fd);
-}
-
-int __wrap_fsync(int fd)
-{
-    return count_sync(fd, &whole_syncs, __real_fsync);
-}
-
-int __wrap_fdatasync(int fd)
-{
-    return count_sync(fd, &data_syncs, __real_fdatasync);
-}
-
-Test(vfs_posix, syncs_reach_the_system_and_their_errors_the_caller)
-{
-    loam_file *f;
-    put_file(&c, "f", "x");
-    CHECK_EQ(VFS(c.vfs, open, at(&c, 0, "f"), RW, &f), 0);
-    CHECK_EQ(VFS(c.vfs, sync, f, 1), 0);
-    CHECK_EQ(data_syncs, 1);
-    CHECK_EQ(whole_syncs, 0);
-    CHECK_EQ(VFS(c.vfs, sync, f, 0), 0);
-    CHECK_EQ(whole_syncs, 1);
-    CHECK(S_ISREG(synced));
-    CHECK_EQ(VFS(c.vfs, sync_dir, dir), 0);
-    CHECK_EQ(whole_syncs, 2);
-    CHECK(S_ISDIR(synced));
-    sync_error = EIO;
-    CHECK_EQ(VFS(c.vfs, sync, f, 1), -EIO);
-    CHECK_EQ(VFS(c.vfs, sync, f, 0), -EIO);
-    CHECK_EQ(VFS(c.vfs, sync_dir, dir), -EIO);
-    CHECK_EQ(VFS(c.vfs, close, f), 0);
-}
-
 Test(vfs_posix, opens_by_its_flags)
 {
     contract_open_flags(&c);
