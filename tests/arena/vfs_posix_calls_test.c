@@ -51,12 +51,12 @@ struct call {
     unsigned made;
 };
 
-static struct call data_sync, whole_sync, durable_write, plain_write, plain_read, set_size, set_aside,
-    populating, other_advice, opening, next_name;
-static int durable_flags;  /* of the last durable write */
-static mode_t synced;      /* st_mode of the descriptor last synced */
-static char at_sync[8];    /* what its file began with */
-static void *advised;      /* the memory last populated */
+static struct call data_sync, whole_sync, durable_write, plain_write, plain_read, set_size,
+    set_aside, populating, other_advice, opening, next_name;
+static int durable_flags; /* of the last durable write */
+static mode_t synced;     /* st_mode of the descriptor last synced */
+static char at_sync[8];   /* what its file began with */
+static void *advised;     /* the memory last populated */
 
 static void fail_with(struct call *k, int error, unsigned passes, unsigned times)
 {
@@ -141,7 +141,8 @@ ssize_t __wrap_pwritev2(int fd, const struct iovec *parts, int count, off_t off,
     }
     const struct iovec first = {parts->iov_base, part(&durable_write, parts->iov_len)};
     ssize_t put = __real_pwritev2(fd, &first, 1, off, flags);
-    return put < 0 && errno == EOPNOTSUPP ? __real_pwrite(fd, first.iov_base, first.iov_len, off) : put;
+    return put < 0 && errno == EOPNOTSUPP ? __real_pwrite(fd, first.iov_base, first.iov_len, off)
+                                          : put;
 }
 
 int __wrap_ftruncate(int fd, off_t size)
@@ -361,8 +362,9 @@ Test(vfs_posix_calls, a_size_that_cannot_be_set_is_an_error)
 
 Test(vfs_posix_calls, space_that_cannot_be_set_aside_is_told_from_a_system_that_never_can)
 {
-    static const int errors[][2] = {{ENOSYS, EOPNOTSUPP}, {EOPNOTSUPP, EOPNOTSUPP}, {ENOSPC, ENOSPC},
-                                    {EDQUOT, EDQUOT},     {EIO, EIO},               {EFBIG, EFBIG}};
+    static const int errors[][2] = {{ENOSYS, EOPNOTSUPP}, {EOPNOTSUPP, EOPNOTSUPP},
+                                    {ENOSPC, ENOSPC},     {EDQUOT, EDQUOT},
+                                    {EIO, EIO},           {EFBIG, EFBIG}};
     loam_file *f = new_file("f", "abc");
     uint64_t size;
     for (unsigned i = 0; i < sizeof errors / sizeof errors[0]; i++) {
@@ -389,8 +391,11 @@ static bool is_mapped(void *p)
 
 Test(vfs_posix_calls, a_map_whose_pages_are_not_all_there_is_none)
 {
-    static const int errors[][2] = {
-        {EFAULT, EIO}, {EINVAL, EOPNOTSUPP}, {ENOMEM, ENOMEM}, {ENOSPC, ENOSPC}, {EHWPOISON, EHWPOISON}};
+    static const int errors[][2] = {{EFAULT, EIO},
+                                    {EINVAL, EOPNOTSUPP},
+                                    {ENOMEM, ENOMEM},
+                                    {ENOSPC, ENOSPC},
+                                    {EHWPOISON, EHWPOISON}};
     loam_file *f = new_file("f", "");
     void *p = NULL;
     CHECK_EQ(VFS(c.vfs, truncate, f, 8192), 0);

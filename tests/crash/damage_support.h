@@ -1,9 +1,10 @@
 /* damage_support.h - A database's files with some of them changed: what check, verify, open and reads say of it.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Oracle of a case: what cannot be opened or read, loam_check has found; what is read, beside calls that fail,
- * too, is right, all of it of one prefix of the commits; whatever the check finds in a table, loam_verify finds, too, once the database is open. Findings and errors name the
- * file that was changed and a place in it, and a key that cannot be read lies in a range that was told.
+ * Oracle of a case: what cannot be opened or read, loam_check has found; what is read is right, beside calls that
+ * fail, too, and all of it of one prefix of the commits; whatever the check finds in a table, loam_verify finds,
+ * too, once the database is open. Findings and errors name the file that was changed and a place in it, and a key
+ * that cannot be read lies in a range that was told.
  */
 #ifndef LOAM_TESTS_CRASH_DAMAGE_SUPPORT_H_
 #define LOAM_TESTS_CRASH_DAMAGE_SUPPORT_H_
