@@ -316,10 +316,11 @@ void ring_release_fills(struct ring *r);
 /* Entries may take up to `bytes` of the buffer from now on, as far as that is more than they may now. The
  * memory is charged to the ring. REQUIRES: nothing is being taken back. */
 void ring_lend(struct ring *r, size_t bytes);
-/* Takes one more step towards giving back all that was lent, or none; never waits. Clean entries there
- * are lost, dirty and pinned ones are waited for. A walk over all entries at most.
- * Returns: true when nothing is lent any more and the memory is the system's again. */
-bool ring_take_back(struct ring *r);
+/* Takes one more step towards giving back what was lent beyond `bytes` in all, or none; never waits. Clean
+ * entries there are lost, dirty and pinned ones are waited for. A walk over all entries at most. How far it
+ * goes is settled once it has begun: `bytes` counts again when it has returned true.
+ * Returns: true when no more than that is lent, or nothing, and the memory is the system's again. */
+bool ring_take_back(struct ring *r, size_t bytes);
 /* Bytes that entries may take at this moment. Any thread. */
 static inline size_t ring_capacity(const struct ring *r)
 {

@@ -62,6 +62,7 @@ static bool fence(struct ring *r)
 /* Makes unreadable all that lies beyond the limit. False: something there is in use. */
 static bool vacate(struct ring *r)
 {
+    uint64_t limit = atom_load(&r->limit, relaxed); /* relaxed: this thread's own */
     if (!ring_reclaimer_enter_(r)) {
         return false;
     }
@@ -75,7 +76,7 @@ static bool vacate(struct ring *r)
             break;
         }
         uint64_t units = atom_load(&d->units, acquire); /* acquire: pairs with a shrink */
-        if (ring_index_(p) + units > r->own && !ring_evict_entry_(r, p, d, false)) {
+        if (ring_index_(p) + units > limit && !ring_evict_entry_(r, p, d, false)) {
             empty = false;
         }
         p = ring_step_(r, p, units);
@@ -87,14 +88,19 @@ static bool vacate(struct ring *r)
     return empty;
 }
 
-bool ring_take_back(struct ring *r)
+bool ring_take_back(struct ring *r, size_t bytes)
 {
-    if (r->lent == 0) {
-        return true;
-    }
-    /* relaxed: the fence releases it. */
-    atom_store(&r->limit, r->own, relaxed);
+    uint64_t all = r->own + r->lent, keep = bytes >> r->unit_shift;
     if (r->fence == 0) {
+        keep = keep > r->own ? keep : r->own;
+        if (keep >= all) {
+            keep = all; /* the limit may have been lowered in vain */
+        }
+        /* relaxed: the fence releases it. */
+        atom_store(&r->limit, keep, relaxed);
+        if (keep == all) {
+            return true;
+        }
         atom_store(&r->low_mark, 0, relaxed); /* relaxed: a hint; it may stand beyond the limit */
         if (!fence(r)) {
             return false;
@@ -103,9 +109,11 @@ bool ring_take_back(struct ring *r)
     if ((r->left_stamp == 0 && !vacate(r)) || !epoch_passed(r->left_stamp)) {
         return false;
     }
-    size_t own = (size_t)(r->own << r->unit_shift), lent = (size_t)(r->lent << r->unit_shift);
-    alloc_discard(r->data + own, lent);
-    alloc_uncharge(r->alloc, MEM_RING, lent);
-    r->lent = r->fence = r->left_stamp = 0;
+    keep = atom_load(&r->limit, relaxed); /* relaxed: this thread's own */
+    size_t back = (size_t)((all - keep) << r->unit_shift);
+    alloc_discard(r->data + (keep << r->unit_shift), back);
+    alloc_uncharge(r->alloc, MEM_RING, back);
+    r->lent = keep - r->own;
+    r->fence = r->left_stamp = 0;
     return true;
 }

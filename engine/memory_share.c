@@ -60,12 +60,14 @@ static void set_lent(struct memory_share *s, uint64_t bytes)
     atom_store(&s->lent, bytes, release); /* pairs with the load in memory_share_want() */
 }
 
-static void take_back(struct db *db)
+/* Down to `keep` bytes, which counts when it is begun. */
+static void take_back(struct db *db, uint64_t keep)
 {
     struct memory_share *s = &db->share;
-    s->taking = !block_cache_take_back(&db->cache);
+    s->taking = !block_cache_take_back(&db->cache, (size_t)keep);
     if (!s->taking) {
-        set_lent(s, 0);
+        set_lent(s, block_cache_lent(&db->cache));
+        s->all_wanted = s->all_wanted && atom_load(&s->lent, relaxed) != 0; /* relaxed: the keeper's own */
         s->since = clock_micros(); /* whoever asked for it is still to use it */
     }
 }
@@ -98,11 +100,13 @@ uint64_t memory_share_keep(struct db *db)
     uint64_t lent = atom_load(&s->lent, relaxed);       /* relaxed: the keeper's own */
     bool wanted = atom_swap(&s->wanted, false, relaxed); /* relaxed: a wish */
     wanted = table_cache_held_back(&db->tables) || wanted;
+    s->all_wanted = lent != 0 && (s->all_wanted || wanted);
     uint64_t more = left_of(unused, kept);
     more = more < l->lent_bytes_most ? more : l->lent_bytes_most;
     bool rests = at_rest(s, in_use);
-    if (s->taking || (lent != 0 && (wanted || unused < lent + kept / 2))) {
-        take_back(db);
+    if (s->taking || s->all_wanted || (lent != 0 && unused < lent + kept / 2)) {
+        /* A part more than must be: writers who are slow would else take a little again and again. */
+        take_back(db, s->all_wanted ? 0 : left_of(more, l->ring_bytes / WORTH_PART));
     } else if (rests && more >= lent + l->ring_bytes / WORTH_PART &&
                !block_cache_roomy(&db->cache)) {
         trim_chunks(db, kept + in_use, in_use); /* first: it is theirs what is lent */
@@ -112,7 +116,7 @@ uint64_t memory_share_keep(struct db *db)
     lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
     hold_tables(db, indexes, unused);
     trim_chunks(db, lent != 0 ? kept + in_use : memtables, in_use);
-    return s->taking ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
+    return s->taking || s->all_wanted ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
 
 int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline)

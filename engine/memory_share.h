@@ -4,7 +4,8 @@
  * Shares are fixed at open (options.c); here they are lent for a while:
  *   - indexes beyond their share take room from memtables, which are then sealed earlier;
  *   - what neither memtables nor indexes use goes to the block cache while writers rest, and comes back
- *     when they begin to take memory: the cache keeps its hands off a part that lasts them until then.
+ *     when they begin to take memory, part by part, or all when somebody asks for it: the cache keeps its hands
+ *     off what lasts them until then.
  *     While it is lent, indexes that do not fit beside it are not resident. What the log, merges and
  *     iterators take beyond their share is not lent.
  *
@@ -25,7 +26,8 @@ struct db;
 
 struct memory_share {
     /* the keeper's */
-    bool taking;        /* what was lent is on its way back */
+    bool taking;        /* some of what was lent is on its way back */
+    bool all_wanted;    /* and so is all of it, soon */
     uint64_t memtables; /* bytes that they had when last looked at */
     uint64_t since;     /* micros; when that last changed, or memory came back */
     /* atomic */

@@ -259,9 +259,14 @@ void block_cache_lend(struct block_cache *c, size_t bytes)
     ring_lend(&c->ring, (size_t)(c->ring.own << c->ring.unit_shift) + bytes);
 }
 
-bool block_cache_take_back(struct block_cache *c)
+bool block_cache_take_back(struct block_cache *c, size_t bytes)
 {
-    return ring_take_back(&c->ring);
+    return ring_take_back(&c->ring, (size_t)(c->ring.own << c->ring.unit_shift) + bytes);
+}
+
+size_t block_cache_lent(const struct block_cache *c)
+{
+    return (size_t)(c->ring.lent << c->ring.unit_shift);
 }
 
 bool block_cache_roomy(struct block_cache *c)

@@ -88,8 +88,9 @@ void block_cache_destroy(struct block_cache *c);
 /* Memory nobody else needs at present: so many more bytes for blocks than its own, as far as that is more
  * than now. REQUIRES: nothing is being taken back. */
 void block_cache_lend(struct block_cache *c, size_t bytes);
-/* One step of taking back all of it, see ring_take_back(). True: it is back. */
-bool block_cache_take_back(struct block_cache *c);
+/* One step of taking back what is lent beyond `bytes`, see ring_take_back(). True: it is back. */
+bool block_cache_take_back(struct block_cache *c, size_t bytes);
+size_t block_cache_lent(const struct block_cache *c); /* bytes; the lending thread's */
 /* Whether there is room that blocks read by chance may take: more than is kept free at any time. */
 bool block_cache_roomy(struct block_cache *c);
 

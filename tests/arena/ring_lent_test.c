@@ -29,7 +29,7 @@ static void close_ring(void)
 static bool take_back(void)
 {
     for (unsigned i = 0; i < 20; i++) {
-        if (ring_take_back(&r)) {
+        if (ring_take_back(&r, 0)) {
             memset(r.data + OWN * UNIT, 0xdd, (ALL - OWN) * UNIT);
             return true;
         }
@@ -99,6 +99,29 @@ Test(ring_lent, holds_as_much_as_it_is_lent_and_then_its_own_again)
     close_ring();
 }
 
+Test(ring_lent, comes_back_in_parts)
+{
+    static uint64_t addr[FILLS];
+    open_ring();
+    ring_lend(&r, ALL * UNIT);
+    for (size_t left = ALL; left > OWN; left--) {
+        for (unsigned i = 0; i < FILLS; i++) {
+            addr[i] = enter(i);
+            CHECK(ring_index_(addr[i]) < left);
+        }
+        CHECK(readable_of(addr, FILLS, false) > left * 3 / 4);
+        for (unsigned i = 0; !ring_take_back(&r, (left - 1) * UNIT); i++) {
+            CHECK(i < 20);
+            epoch_poll();
+        }
+        memset(r.data + (left - 1) * UNIT, 0xdd, (ALL - left + 1) * UNIT);
+        CHECK(ring_capacity(&r) == (left - 1) * UNIT && charged() < left * UNIT);
+        CHECK(readable_of(addr, FILLS, false) > left / 2); /* of the others most are there */
+    }
+    CHECK(ring_take_back(&r, 0));
+    close_ring();
+}
+
 /* Wherever the tail stands when it is lent and taken back. */
 Test(ring_lent, comes_back_at_any_place_of_the_tail)
 {
@@ -165,7 +188,7 @@ Test(ring_lent, a_section_keeps_what_it_reads)
     epoch_enter();
     const unsigned char *p = ring_read(&r, addr, false, &size);
     for (unsigned i = 0; i < 20; i++) {
-        CHECK(!ring_take_back(&r));
+        CHECK(!ring_take_back(&r, 0));
     }
     CHECK_EQ(p[UNIT - 1], 7);
     epoch_exit();

@@ -31,7 +31,8 @@ struct model {
     uint64_t next_pattern, last_tail_addr, last_claim;
     unsigned pins;
     bool taking;
-    unsigned taken; /* times that all lent memory came back */
+    unsigned taken; /* times that lent memory came back */
+    size_t keep;    /* bytes that the ring is left at least the next time */
 };
 
 static void pattern_write(void *p, size_t size, uint64_t pattern)
@@ -101,13 +102,18 @@ static void model_lend(struct model *m)
     if (!m->taking && random_below(&m->random, 4) == 0) {
         ring_lend(r, (size_t)random_below(&m->random, r->bytes + 1));
     }
-    m->taking = m->taking || random_below(&m->random, 8) == 0;
-    if (m->taking && ring_take_back(r)) {
+    if (!m->taking && random_below(&m->random, 8) == 0) {
+        m->taking = true;
+        m->keep = random_below(&m->random, 2) != 0 ? (size_t)random_below(&m->random, r->bytes + 1) : 0;
+    }
+    uint64_t had = r->own + r->lent, kept = m->keep >> r->unit_shift;
+    if (m->taking && ring_take_back(r, m->keep)) {
         m->taking = false;
         m->taken++;
-        size_t own = (size_t)(r->own << r->unit_shift);
-        CHECK_EQ(ring_capacity(r), own);
-        memset(r->data + own, 0xdd, r->bytes - own);
+        kept = kept < r->own ? r->own : kept > had ? had : kept;
+        size_t left = (size_t)(kept << r->unit_shift);
+        CHECK_EQ(ring_capacity(r), left);
+        memset(r->data + left, 0xdd, r->bytes - left);
     }
     epoch_poll();
 }

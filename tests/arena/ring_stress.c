@@ -172,12 +172,14 @@ static void lend_some(struct shared *s, struct random *r)
     for (uint64_t i = random_below(r, 50); i > 0; i--) {
         read_some(s, r);
     }
-    while (busy(s) && !ring_take_back(ring)) {
+    size_t keep = random_below(r, 2) != 0 ? (size_t)random_below(r, ring->bytes + 1) : 0;
+    bool back = false;
+    while (busy(s) && !(back = ring_take_back(ring, keep))) {
         epoch_poll();
     }
-    if (ring->lent == 0) {
-        size_t own = (size_t)(ring->own << ring->unit_shift);
-        memset(ring->data + own, 0xdd, ring->bytes - own);
+    if (back) {
+        size_t left = ring_capacity(ring);
+        memset(ring->data + left, 0xdd, ring->bytes - left);
     }
 }
 

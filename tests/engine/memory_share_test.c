@@ -211,6 +211,35 @@ Test(memory_share, a_cache_has_what_writers_leave_until_they_come)
     loam_vfs_free(disk);
 }
 
+/* Slow ones take a little at a time, and of the cache no more than that goes. */
+Test(memory_share, writers_who_take_little_leave_the_rest_to_the_cache)
+{
+    loam_vfs *disk = memory_disk();
+    loam_db *db = fill_quiet(disk);
+    struct db *in = db_of(db);
+    struct random r;
+    char key[24], value[VALUE];
+    memset(value, 'w', sizeof value);
+    random_init(&r, 1);
+    bool part = false;
+    for (unsigned n = 0; !part; n++) {
+        CHECK(n < 100);
+        read_until_lent(db, &r);
+        uint64_t most = atom_load(&in->share.lent, acquire), lent = most;
+        for (unsigned i = 0; lent == most && i < ENTRIES; i++) {
+            int size = snprintf(key, sizeof key, "key%012u", i);
+            GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
+            lent = atom_load(&in->share.lent, acquire);
+        }
+        part = lent != 0 && lent < most;
+    }
+    while (atom_load(&in->share.lent, acquire) != 0) { /* and all of it in the end */
+        write_until_back(db);
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 /* Chunks that memtables have left are theirs until they are lent: not for a moment are they the cache's, too. */
 Test(memory_share, what_is_lent_is_not_kept_for_memtables_at_the_same_time)
 {

@@ -471,16 +471,22 @@ static void setup_lent(void)
     EXPECT_EQ(ring_index_(w.addr[OWN]), OWN);
 }
 
-/* Uses the memory that came back for something else. */
-static bool take_back(unsigned steps)
+/* Down to so many units; uses the memory that came back for something else. */
+static bool take_back_to(unsigned steps, unsigned units)
 {
     for (unsigned i = 0; i < steps; i++) {
-        if (ring_take_back(&w.ring)) {
-            fill(w.ring.data + (size_t)OWN * UNIT, (size_t)OWN * UNIT, BEYOND);
+        if (ring_take_back(&w.ring, (size_t)units * UNIT)) {
+            size_t left = ring_capacity(&w.ring);
+            fill(w.ring.data + left, 2 * (size_t)OWN * UNIT - left, BEYOND);
             return true;
         }
     }
     return false;
+}
+
+static bool take_back(unsigned steps)
+{
+    return take_back_to(steps, OWN);
 }
 
 static void lent_body(unsigned thread)
@@ -512,6 +518,36 @@ static void lent_check(void)
 
 SCENARIO(ring_lent, .says = "lent memory goes back while it is filled and read", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_lent, .body = lent_body, .check = lent_check, .bound = 2)
+
+/* A part stays: the entries that lie in it stay readable, those behind it do not. */
+static void part_body(unsigned thread)
+{
+    if (thread == 0) {
+        (void)take_back_to(5, OWN + 1);
+    } else if (thread == 1) {
+        fill_once(5, true);
+        fill_once(6, true);
+        read_entry(6);
+    } else {
+        read_entry(OWN);
+        read_entry(5);
+    }
+}
+
+static void part_check(void)
+{
+    EXPECT(take_back_to(20, OWN + 1));
+    EXPECT_EQ(ring_capacity(&w.ring), (OWN + 1) * (size_t)UNIT);
+    for (uint64_t c = 0; c < ENTRIES; c++) {
+        read_entry(c);
+    }
+    ring_check();
+    EXPECT(take_back(20));
+    ring_check();
+}
+
+SCENARIO(ring_lent_part, .says = "a part of lent memory goes back while it is filled and read", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_lent, .body = part_body, .check = part_check, .bound = 2)
 
 /* ---- waiting ----------------------------------------------------------------------------- */
 

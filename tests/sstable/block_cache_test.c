@@ -471,7 +471,7 @@ Test(block_cache, lent_memory_is_filled_with_whatever_comes_and_goes_back)
     struct cache_metrics m;
     block_cache_metrics(&c, &m);
     CHECK(i > own * 3 / 2 && m.capacity_bytes > 400 << 10 && m.bytes_used > m.capacity_bytes / 4 * 3);
-    for (unsigned step = 0; !block_cache_take_back(&c); step++) {
+    for (unsigned step = 0; !block_cache_take_back(&c, 0); step++) {
         CHECK(step < 100);
         epoch_poll();
     }
