@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "arena/sync.h"
+#include "tests/crash/dated_support.h"
 #include "tests/crash/oom_run_support.h"
 
 #define RUN_SECONDS 60 /* longer: it hangs */
@@ -149,6 +150,8 @@ static void check_files(struct tap *t)
 
 /* ---- one run ----------------------------------------------------------------------------------- */
 
+static char run_text[384];
+
 static void describe(const struct io_case *c)
 {
     const loam_fault_plan *p = &c->plan, *q = &c->second;
@@ -158,12 +161,14 @@ static void describe(const struct io_case *c)
                  (unsigned long long)q->fail_at, q->fail_calls, q->fail_errno, q->fail_repeat,
                  q->short_writes);
     }
-    oracle_context(
+    snprintf(
+        run_text, sizeof run_text,
         "%s, seed %llu, %s map: call %llu of 0x%x, errno %d, how %u, %u times, lands %u, "
         "drops %u%s",
         c->name, (unsigned long long)p->seed, p->no_map ? "no" : "with",
         (unsigned long long)p->fail_at, p->fail_calls, p->fail_errno, p->fail_how, p->fail_repeat,
         p->short_writes, p->drop_dirty, two);
+    oracle_context("%s", run_text);
 }
 
 static loam_vfs *first_disk(const struct io_case *c)
@@ -175,6 +180,15 @@ static loam_vfs *first_disk(const struct io_case *c)
         CHECK_EQ(loam_vfs_power_cut(c->image, 0, &disk), LOAM_OK);
     }
     return disk;
+}
+
+/* From what the fault met to now, with the database closed. */
+static void crash_since_fault(const struct io_case *c, struct dated *d, uint64_t quiet)
+{
+    uint64_t end = loam_recording_mark(d->rec), mixed = c->plan.seed + c->plan.fail_at;
+    dated_crash(d, quiet, end, c->swept, splitmix64(&mixed), run_text);
+    dated_end(d);
+    oracle_context("%s", run_text);
 }
 
 struct io_result io_run(const struct io_case *c)
@@ -193,6 +207,11 @@ struct io_result io_run(const struct io_case *c)
     t.second = c->two ? &c->second : NULL;
     struct oracle_writer w = {.o = &o, .strict = c->strict};
     random_init(&w.random, c->plan.seed);
+    struct dated dated;
+    if (c->swept != 0) {
+        dated_begin(&dated, t.disk, &w);
+        t.rec = dated.rec;
+    }
     (c->work != NULL ? c->work : io_workload)(&w, &t.vfs);
     struct io_result r = {loam_vfs_calls(t.fault), 0, loam_vfs_faults(t.fault) != 0};
     r.of_kind =
@@ -204,7 +223,7 @@ struct io_result io_run(const struct io_case *c)
     const loam_fault_plan healthy = {.struct_size = sizeof healthy, .seed = c->plan.seed};
     t.second = NULL;
     CHECK_EQ(loam_vfs_set_plan(t.fault, &healthy), LOAM_OK);
-    if (n % 3 != 0 || w.db == NULL) {
+    if (n % 3 != 0 || w.db == NULL || c->swept != 0) {
         recover_service(&w, &t);
         stage = "in service again";
         io_check_cut(&o, t.fault, 0);
@@ -213,6 +232,10 @@ struct io_result io_run(const struct io_case *c)
     oracle_close(&w);
     stage = "after close";
     io_check_cut(&o, t.fault, n % 3);
+    if (c->swept != 0) {
+        crash_since_fault(c, &dated, t.quiet);
+        t.rec = NULL;
+    }
     check_files(&t);
     tap_destroy(&t);
     if (c->plan.fail_at != 0) { /* a first run without a fault makes what stays for good */

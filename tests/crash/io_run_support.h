@@ -6,6 +6,8 @@
  *  - a file whose sync failed is never synced again;
  *  - on the disk of a killed process, and of one whose power is cut, acknowledged writes are there,
  *    and those that failed are not, unless their error said that it does not know;
+ *  - if the case says so, the same of a crash at every later change of the disk: while calls fail, while
+ *    the database is brought back and while it is closed (dated_support.h);
  *  - with the fault gone, resume (or a first open) brings the database back, and after a close
  *    nothing is still allocated, mapped or open, and no file is left that no manifest names.
  */
@@ -26,6 +28,8 @@ struct io_case {
     const char *name; /* of the sweep */
     loam_fault_plan plan, second;
     bool two;
+    unsigned swept; /* the disk is crashed at every change from the fault to the close, in so many ways more
+                       than with what was synced; 0: it is not */
     bool strict; /* no call may fail: the faults are legal behaviour of a healthy disk */
     /* What the workload begins with; NULL: an empty disk. */
     loam_vfs *image;

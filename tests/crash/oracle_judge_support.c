@@ -300,14 +300,16 @@ static void find_maybes(const struct oracle *o, uint32_t high, struct maybes *m)
     }
 }
 
-static bool left_out(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t c)
+static bool left_out(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t c,
+                     uint64_t moment)
 {
     for (unsigned i = 0; i < m->count; i++) {
         if (m->commit[i] == c) {
             return (mask >> i & 1) == 0;
         }
     }
-    return atom_load(&o->commits[c].fate, acquire) == ORACLE_FAILED; /* acquire: as above */
+    bool failed = atom_load(&o->commits[c].fate, acquire) == ORACLE_FAILED; /* acquire: as above */
+    return failed && (moment == 0 || o->commits[c].failed_at <= moment);
 }
 
 static bool equal(const struct oracle_seen *seen, uint32_t state[ORACLE_SPACES][ORACLE_KEYS])
@@ -323,12 +325,13 @@ static bool equal(const struct oracle_seen *seen, uint32_t state[ORACLE_SPACES][
 }
 
 static bool find_prefix(const struct oracle *o, const struct maybes *m, unsigned mask, uint32_t low,
-                        uint32_t high, const struct oracle_seen *seen, uint32_t *at)
+                        uint32_t high, uint64_t moment, const struct oracle_seen *seen,
+                        uint32_t *at)
 {
     uint32_t state[ORACLE_SPACES][ORACLE_KEYS] = {0};
     bool found = false;
     for (uint32_t c = 0; c <= high; c++) {
-        if (c != 0 && !left_out(o, m, mask, c)) {
+        if (c != 0 && !left_out(o, m, mask, c, moment)) {
             const struct oracle_commit *k = &o->commits[c];
             for (uint32_t i = 0; i < k->count; i++) {
                 const struct oracle_op *op = &o->ops[k->first + i];
@@ -371,13 +374,13 @@ uint32_t oracle_judge(const struct oracle *o, const struct oracle_promise *p,
     uint32_t at = 0;
     find_maybes(o, p->high, &m);
     for (unsigned mask = 0; mask < 1u << m.count; mask++) {
-        if (find_prefix(o, &m, mask, p->low, p->high, seen, &at)) {
+        if (find_prefix(o, &m, mask, p->low, p->high, p->at, seen, &at)) {
             return at;
         }
     }
     print_difference(o, seen, p->low);
     for (unsigned mask = 0; mask < 1u << m.count; mask++) {
-        if (find_prefix(o, &m, mask, 0, p->low, seen, &at)) {
+        if (find_prefix(o, &m, mask, 0, p->low, p->at, seen, &at)) {
             oracle_fail("commits up to %u were promised, only %u are there", p->low, at);
         }
     }

@@ -153,7 +153,7 @@ void oracle_promise_high(const struct oracle *o, struct oracle_promise *p)
 static void step_done(struct oracle_writer *w)
 {
     if (w->after != NULL) {
-        w->after(w->after_ctx);
+        w->after(w->hook_ctx);
     }
 }
 
@@ -241,10 +241,18 @@ static loam_slice add_op(struct oracle_writer *w, struct oracle_commit *c, unsig
     return remove ? loam_bytes(NULL, 0) : oracle_value(value);
 }
 
-/* The call is about to be made. */
-static void publish(struct oracle *o)
+static void step_begun(struct oracle_writer *w)
 {
-    atom_add(&o->begun, 1, release); /* pairs with oracle_promise_high() */
+    if (w->before != NULL) {
+        w->before(w->hook_ctx);
+    }
+}
+
+/* The call is about to be made. */
+static void publish(struct oracle_writer *w)
+{
+    atom_add(&w->o->begun, 1, release); /* pairs with oracle_promise_high() */
+    step_begun(w);
 }
 
 static int finish(struct oracle_writer *w, struct oracle_commit *c, int rc, bool durable)
@@ -253,6 +261,7 @@ static int finish(struct oracle_writer *w, struct oracle_commit *c, int rc, bool
     uint32_t n = (uint32_t)(c - o->commits);
     if (rc < 0) {
         bool unknown = (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
+        c->failed_at = w->rec != NULL ? loam_recording_mark(w->rec) + 1 : 0;
         /* release: pairs with the judge. */
         atom_store(&c->fate, unknown ? ORACLE_MAYBE : ORACLE_FAILED, release);
         failed(w, "a write", rc);
@@ -292,7 +301,7 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
             loam_batch_put(b, w->space[s], oracle_key(key), v);
         }
     }
-    publish(w->o);
+    publish(w);
     int rc = loam_write(w->db, b, opts);
     loam_batch_free(b);
     return finish(w, c, rc, durable);
@@ -305,7 +314,7 @@ static int write_one(struct oracle_writer *w, unsigned s, unsigned key, bool rem
                                   .flags = durable ? LOAM_W_DURABLE : 0};
     struct oracle_commit *c = begin(w);
     loam_slice v = add_op(w, c, s, key, remove, length);
-    publish(w->o);
+    publish(w);
     int rc = remove ? loam_delete(w->db, w->space[s], oracle_key(key), &opts)
                     : loam_put(w->db, w->space[s], oracle_key(key), v, &opts);
     return finish(w, c, rc, durable);
@@ -400,9 +409,23 @@ static struct oracle_names *control_begin(struct oracle *o)
     return &o->controls[now + 1];
 }
 
-static void control_publish(struct oracle *o)
+static void control_publish(struct oracle_writer *w)
 {
-    atom_add(&o->control_begun, 1, release); /* pairs with oracle_promise_high() */
+    atom_add(&w->o->control_begun, 1, release); /* pairs with oracle_promise_high() */
+    step_begun(w);
+}
+
+/* A change that has not happened and will not: the state before it follows. One that is begun may show on the
+ * way, so its state keeps its number. */
+static void control_undo(struct oracle *o)
+{
+    uint32_t tried = atom_load(&o->control_begun, relaxed); /* relaxed: the writer's own mark */
+    if (tried >= ORACLE_CONTROLS) {
+        oracle_fail("the workload has too many keyspace changes");
+    }
+    o->controls[tried + 1] = o->controls[tried - 1];
+    atom_store(&o->control_begun, tried + 1, release); /* pairs with oracle_promise_high() */
+    atom_store(&o->control_acked, tried + 1, release); /* pairs with oracle_promise_low() */
 }
 
 static int control_end(struct oracle_writer *w, const char *what, int rc)
@@ -410,10 +433,10 @@ static int control_end(struct oracle_writer *w, const char *what, int rc)
     struct oracle *o = w->o;
     if (rc >= 0) {
         atom_add(&o->control_acked, 1, release); /* pairs with oracle_promise_low() */
-    } else if ((loam_last_error()->flags & LOAM_ERR_UNKNOWN) == 0) {
-        atom_sub(&o->control_begun, 1, release); /* it has not happened and will not */
-        failed(w, what, rc);
     } else {
+        if ((loam_last_error()->flags & LOAM_ERR_UNKNOWN) == 0) {
+            control_undo(o);
+        }
         failed(w, what, rc);
     }
     step_done(w);
@@ -442,7 +465,7 @@ int oracle_ks_create(struct oracle_writer *w, const char *name)
         oracle_fail("the workload has too many keyspaces");
     }
     strcpy(next->name[s], name);
-    control_publish(o);
+    control_publish(w);
     return control_end(w, "creating a keyspace", loam_ks_open(w->db, name, NULL, &w->space[s]));
 }
 
@@ -454,7 +477,7 @@ int oracle_ks_drop(struct oracle_writer *w, const char *name)
         return LOAM_OK;
     }
     next->name[s][0] = '\0';
-    control_publish(w->o);
+    control_publish(w);
     int rc = loam_ks_drop(w->db, name);
     rc = control_end(w, "dropping a keyspace", rc);
     if (rc >= 0 || atom_load(&w->o->control_begun, relaxed) != present_control(w->o)) {
@@ -472,6 +495,6 @@ int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to)
         return LOAM_OK;
     }
     strcpy(next->name[s], to);
-    control_publish(w->o);
+    control_publish(w);
     return control_end(w, "renaming a keyspace", loam_ks_rename(w->db, from, to));
 }

@@ -21,7 +21,7 @@
 #define ORACLE_SPACES   10u /* keyspaces ever created; 0 is "default" */
 #define ORACLE_COMMITS  4096u
 #define ORACLE_OPS      32768u
-#define ORACLE_CONTROLS 24u
+#define ORACLE_CONTROLS 48u
 #define ORACLE_MAYBES   6u
 #define ORACLE_NAME     16u
 
@@ -35,6 +35,7 @@ enum oracle_fate { ORACLE_BEGUN, ORACLE_ACKED, ORACLE_FAILED, ORACLE_MAYBE };
 struct oracle_commit {
     _Atomic uint32_t fate;
     uint32_t first, count; /* ops */
+    uint64_t failed_at;    /* changes of the recorded disk, and 1, when FAILED became its fate */
 };
 
 /* The names of all keyspaces, by number; "" where there is none. */
@@ -59,6 +60,7 @@ struct oracle_promise {
     bool opened;
     uint32_t low, high; /* commits */
     uint32_t control_low, control_high;
+    uint64_t at; /* changes of the recorded disk, and 1: what failed later had not failed; 0: it has */
 };
 
 /* What was read out of a database. */
@@ -87,8 +89,10 @@ struct oracle_writer {
     loam_ks *space[ORACLE_SPACES]; /* NULL where the present state has none */
     bool strict;                   /* every call must succeed */
     uint32_t refused;              /* calls that failed */
+    loam_recording *rec;           /* of the disk, by which failures are dated; NULL: they are not */
+    void (*before)(void *ctx);     /* called once a commit or a change of keyspaces is begun; NULL: not */
     void (*after)(void *ctx);      /* called after each step; NULL: not */
-    void *after_ctx;
+    void *hook_ctx;
 };
 
 /* Opens dir and the keyspaces of the present state. LOAM_OK or the error. */

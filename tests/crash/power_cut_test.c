@@ -12,14 +12,12 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "engine/filename.h"
 #include "tests/crash/crash_support.h"
+#include "tests/crash/state_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
 
-#define DIR    "/db"
 #define STRIDE 24u
 #if CRASH_SANITIZED /* five times slower: a sixth of the calls, others with each seed */
 #define PHASE_STEP 6u
@@ -36,48 +34,6 @@ static struct {
 } totals;
 
 /* ---- one picture ------------------------------------------------------------------------------- */
-
-static uint32_t open_and_judge(const struct oracle *o, const struct oracle_promise *p,
-                               const loam_vfs *vfs, loam_db **db, struct oracle_seen *seen)
-{
-    loam_options options = crash_options(vfs);
-    options.flags = p->opened ? LOAM_OPEN_MUST_EXIST : 0;
-    crash_must(loam_open(DIR, &options, db), "open");
-    crash_must(oracle_read(o, p, *db, seen), "reading");
-    return oracle_judge(o, p, seen);
-}
-
-/* The present state becomes the only one allowed. */
-static struct oracle_promise exactly(uint32_t commit, const struct oracle_seen *seen)
-{
-    return (struct oracle_promise){true, commit, commit, seen->control, seen->control};
-}
-
-static const char extra_key[] = "~extra";
-
-static void write_extra(loam_db *db, bool durable)
-{
-    loam_slice key = loam_bytes(extra_key, sizeof extra_key);
-    const loam_write_opts opts = {.struct_size = sizeof opts,
-                                  .flags = durable ? LOAM_W_DURABLE : 0};
-    crash_must(loam_put(db, NULL, key, oracle_value(77), &opts), "one more put");
-}
-
-/* The extra key is there; it is taken away, so that the oracle finds what it knows. */
-static void check_extra(loam_db *db)
-{
-    loam_slice key = loam_bytes(extra_key, sizeof extra_key);
-    loam_pin pin = LOAM_PIN_INIT;
-    int rc = loam_get_pin(db, NULL, key, &pin, NULL);
-    crash_must(rc, "get of one more put");
-    loam_slice want = oracle_value(77);
-    if (rc != LOAM_OK || pin.value.size != want.size ||
-        memcmp(pin.value.data, want.data, want.size) != 0) {
-        oracle_fail("one more put was lost by the next open (%d)", rc);
-    }
-    loam_unpin(&pin);
-    crash_must(loam_delete(db, NULL, key, NULL), "delete");
-}
 
 static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth);
 
@@ -100,9 +56,9 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     t.stride = NESTED_STRIDE;
     loam_db *db;
     struct oracle_seen seen;
-    uint32_t commit = open_and_judge(o, &im->promise, &t.vfs, &db, &seen);
+    uint32_t commit = state_open(o, &im->promise, &t.vfs, &db, &seen);
     mutex_lock(&t.mu);
-    t.promise = t.after_cut = exactly(commit, &seen); /* it has been shown: it stays */
+    t.promise = t.after_cut = state_exactly(&im->promise, commit, &seen); /* it has been shown: it stays */
     mutex_unlock(&t.mu);
     tap_cut(&t);
     crash_must(loam_close(db), "close");
@@ -110,33 +66,6 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     t.stride = 0;
     check_images(o, &t, seed, depth);
     tap_destroy(&t);
-}
-
-static void check_plain(const struct oracle *o, const struct tap_image *im, uint64_t seed)
-{
-    loam_db *db;
-    struct oracle_seen seen;
-    uint32_t commit = open_and_judge(o, &im->promise, im->disk, &db, &seen);
-    struct oracle_promise same = exactly(commit, &seen);
-    if (seed % 16 == 0) {
-        crash_directory(im->disk, DIR, db);
-    }
-    if (seed % 3 != 0) {
-        crash_must(loam_close(db), "close");
-        return;
-    }
-    write_extra(db, seed % 2 == 0);
-    if (seed % 4 == 0) {
-        crash_must(loam_flush(db, NULL), "flush");
-    }
-    crash_must(loam_close(db), "close");
-    loam_options options = crash_options(im->disk);
-    options.flags = LOAM_OPEN_MUST_EXIST;
-    crash_must(loam_open(DIR, &options, &db), "second open");
-    check_extra(db);
-    crash_must(oracle_read(o, &same, db, &seen), "reading again");
-    oracle_judge(o, &same, &seen);
-    crash_must(loam_close(db), "second close");
 }
 
 static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, unsigned depth)
@@ -159,7 +88,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
         if (depth < DEPTH_MAX && splitmix64(&mixed) % NESTED_EVERY == 0) {
             check_nested(o, im, seed + i, depth + 1);
         } else {
-            check_plain(o, im, splitmix64(&mixed));
+            state_check(o, &im->promise, im->disk, splitmix64(&mixed), 16);
         }
         tap_dump_on_failure(NULL);
         loam_vfs_free(im->disk);
@@ -173,7 +102,7 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
 static void workload(struct oracle_writer *w, const loam_vfs *vfs)
 {
     loam_options options = crash_options(vfs);
-    oracle_open(w, DIR, &options);
+    oracle_open(w, STATE_DIR, &options);
     oracle_write(w, 4, false);
     oracle_ks_create(w, "one");
     oracle_write(w, 12, false);
@@ -185,7 +114,7 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_write(w, 5, false);
     oracle_close(w);
 
-    oracle_open(w, DIR, &options);
+    oracle_open(w, STATE_DIR, &options);
     oracle_write(w, 6, true);
     oracle_ks_drop(w, "one");
     oracle_write(w, 4, false);
@@ -199,7 +128,7 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_close(w);
 
     options.durability = LOAM_DUR_DEFAULT;
-    oracle_open(w, DIR, &options);
+    oracle_open(w, STATE_DIR, &options);
     for (unsigned i = 0; i < 3; i++) {
         oracle_write(w, 10, true);
         crash_must(loam_pause(w->db, i == 1), "pause");
@@ -225,7 +154,7 @@ static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *
     t.variant_count = n;
     t.stride = STRIDE;
     t.phase = phase;
-    struct oracle_writer w = {.o = &o, .strict = true, .after = tap_cut, .after_ctx = &t};
+    struct oracle_writer w = {.o = &o, .strict = true, .after = tap_cut, .hook_ctx = &t};
     random_init(&w.random, seed);
     oracle_context("seed %llu, the workload, phase %llu, %s map", (unsigned long long)seed,
                    (unsigned long long)phase, mapped ? "with" : "no");

@@ -32,9 +32,12 @@ static void take_pictures(struct tap *t, uint64_t index)
     }
 }
 
-/* The first fault has fired: the second is on its way. */
+/* The first fault has fired: the second is on its way. Before, notes how far the disk is. */
 static void next_plan(struct tap *t)
 {
+    if (t->rec != NULL && loam_vfs_faults(t->fault) == 0) {
+        t->quiet = loam_recording_mark(t->rec);
+    }
     if (t->second == NULL || loam_vfs_faults(t->fault) == 0) {
         return;
     }

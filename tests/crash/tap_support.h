@@ -25,9 +25,11 @@ struct tap {
     const struct oracle *oracle;
     const loam_fault_plan *second; /* takes over once a fault has fired, its fail_at counted from
                                       there; NULL: no more faults. Set while nothing runs */
+    loam_recording *rec; /* of the disk; NULL: none. Set while nothing runs */
     struct mutex mu; /* guards what follows; held while pictures are taken */
     loam_file *failed[TAP_FAILED]; /* open files with a failed sync: another one fails the test */
 
+    uint64_t quiet; /* changes recorded before the call that met the first fault */
     uint64_t calls;
     uint64_t stride, phase; /* calls with index % stride == phase are due; stride 0: none */
     const uint64_t *variants;
