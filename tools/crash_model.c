@@ -92,6 +92,11 @@ void model_opened(struct model *m, uint64_t at)
     add_event(m, at);
 }
 
+void model_session(struct model *m, bool unlogged)
+{
+    m->now.unlogged = unlogged;
+}
+
 struct model_promise model_promise(const struct model *m, uint64_t at, bool killed)
 {
     size_t lo = 0, hi = m->event_count; /* the last event with event.at <= at */
@@ -107,7 +112,7 @@ struct model_promise model_promise(const struct model *m, uint64_t at, bool kill
     const struct model_event *e = lo != 0 ? &m->events[lo - 1] : &none;
     return (struct model_promise){
         .opened = e->opened,
-        .low = killed ? e->acked : e->durable,
+        .low = killed && !e->unlogged ? e->acked : e->durable,
         .high = e->begun,
         .control_low = e->control_acked,
         .control_high = e->control_begun,

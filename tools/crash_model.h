@@ -57,6 +57,7 @@ struct model_promise {
 struct model_event {
     uint64_t at;
     bool opened;
+    bool unlogged; /* the session has no log: a kill leaves what is durable */
     uint32_t begun, acked, durable;
     uint32_t control_begun, control_acked;
 };
@@ -90,6 +91,8 @@ void model_acked(struct model *m, uint64_t at, bool control, bool durable);
 /* Everything acknowledged is durable. */
 void model_synced(struct model *m, uint64_t at);
 void model_opened(struct model *m, uint64_t at);
+/* The next session keeps a log, or none. Before it is opened: what the one before it wrote is durable. */
+void model_session(struct model *m, bool unlogged);
 
 /* What holds after the first `at` changes. killed: the process died and the machine did not. */
 struct model_promise model_promise(const struct model *m, uint64_t at, bool killed);

@@ -12,6 +12,7 @@
 #include "tools/crash_check.h"
 #include "tools/crash_workload.h"
 
+#define UNLOGGED_EVERY 4u /* rounds: of one in so many every other session keeps no log */
 #define MIX 0x9e3779b97f4a7c15u
 
 struct crash_run {
@@ -347,7 +348,9 @@ void crash_run_round(struct crash_run *r, uint64_t round)
     struct model model;
     model_init(&model);
     uint64_t mixed = r->plan->seed * MIX + round;
-    struct crash_workload w = {.model = &model, .seed = model_random(&mixed)};
+    struct crash_workload w = {.model = &model,
+                               .seed = model_random(&mixed),
+                               .unlogged_some = round % UNLOGGED_EVERY == UNLOGGED_EVERY / 2};
     loam_vfs *disk;
     r->round = round;
     atomic_store(&r->position->round, round);

@@ -59,7 +59,7 @@ static bool write_some(struct crash_workload *w, bool big)
 {
     uint8_t bytes[MODEL_VALUE_MAX + 8];
     struct model *m = w->model;
-    bool durable = below(w, w->durable_one_in) == 0;
+    bool durable = below(w, w->durable_one_in) == 0 && !w->unlogged;
     bool asked = durable && w->durable_one_in != 1; /* else the database says it for all */
     const loam_write_opts opts = {.struct_size = sizeof opts, .flags = asked ? LOAM_W_DURABLE : 0};
     unsigned n = below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1) : 1;
@@ -201,6 +201,9 @@ static bool session_open(struct crash_workload *w)
     bool all_durable = below(w, 8) == 0;
     options.durability = all_durable ? LOAM_DUR_POWER : LOAM_DUR_DEFAULT;
     w->durable_one_in = all_durable ? 1 : below(w, 3) == 0 ? 40 : 4;
+    w->unlogged = w->unlogged_some && below(w, 2) == 0;
+    options.durability = w->unlogged ? LOAM_DUR_MEMORY : options.durability;
+    model_session(w->model, w->unlogged);
     if (!done(w, loam_open(CRASH_DIR, &options, &w->db), "open")) {
         return false;
     }
@@ -300,7 +303,7 @@ static bool step(struct crash_workload *w)
         return below(w, 2) != 0 || ks_drop(w);
     case 4:
     case 5:
-        return synced_by(w, loam_sync(w->db), "sync");
+        return synced_by(w, w->unlogged ? loam_flush(w->db, NULL) : loam_sync(w->db), "sync");
     case 6:
     case 7:
         return synced_by(w, loam_flush(w->db, NULL), "flush");

@@ -22,6 +22,8 @@ struct crash_workload {
     uint64_t seed; /* moves on */
     uint32_t durable_one_in; /* writes of this session */
     bool larger;             /* the budget of this session is */
+    bool unlogged_some;      /* every other session keeps no log */
+    bool unlogged;           /* this one */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
     char manifest[32]; /* name of the newest */
