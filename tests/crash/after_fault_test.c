@@ -106,6 +106,13 @@ Test(after_fault, a_crash_loses_nothing_with_a_buffered_log)
     crash_after_faults(&c, false, of_work, RUNS);
 }
 
+Test(after_fault, a_crash_loses_nothing_that_was_flushed_without_a_log)
+{
+    struct io_case c = {.name = "after_fault, no log", .durability = LOAM_DUR_MEMORY};
+    oom_install();
+    crash_after_faults(&c, false, of_work, RUNS);
+}
+
 /* A database that was killed: its manifest is replaced, its log goes to tables. */
 static void recover(struct oracle_writer *w, const loam_vfs *vfs)
 {

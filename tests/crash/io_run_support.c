@@ -19,8 +19,7 @@ struct io_totals io_totals;
 
 void io_read_live(struct oracle_writer *w)
 {
-    struct oracle_promise p = oracle_promise_low(w->o, true);
-    oracle_promise_high(w->o, &p);
+    struct oracle_promise p = oracle_promise_live(w->o);
     struct oracle_seen seen;
     int rc = oracle_read(w->o, &p, w->db, &seen);
     if (rc >= 0) {
@@ -30,10 +29,13 @@ void io_read_live(struct oracle_writer *w)
     }
 }
 
+static uint32_t durability; /* of the run */
+
 static loam_options options_of(const loam_vfs *vfs)
 {
     loam_options o = crash_options(vfs);
     o.allocator = oom_allocator();
+    o.durability = durability;
     o.disk_budget = vfs->map == NULL ? (uint64_t)64 << 20 : 0; /* counts files; never reached */
     return o;
 }
@@ -196,6 +198,7 @@ struct io_result io_run(const struct io_case *c)
     static struct oracle o;
     static struct tap t;
     describe(c);
+    durability = c->durability;
     crash_alarm(RUN_SECONDS);
     if (c->known != NULL) {
         memcpy(&o, c->known, sizeof o);

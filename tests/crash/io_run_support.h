@@ -30,6 +30,7 @@ struct io_case {
     bool two;
     unsigned swept; /* the disk is crashed at every change from the fault to the close, in so many ways more
                        than with what was synced; 0: it is not */
+    uint32_t durability; /* of every session (LOAM_DUR_*) */
     bool strict; /* no call may fail: the faults are legal behaviour of a healthy disk */
     /* What the workload begins with; NULL: an empty disk. */
     loam_vfs *image;

@@ -132,14 +132,31 @@ void oracle_init(struct oracle *o)
     }
 }
 
-struct oracle_promise oracle_promise_low(const struct oracle *o, bool process)
+static bool keeps_no_log(const struct oracle *o)
+{
+    return atom_load(&o->unlogged, acquire) != 0; /* acquire: pairs with oracle_open() */
+}
+
+static struct oracle_promise promise_low(const struct oracle *o, bool acked)
 {
     /* acquire: whoever sees the mark sees what it covers; pairs with the stores of the writer. */
     return (struct oracle_promise){
         .opened = atom_load(&o->opened, acquire) != 0,
-        .low = process ? atom_load(&o->acked, acquire) : atom_load(&o->durable, acquire),
+        .low = acked ? atom_load(&o->acked, acquire) : atom_load(&o->durable, acquire),
         .control_low = atom_load(&o->control_acked, acquire),
     };
+}
+
+struct oracle_promise oracle_promise_low(const struct oracle *o, bool process)
+{
+    return promise_low(o, process && !keeps_no_log(o));
+}
+
+struct oracle_promise oracle_promise_live(const struct oracle *o)
+{
+    struct oracle_promise p = promise_low(o, true);
+    oracle_promise_high(o, &p);
+    return p;
 }
 
 void oracle_promise_high(const struct oracle *o, struct oracle_promise *p)
@@ -171,6 +188,29 @@ static uint32_t present_control(const struct oracle *o)
     return atom_load(&o->control_acked, relaxed); /* relaxed: the writer's own mark */
 }
 
+/* What a session without a log wrote and could not flush is there up to some commit; the rest is gone. */
+static int forget_lost(struct oracle_writer *w)
+{
+    struct oracle *o = w->o;
+    struct oracle_promise p = oracle_promise_low(o, true);
+    struct oracle_seen seen;
+    oracle_promise_high(o, &p);
+    int rc = p.low < p.high && keeps_no_log(o) ? oracle_read(o, &p, w->db, &seen) : LOAM_STOPPED;
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    uint32_t found = oracle_judge(o, &p, &seen);
+    for (uint32_t c = found + 1; c <= p.high; c++) {
+        if (atom_load(&o->commits[c].fate, relaxed) != ORACLE_FAILED) { /* relaxed: its own mark */
+            o->commits[c].failed_at = w->rec != NULL ? loam_recording_mark(w->rec) + 1 : 0;
+            atom_store(&o->commits[c].fate, ORACLE_FAILED, release); /* pairs with the judge */
+        }
+    }
+    atom_store(&o->durable, found, release); /* pairs with oracle_promise_low() */
+    atom_store(&o->acked, found, release);   /* likewise */
+    return LOAM_OK;
+}
+
 int oracle_open(struct oracle_writer *w, const char *dir, const loam_options *options)
 {
     struct oracle *o = w->o;
@@ -178,6 +218,13 @@ int oracle_open(struct oracle_writer *w, const char *dir, const loam_options *op
     if (rc < 0) {
         return failed(w, "open", rc);
     }
+    if ((rc = forget_lost(w)) < 0) {
+        loam_close(w->db);
+        w->db = NULL;
+        return failed(w, "reading what was flushed", rc);
+    }
+    /* release: pairs with keeps_no_log(); until now the promise was that of the session before. */
+    atom_store(&o->unlogged, options->durability == LOAM_DUR_MEMORY, release);
     atom_store(&o->opened, 1, release); /* pairs with oracle_promise_low() */
     const struct oracle_names *names = &o->controls[present_control(o)];
     for (unsigned s = 1; s < ORACLE_SPACES; s++) {
@@ -259,6 +306,7 @@ static int finish(struct oracle_writer *w, struct oracle_commit *c, int rc, bool
 {
     struct oracle *o = w->o;
     uint32_t n = (uint32_t)(c - o->commits);
+    durable = durable && !keeps_no_log(o);
     if (rc < 0) {
         bool unknown = (loam_last_error()->flags & LOAM_ERR_UNKNOWN) != 0;
         c->failed_at = w->rec != NULL ? loam_recording_mark(w->rec) + 1 : 0;
@@ -286,6 +334,12 @@ static unsigned some_space(struct oracle_writer *w)
     }
 }
 
+static loam_write_opts write_opts(const struct oracle_writer *w, bool durable)
+{
+    return (loam_write_opts){.struct_size = sizeof(loam_write_opts),
+                             .flags = durable && !keeps_no_log(w->o) ? LOAM_W_DURABLE : 0};
+}
+
 static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, bool durable, bool big)
 {
     struct oracle_commit *c = begin(w);
@@ -310,8 +364,7 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
 static int write_one(struct oracle_writer *w, unsigned s, unsigned key, bool remove, bool durable,
                      enum length length)
 {
-    const loam_write_opts opts = {.struct_size = sizeof opts,
-                                  .flags = durable ? LOAM_W_DURABLE : 0};
+    const loam_write_opts opts = write_opts(w, durable);
     struct oracle_commit *c = begin(w);
     loam_slice v = add_op(w, c, s, key, remove, length);
     publish(w);
@@ -326,8 +379,7 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
         uint64_t kind = random_below(&w->random, 100);
         bool durable = kind % 4 == 0, large = big && kind % 7 == 0;
         if (kind >= 70) {
-            const loam_write_opts opts = {.struct_size = sizeof opts,
-                                          .flags = durable ? LOAM_W_DURABLE : 0};
+            const loam_write_opts opts = write_opts(w, durable);
             write_batch(w, &opts, durable, large);
         } else {
             unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
@@ -354,7 +406,7 @@ int oracle_put_huge(struct oracle_writer *w, unsigned key)
 int oracle_sync(struct oracle_writer *w)
 {
     struct oracle *o = w->o;
-    int rc = loam_sync(w->db);
+    int rc = keeps_no_log(o) ? loam_flush(w->db, NULL) : loam_sync(w->db);
     if (rc < 0) {
         return failed(w, "sync", rc);
     }

@@ -53,6 +53,7 @@ struct oracle {
     _Atomic uint32_t begun, acked, durable;      /* commits: the highest of each kind */
     _Atomic uint32_t control_begun, control_acked;
     _Atomic uint32_t opened; /* an open has returned: there is a database from then on */
+    _Atomic uint32_t unlogged; /* it keeps no log: a kill leaves what is durable */
 };
 
 /* What must and what may be there. */
@@ -74,6 +75,8 @@ struct oracle_seen {
 void oracle_init(struct oracle *o);
 /* process: the machine goes on, only the process dies. */
 struct oracle_promise oracle_promise_low(const struct oracle *o, bool process);
+/* What is read while it is open. */
+struct oracle_promise oracle_promise_live(const struct oracle *o);
 /* Completes a promise taken before an image was, with what was begun by then. */
 void oracle_promise_high(const struct oracle *o, struct oracle_promise *p);
 
@@ -95,7 +98,9 @@ struct oracle_writer {
     void *hook_ctx;
 };
 
-/* Opens dir and the keyspaces of the present state. LOAM_OK or the error. */
+/* Opens dir and the keyspaces of the present state. LOAM_OK or the error. Under LOAM_DUR_MEMORY no write is a
+ * durable one and oracle_sync() flushes; what a close failed to flush counts as failed when the next open
+ * does not find it. */
 int oracle_open(struct oracle_writer *w, const char *dir, const loam_options *options);
 int oracle_close(struct oracle_writer *w);
 /* n random commits: puts, deletes and batches, durable ones among them. big: values up to 20 KB. */

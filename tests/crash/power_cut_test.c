@@ -99,9 +99,11 @@ static void check_images(const struct oracle *o, struct tap *t, uint64_t seed, u
 
 /* ---- the workload ------------------------------------------------------------------------------ */
 
-static void workload(struct oracle_writer *w, const loam_vfs *vfs)
+/* durability: of each session. */
+static void workload(struct oracle_writer *w, const loam_vfs *vfs, const uint32_t durability[3])
 {
     loam_options options = crash_options(vfs);
+    options.durability = durability[0];
     oracle_open(w, STATE_DIR, &options);
     oracle_write(w, 4, false);
     oracle_ks_create(w, "one");
@@ -114,6 +116,7 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_write(w, 5, false);
     oracle_close(w);
 
+    options.durability = durability[1];
     oracle_open(w, STATE_DIR, &options);
     oracle_write(w, 6, true);
     oracle_ks_drop(w, "one");
@@ -127,7 +130,7 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_write(w, 6, false);
     oracle_close(w);
 
-    options.durability = LOAM_DUR_DEFAULT;
+    options.durability = durability[2];
     oracle_open(w, STATE_DIR, &options);
     for (unsigned i = 0; i < 3; i++) {
         oracle_write(w, 10, true);
@@ -139,16 +142,23 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs)
     oracle_close(w);
 }
 
+struct shape {
+    const char *name;
+    bool mapped;
+    uint32_t durability[3]; /* of each session */
+    unsigned step;          /* one phase in so many, others with each seed */
+};
+
 /* One run: pictures at index % STRIDE == phase. Returns the calls it counted. */
-static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *variants,
-                    unsigned n)
+static uint64_t run(const struct shape *shape, uint64_t seed, uint64_t phase,
+                    const uint64_t *variants, unsigned n)
 {
     static struct oracle o;
     oracle_init(&o);
     struct tap t;
     loam_vfs *disk;
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !mapped};
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !shape->mapped};
     tap_create(&t, disk, &plan, &o);
     t.variants = variants;
     t.variant_count = n;
@@ -156,9 +166,9 @@ static uint64_t run(bool mapped, uint64_t seed, uint64_t phase, const uint64_t *
     t.phase = phase;
     struct oracle_writer w = {.o = &o, .strict = true, .after = tap_cut, .hook_ctx = &t};
     random_init(&w.random, seed);
-    oracle_context("seed %llu, the workload, phase %llu, %s map", (unsigned long long)seed,
-                   (unsigned long long)phase, mapped ? "with" : "no");
-    workload(&w, &t.vfs);
+    oracle_context("seed %llu, the workload, phase %llu, %s", (unsigned long long)seed,
+                   (unsigned long long)phase, shape->name);
+    workload(&w, &t.vfs, shape->durability);
     uint64_t calls = t.calls;
     t.stride = 0;
     check_images(&o, &t, seed, 1);
@@ -173,7 +183,7 @@ static unsigned scale(void)
     return n < 1 ? 1 : n > 16 ? 16 : (unsigned)n;
 }
 
-static void cut_everywhere(bool mapped)
+static void cut_everywhere(const struct shape *shape)
 {
     uint64_t seed = oracle_seed();
     uint64_t variants[VARIANTS_MAX];
@@ -184,11 +194,12 @@ static void cut_everywhere(bool mapped)
     for (unsigned i = 0; i < 5 * scale(); i++) {
         variants[n++] = 5 + i;
     }
-    for (uint64_t phase = seed % PHASE_STEP; phase < STRIDE; phase += PHASE_STEP) {
+    unsigned step = PHASE_STEP * shape->step;
+    for (uint64_t phase = seed % step; phase < STRIDE; phase += step) {
         for (unsigned i = 5; i < n; i++) {
             variants[i] += 1000;
         }
-        uint64_t calls = run(mapped, seed, phase, variants, n);
+        uint64_t calls = run(shape, seed, phase, variants, n);
         totals.calls = calls > totals.calls ? calls : totals.calls;
         if (getenv("LOAM_VERBOSE") != NULL) {
             fprintf(stderr, "phase %llu: %llu states\n", (unsigned long long)phase,
@@ -196,19 +207,29 @@ static void cut_everywhere(bool mapped)
         }
     }
     fprintf(stderr,
-            "power_cut, %s map: %llu states (%llu of them in recoveries, %llu in creations), "
+            "power_cut, %s: %llu states (%llu of them in recoveries, %llu in creations), "
             "workload of %llu steps\n",
-            mapped ? "with" : "no", (unsigned long long)totals.states,
+            shape->name, (unsigned long long)totals.states,
             (unsigned long long)totals.nested, (unsigned long long)totals.images_of_creation,
             (unsigned long long)totals.calls);
 }
 
 Test(power_cut, at_any_call_leaves_a_prefix_with_a_mapped_log)
 {
-    cut_everywhere(true);
+    cut_everywhere(&(struct shape){.name = "mapped log", .mapped = true, .step = 1});
 }
 
 Test(power_cut, at_any_call_leaves_a_prefix_with_a_buffered_log)
 {
-    cut_everywhere(false);
+    cut_everywhere(&(struct shape){.name = "buffered log", .step = 1});
+}
+
+/* What a flush or a close held is there, of the session between whatever its log held. */
+Test(power_cut, at_any_call_leaves_a_prefix_that_was_flushed_without_a_log)
+{
+    cut_everywhere(&(struct shape){
+        .name = "no log",
+        .mapped = true,
+        .durability = {LOAM_DUR_MEMORY, LOAM_DUR_DEFAULT, LOAM_DUR_MEMORY},
+        .step = 4});
 }

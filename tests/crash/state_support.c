@@ -74,6 +74,7 @@ void state_check(const struct oracle *o, const struct oracle_promise *p, const l
     }
     crash_must(loam_close(db), "close");
     loam_options options = crash_options(vfs);
+    options.durability = seed % 5 == 0 ? LOAM_DUR_MEMORY : LOAM_DUR_DEFAULT;
     options.flags = LOAM_OPEN_MUST_EXIST;
     crash_must(loam_open(STATE_DIR, &options, &db), "second open");
     check_extra(db);
