@@ -12,7 +12,9 @@
 #include "tools/crash_check.h"
 #include "tools/crash_workload.h"
 
-#define UNLOGGED_EVERY 4u /* rounds: of one in so many every other session keeps no log */
+/* Rounds differ by their numbers, not by chance, so that what is added here leaves the others as they were. */
+#define UNLOGGED_EVERY 4u /* of one in so many every other session keeps no log */
+#define LONG_EVERY     8u /* of one in so many some batches are longer than a memtable */
 #define MIX 0x9e3779b97f4a7c15u
 
 struct crash_run {
@@ -343,6 +345,12 @@ static bool record(struct crash_run *r, struct crash_workload *w, loam_vfs *disk
     return fine;
 }
 
+/* In turn one with a mapped log, one with sessions without a log and one with a buffered log. */
+static bool has_long_batches(uint64_t round)
+{
+    return round % LONG_EVERY == 5 + round / LONG_EVERY % 3;
+}
+
 void crash_run_round(struct crash_run *r, uint64_t round)
 {
     struct model model;
@@ -350,7 +358,8 @@ void crash_run_round(struct crash_run *r, uint64_t round)
     uint64_t mixed = r->plan->seed * MIX + round;
     struct crash_workload w = {.model = &model,
                                .seed = model_random(&mixed),
-                               .unlogged_some = round % UNLOGGED_EVERY == UNLOGGED_EVERY / 2};
+                               .unlogged_some = round % UNLOGGED_EVERY == UNLOGGED_EVERY / 2,
+                               .long_batches = has_long_batches(round)};
     loam_vfs *disk;
     r->round = round;
     atomic_store(&r->position->round, round);

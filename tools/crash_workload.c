@@ -6,6 +6,9 @@
 #include <string.h>
 
 #define BATCH_MAX 12u
+#define LONG_MIN  16u
+#define LONG_MAX  25u /* of MODEL_VALUE_MAX bytes: less than half of the smallest budget */
+#define LONG_ONE_IN 12u /* steps */
 #define LARGER_BUDGET ((uint64_t)6 << 20)
 
 loam_options crash_options(const loam_vfs *vfs)
@@ -55,14 +58,19 @@ static unsigned some_space(struct crash_workload *w)
     }
 }
 
-static bool write_some(struct crash_workload *w, bool big)
+/* How long the values of a write are; LONG: a batch of many big ones. */
+enum length { PLAIN, BIG, LONG };
+
+static bool write_some(struct crash_workload *w, enum length length)
 {
     uint8_t bytes[MODEL_VALUE_MAX + 8];
     struct model *m = w->model;
     bool durable = below(w, w->durable_one_in) == 0 && !w->unlogged;
     bool asked = durable && w->durable_one_in != 1; /* else the database says it for all */
     const loam_write_opts opts = {.struct_size = sizeof opts, .flags = asked ? LOAM_W_DURABLE : 0};
-    unsigned n = below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1) : 1;
+    unsigned n = length == LONG        ? LONG_MIN + below(w, LONG_MAX - LONG_MIN + 1)
+                 : below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1)
+                                    : 1;
     loam_batch *batch = n > 1 ? loam_batch_new(0) : NULL;
     struct model_state *next = model_next_state(m);
     if (n > 1) {
@@ -71,7 +79,7 @@ static bool write_some(struct crash_workload *w, bool big)
     int rc = LOAM_OK;
     for (unsigned i = 0; i < n; i++) {
         unsigned s = some_space(w), k = below(w, MODEL_KEYS);
-        uint32_t value = below(w, 4) == 0 ? 0 : new_value(m, big && i == 0);
+        uint32_t value = below(w, 4) == 0 ? 0 : new_value(m, length == LONG || (length == BIG && i == 0));
         loam_slice bytes_of = value != 0 ? model_value(value, bytes) : loam_bytes(NULL, 0);
         next->value[s][k] = value;
         if (n > 1) {
@@ -98,7 +106,7 @@ static bool write_some(struct crash_workload *w, bool big)
 static bool write_many(struct crash_workload *w, unsigned n, unsigned big_one_in)
 {
     for (unsigned i = 0; i < n; i++) {
-        if (!write_some(w, big_one_in != 0 && below(w, big_one_in) == 0)) {
+        if (!write_some(w, big_one_in != 0 && below(w, big_one_in) == 0 ? BIG : PLAIN)) {
             return false;
         }
     }
@@ -293,6 +301,9 @@ static void note_roll(struct crash_workload *w, uint64_t from)
 
 static bool step(struct crash_workload *w)
 {
+    if (w->long_batches && below(w, LONG_ONE_IN) == 0) {
+        return write_some(w, LONG);
+    }
     switch (below(w, 16)) {
     case 0:
     case 1:

@@ -24,6 +24,7 @@ struct crash_workload {
     bool larger;             /* the budget of this session is */
     bool unlogged_some;      /* every other session keeps no log */
     bool unlogged;           /* this one */
+    bool long_batches;       /* some batches are longer than a memtable */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
     char manifest[32]; /* name of the newest */

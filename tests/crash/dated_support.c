@@ -114,7 +114,7 @@ void dated_crash(struct dated *d, uint64_t from, uint64_t to, unsigned tries, ui
 {
     struct crasher c = {.d = d, .what = what};
     uint64_t mixed = seed;
-    loam_crash crash = {.struct_size = sizeof crash, .names = splitmix64(&mixed) % 2};
+    loam_crash crash = {.struct_size = sizeof crash, .names = seed % 2};
     for (crash.at = from; crash.at <= to; crash.at++) {
         crash.variant = LOAM_CUT_SYNCED;
         try_state(&c, &crash);

@@ -34,7 +34,7 @@ void dated_begin(struct dated *d, loam_vfs *disk, struct oracle_writer *w);
 void dated_end(struct dated *d);
 struct oracle_promise dated_promise(const struct dated *d, uint64_t at, bool killed);
 /* Crashes at every change from `from` to `to`: with nothing but what was synced, and in `tries` ways that the
- * seed chooses, which also chooses a model of names; aborts where a state breaks its promise. Nothing may use
+ * seed chooses; its last bit is the model of names (LOAM_NAMES_*). Aborts where a state breaks its promise. Nothing may use
  * the disk meanwhile. what: for the context. */
 void dated_crash(struct dated *d, uint64_t from, uint64_t to, unsigned tries, uint64_t seed,
                  const char *what);

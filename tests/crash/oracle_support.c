@@ -13,6 +13,8 @@
 #define HUGE_MIN  100000u
 #define HUGE_MAX  200000u
 #define BATCH_OPS 12u
+#define LONG_MIN  16u
+#define LONG_MAX  25u /* of VALUE_MAX bytes: less than half of the smallest budget */
 #define KEY_LONG  700u
 
 /* ---- failing ----------------------------------------------------------------------------------- */
@@ -260,7 +262,7 @@ static struct oracle_commit *begin(struct oracle_writer *w)
 {
     struct oracle *o = w->o;
     uint32_t n = atom_load(&o->begun, relaxed) + 1; /* relaxed: the writer's own mark */
-    if (n > ORACLE_COMMITS || o->op_count + BATCH_OPS > ORACLE_OPS) {
+    if (n > ORACLE_COMMITS || o->op_count + LONG_MAX > ORACLE_OPS) {
         oracle_fail("the workload is too long for the oracle");
     }
     o->commits[n].first = o->op_count;
@@ -340,15 +342,16 @@ static loam_write_opts write_opts(const struct oracle_writer *w, bool durable)
                              .flags = durable && !keeps_no_log(w->o) ? LOAM_W_DURABLE : 0};
 }
 
-static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, bool durable, bool big)
+/* n operations, of which the first `big` have big values. */
+static int write_batch(struct oracle_writer *w, bool durable, unsigned n, unsigned big)
 {
+    const loam_write_opts opts = write_opts(w, durable);
     struct oracle_commit *c = begin(w);
     loam_batch *b = loam_batch_new(0);
-    unsigned n = 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1);
     for (unsigned i = 0; i < n; i++) {
         unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
         bool remove = random_below(&w->random, 4) == 0;
-        loam_slice v = add_op(w, c, s, key, remove, big && i == 0 ? BIG : PLAIN);
+        loam_slice v = add_op(w, c, s, key, remove, i < big ? BIG : PLAIN);
         if (remove) {
             loam_batch_delete(b, w->space[s], oracle_key(key));
         } else {
@@ -356,7 +359,7 @@ static int write_batch(struct oracle_writer *w, const loam_write_opts *opts, boo
         }
     }
     publish(w);
-    int rc = loam_write(w->db, b, opts);
+    int rc = loam_write(w->db, b, &opts);
     loam_batch_free(b);
     return finish(w, c, rc, durable);
 }
@@ -379,13 +382,18 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
         uint64_t kind = random_below(&w->random, 100);
         bool durable = kind % 4 == 0, large = big && kind % 7 == 0;
         if (kind >= 70) {
-            const loam_write_opts opts = write_opts(w, durable);
-            write_batch(w, &opts, durable, large);
+            write_batch(w, durable, 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1), large);
         } else {
             unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
             write_one(w, s, key, kind >= 55, durable, large ? BIG : PLAIN);
         }
     }
+}
+
+int oracle_batch_long(struct oracle_writer *w, bool durable)
+{
+    unsigned n = LONG_MIN + (unsigned)random_below(&w->random, LONG_MAX - LONG_MIN + 1);
+    return write_batch(w, durable, n, n);
 }
 
 int oracle_put(struct oracle_writer *w, unsigned key, bool durable)

@@ -111,6 +111,8 @@ int oracle_put(struct oracle_writer *w, unsigned key, bool durable);
 int oracle_put_long(struct oracle_writer *w, unsigned key);
 /* One put with a value of 100 to 200 KB that does not compress, not durable. */
 int oracle_put_huge(struct oracle_writer *w, unsigned key);
+/* A batch longer than a memtable of the smallest budget. */
+int oracle_batch_long(struct oracle_writer *w, bool durable);
 int oracle_ks_create(struct oracle_writer *w, const char *name);
 int oracle_ks_drop(struct oracle_writer *w, const char *name);
 int oracle_ks_rename(struct oracle_writer *w, const char *from, const char *to);

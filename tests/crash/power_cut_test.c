@@ -127,6 +127,7 @@ static void workload(struct oracle_writer *w, const loam_vfs *vfs, const uint32_
     oracle_ks_rename(w, "two", "three");
     oracle_write(w, 20, true);
     oracle_compact(w);
+    oracle_batch_long(w, false);
     oracle_write(w, 6, false);
     oracle_close(w);
 

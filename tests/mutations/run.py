@@ -10,6 +10,7 @@ from planted import Fault
 
 CRASH = "loam-crash --seed=1 --failures=1 --states=20000 --jobs=1"
 CRASH_2 = "loam-crash --seed=2 --failures=1 --states=20000 --jobs=1"  # what 20,000 of seed 1 miss
+UNLOGGED = "loam-crash --seed=1 --round=6 --failures=1 --states=2000 --jobs=1"  # a round without a log
 MODEL = "loam-model --seed=1 --ops=60000"
 HISTORIES = "loam-stress-engine --seed=1 --ops=1000000 over_crashes"
 
@@ -285,6 +286,18 @@ FAULTS = [
           "    int rc = 0;\n", CRASH),
     Fault("table-name-unsynced", "engine/flush.c", "    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;\n",
           "    int rc = makes_tables(f) ? LOAM_OK : LOAM_OK;\n", CRASH),
+    Fault("table-name-unsynced-without-a-log", "engine/flush.c", "    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;\n",
+          "    int rc = makes_tables(f) && db->logging ? db_sync_names(db) : LOAM_OK;\n", UNLOGGED),
+    Fault("table-name-in-doubt-without-a-log", "engine/flush.c", "    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;\n",
+          "    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;\n    rc = db->logging ? rc : LOAM_OK;\n",
+          suite("crash", "after_fault/*without_a_log*")),
+    Fault("failed-flush-without-a-log-is-over", "engine/flush.c",
+          "    if (rc == LOAM_OK && f->count != 0) {\n        retire(", "    if ((rc == LOAM_OK || !db->logging) && f->count != 0) {\n        retire(",
+          suite("crash", "io_error/*without_a_log*")),
+    Fault("flush-without-a-log-is-not-waited-for", "engine/lifecycle.c",
+          "    return wait_flushed(db, empty ? generation : generation + 1);\n",
+          "    return wait_flushed(db, empty || !db->logging ? generation : generation + 1);\n",
+          suite("crash", "power_cut/*without_a_log*")),
     Fault("flush-without-a-log-in-parts", "engine/flush.c", "    return db->logging && rc == LOAM_OK;\n",
           "    return rc == LOAM_OK;\n", suite("crash", "unlogged/*")),
     Fault("logs-of-a-session-before-stay", "engine/flush.c",
