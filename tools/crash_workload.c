@@ -6,8 +6,10 @@
 #include <string.h>
 
 #define BATCH_MAX 12u
-#define LONG_MIN  16u
-#define LONG_MAX  25u /* of MODEL_VALUE_MAX bytes: less than half of the smallest budget */
+/* Of a long batch: more than a memtable of the smallest budget, up to more than a reader of the log takes at once,
+ * and less than half of that budget. */
+#define LONG_BYTES 130000u
+#define LONG_MORE  100000u
 #define LONG_ONE_IN 12u /* steps */
 #define LARGER_BUDGET ((uint64_t)6 << 20)
 
@@ -68,20 +70,20 @@ static bool write_some(struct crash_workload *w, enum length length)
     bool durable = below(w, w->durable_one_in) == 0 && !w->unlogged;
     bool asked = durable && w->durable_one_in != 1; /* else the database says it for all */
     const loam_write_opts opts = {.struct_size = sizeof opts, .flags = asked ? LOAM_W_DURABLE : 0};
-    unsigned n = length == LONG        ? LONG_MIN + below(w, LONG_MAX - LONG_MIN + 1)
-                 : below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1)
-                                    : 1;
+    size_t least = length == LONG ? LONG_BYTES + (size_t)below(w, 3) * LONG_MORE : 0, put = 0;
+    unsigned n = length == LONG || below(w, 3) == 0 ? 2 + below(w, BATCH_MAX - 1) : 1;
     loam_batch *batch = n > 1 ? loam_batch_new(0) : NULL;
     struct model_state *next = model_next_state(m);
     if (n > 1) {
         model_begun(m, loam_recording_mark(w->rec), false);
     }
     int rc = LOAM_OK;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n || put < least; i++) {
         unsigned s = some_space(w), k = below(w, MODEL_KEYS);
         uint32_t value = below(w, 4) == 0 ? 0 : new_value(m, length == LONG || (length == BIG && i == 0));
         loam_slice bytes_of = value != 0 ? model_value(value, bytes) : loam_bytes(NULL, 0);
         next->value[s][k] = value;
+        put += bytes_of.size;
         if (n > 1) {
             rc = value != 0 ? loam_batch_put(batch, w->ks[s], model_key(k), bytes_of)
                             : loam_batch_delete(batch, w->ks[s], model_key(k));

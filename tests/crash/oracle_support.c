@@ -13,8 +13,11 @@
 #define HUGE_MIN  100000u
 #define HUGE_MAX  200000u
 #define BATCH_OPS 12u
-#define LONG_MIN  16u
-#define LONG_MAX  25u /* of VALUE_MAX bytes: less than half of the smallest budget */
+#define LONG_OPS  128u
+/* Of a long batch: more than a memtable of the smallest budget, up to more than a reader of the log takes at once,
+ * and less than half of that budget. */
+#define LONG_BYTES 130000u
+#define LONG_MORE  100000u
 #define KEY_LONG  700u
 
 /* ---- failing ----------------------------------------------------------------------------------- */
@@ -262,7 +265,7 @@ static struct oracle_commit *begin(struct oracle_writer *w)
 {
     struct oracle *o = w->o;
     uint32_t n = atom_load(&o->begun, relaxed) + 1; /* relaxed: the writer's own mark */
-    if (n > ORACLE_COMMITS || o->op_count + LONG_MAX > ORACLE_OPS) {
+    if (n > ORACLE_COMMITS || o->op_count + LONG_OPS > ORACLE_OPS) {
         oracle_fail("the workload is too long for the oracle");
     }
     o->commits[n].first = o->op_count;
@@ -342,16 +345,18 @@ static loam_write_opts write_opts(const struct oracle_writer *w, bool durable)
                              .flags = durable && !keeps_no_log(w->o) ? LOAM_W_DURABLE : 0};
 }
 
-/* n operations, of which the first `big` have big values. */
-static int write_batch(struct oracle_writer *w, bool durable, unsigned n, unsigned big)
+/* n operations, of which the first `big` have big values; and on until there are so many bytes of values. */
+static int write_batch(struct oracle_writer *w, bool durable, unsigned n, unsigned big, size_t bytes)
 {
     const loam_write_opts opts = write_opts(w, durable);
     struct oracle_commit *c = begin(w);
     loam_batch *b = loam_batch_new(0);
-    for (unsigned i = 0; i < n; i++) {
+    size_t put = 0;
+    for (unsigned i = 0; i < n || (put < bytes && i < LONG_OPS); i++) {
         unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
         bool remove = random_below(&w->random, 4) == 0;
         loam_slice v = add_op(w, c, s, key, remove, i < big ? BIG : PLAIN);
+        put += v.size;
         if (remove) {
             loam_batch_delete(b, w->space[s], oracle_key(key));
         } else {
@@ -382,7 +387,7 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
         uint64_t kind = random_below(&w->random, 100);
         bool durable = kind % 4 == 0, large = big && kind % 7 == 0;
         if (kind >= 70) {
-            write_batch(w, durable, 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1), large);
+            write_batch(w, durable, 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1), large, 0);
         } else {
             unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
             write_one(w, s, key, kind >= 55, durable, large ? BIG : PLAIN);
@@ -392,8 +397,8 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
 
 int oracle_batch_long(struct oracle_writer *w, bool durable)
 {
-    unsigned n = LONG_MIN + (unsigned)random_below(&w->random, LONG_MAX - LONG_MIN + 1);
-    return write_batch(w, durable, n, n);
+    size_t bytes = LONG_BYTES + (size_t)random_below(&w->random, 3) * LONG_MORE;
+    return write_batch(w, durable, 2, LONG_OPS, bytes);
 }
 
 int oracle_put(struct oracle_writer *w, unsigned key, bool durable)
