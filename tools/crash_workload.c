@@ -80,7 +80,8 @@ static bool write_some(struct crash_workload *w, enum length length)
     int rc = LOAM_OK;
     for (unsigned i = 0; i < n || put < least; i++) {
         unsigned s = some_space(w), k = below(w, MODEL_KEYS);
-        uint32_t value = below(w, 4) == 0 ? 0 : new_value(m, length == LONG || (length == BIG && i == 0));
+        bool big = length == LONG || (length == BIG && i == 0);
+        uint32_t value = below(w, 4) == 0 ? 0 : new_value(m, big);
         loam_slice bytes_of = value != 0 ? model_value(value, bytes) : loam_bytes(NULL, 0);
         next->value[s][k] = value;
         put += bytes_of.size;

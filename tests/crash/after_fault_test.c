@@ -69,7 +69,8 @@ static void draw(struct io_case *c, struct random *r, uint32_t kind, uint64_t ca
     c->second.fail_repeat = 1 + (uint32_t)random_below(r, 2);
 }
 
-static void crash_after_faults(struct io_case *c, bool mapped, const uint32_t kinds[KINDS], unsigned runs)
+static void crash_after_faults(struct io_case *c, bool mapped, const uint32_t kinds[KINDS],
+                               unsigned runs)
 {
     uint64_t calls[KINDS], seed = oracle_seed();
     struct random r;

@@ -41,7 +41,8 @@ static void scene_begin(struct scene *s, loam_vfs *disk)
 static void scene_end(struct scene *s, const char *what)
 {
     char text[160];
-    snprintf(text, sizeof text, "%s, seed %llu, %s", s->name, (unsigned long long)s->plan.seed, what);
+    snprintf(text, sizeof text, "%s, seed %llu, %s", s->name, (unsigned long long)s->plan.seed,
+             what);
     for (unsigned i = 0; i < 2; i++) {
         dated_crash(&s->d, 0, loam_recording_mark(s->d.rec), WAYS * io_scale() / 2,
                     s->plan.seed + i, text);

@@ -346,7 +346,8 @@ static loam_write_opts write_opts(const struct oracle_writer *w, bool durable)
 }
 
 /* n operations, of which the first `big` have big values; and on until there are so many bytes of values. */
-static int write_batch(struct oracle_writer *w, bool durable, unsigned n, unsigned big, size_t bytes)
+static int write_batch(struct oracle_writer *w, bool durable, unsigned n, unsigned big,
+                       size_t bytes)
 {
     const loam_write_opts opts = write_opts(w, durable);
     struct oracle_commit *c = begin(w);
@@ -387,7 +388,8 @@ void oracle_write(struct oracle_writer *w, unsigned n, bool big)
         uint64_t kind = random_below(&w->random, 100);
         bool durable = kind % 4 == 0, large = big && kind % 7 == 0;
         if (kind >= 70) {
-            write_batch(w, durable, 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1), large, 0);
+            unsigned ops = 2 + (unsigned)random_below(&w->random, BATCH_OPS - 1);
+            write_batch(w, durable, ops, large, 0);
         } else {
             unsigned s = some_space(w), key = (unsigned)random_below(&w->random, ORACLE_KEYS);
             write_one(w, s, key, kind >= 55, durable, large ? BIG : PLAIN);

@@ -58,7 +58,8 @@ static void check_nested(const struct oracle *o, struct tap_image *im, uint64_t 
     struct oracle_seen seen;
     uint32_t commit = state_open(o, &im->promise, &t.vfs, &db, &seen);
     mutex_lock(&t.mu);
-    t.promise = t.after_cut = state_exactly(&im->promise, commit, &seen); /* it has been shown: it stays */
+    /* It has been shown: it stays. */
+    t.promise = t.after_cut = state_exactly(&im->promise, commit, &seen);
     mutex_unlock(&t.mu);
     tap_cut(&t);
     crash_must(loam_close(db), "close");
