@@ -15,29 +15,12 @@
 #include <unistd.h>
 
 #include "arena/vfs_full.h"
-#include "tests/arena/vfs_contract.h"
+#include "tests/arena/vfs_posix_home.h"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
 #define ALWAYS 0u
-
-static char dir[64];
-static struct contract c;
-
-static void setup(void)
-{
-    snprintf(dir, sizeof dir, "/tmp/loam-vfs-XXXXXX");
-    CHECK(mkdtemp(dir) != NULL);
-    c = (struct contract){.vfs = loam_vfs_os(), .dir = dir};
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    CHECK_EQ(system(command), 0);
-}
 
 TestSuite(vfs_posix_calls, .init = setup, .fini = teardown);
 

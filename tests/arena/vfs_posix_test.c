@@ -12,24 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tests/arena/vfs_contract.h"
-
-static char dir[64];
-static struct contract c;
-
-static void setup(void)
-{
-    snprintf(dir, sizeof dir, "/tmp/loam-vfs-XXXXXX");
-    CHECK(mkdtemp(dir) != NULL);
-    c = (struct contract){.vfs = loam_vfs_os(), .dir = dir};
-}
-
-static void teardown(void)
-{
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", dir);
-    CHECK_EQ(system(command), 0);
-}
+#include "tests/arena/vfs_posix_home.h"
 
 TestSuite(vfs_posix, .init = setup, .fini = teardown);
 
