@@ -520,22 +520,21 @@ static bool held_here_locked(const struct stat *st)
     return false;
 }
 
-/* Whether `path` still is the file locked; it may have been removed before the lock was taken. */
-static bool same_file(const char *path, const struct stat *st)
+/* 0 when `path` is a name of the file, -ESTALE when it is one of another; or -errno. */
+static int named(const char *path, const struct stat *file)
 {
-    struct stat now;
-    return fstatat(AT_FDCWD, path, &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_dev == st->st_dev &&
-           now.st_ino == st->st_ino;
+    struct stat there;
+    if (fstatat(AT_FDCWD, path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
+        return -errno;
+    }
+    return there.st_dev == file->st_dev && there.st_ino == file->st_ino ? 0 : -ESTALE;
 }
 
 static int os_is_named(void *ctx, loam_file *f, const char *path)
 {
     (void)ctx;
-    struct stat mine, there;
-    if (fstat(f->fd, &mine) != 0 || fstatat(AT_FDCWD, path, &there, AT_SYMLINK_NOFOLLOW) != 0) {
-        return -errno;
-    }
-    return mine.st_dev == there.st_dev && mine.st_ino == there.st_ino ? 0 : -ESTALE;
+    struct stat mine;
+    return fstat(f->fd, &mine) != 0 ? -errno : named(path, &mine);
 }
 
 /* An open file description lock: unlike fcntl's older kind it does not vanish when the process
@@ -555,7 +554,7 @@ static int take_locked(const char *path, int *fd_out, struct stat *st)
             RETRY(rc, fcntl(fd, F_OFD_SETLK, &l));
             rc = result_of(rc);
         }
-        if (rc == 0 && same_file(path, st)) {
+        if (rc == 0 && named(path, st) == 0) { /* it may have been removed before the lock was taken */
             *fd_out = fd;
             return 0;
         }

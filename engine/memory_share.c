@@ -12,7 +12,7 @@
 #define STEP_US       1000u   /* between two steps of taking back */
 #define LENT_US       10000u  /* between looks while something is lent that no log tells the keeper of */
 #define WANT_STEPS    1000u
-#define KEPT_PART     8u      /* of the memtables' share stays theirs */
+#define KEPT_PART     8u      /* of the memtables' share stays theirs: an eighth */
 #define WORTH_PART    16u     /* of the cache: what is less is not worth lending */
 #define OTHERS_MORE   ((uint64_t)4 << 20) /* what is there in any case, and counts beside the budget */
 

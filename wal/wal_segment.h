@@ -79,7 +79,6 @@ struct wal_segment_plan {
     bool reuse_settled;    /* its size and its space survive a power cut */
 };
 
-
 /* Makes the file; touches no segment, so it needs no lock. On an error nothing of it is left behind,
  * as far as the disk allows. */
 int wal_segment_make(struct wal_segment_file *made, const struct wal_place *place,
