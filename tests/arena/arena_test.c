@@ -13,6 +13,7 @@
 #include "arena/arena.h"
 #include "arena/random.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 static struct alloc memory;
 static struct chunk_pool pool;
@@ -66,18 +67,10 @@ static void verify(const struct arena *a, const struct piece *p, size_t n)
     }
 }
 
-static uint64_t test_seed(void)
-{
-    const char *s = getenv("LOAM_SEED");
-    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : (uint64_t)clock_nanos();
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 Test(arena, allocations_are_aligned_disjoint_and_named)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     struct arena a;
     make(&a, 4 << 10, ARENA_NO_LIMIT);
     static struct piece p[5000];
@@ -179,7 +172,7 @@ Test(arena, failing_memory_is_an_error_and_not_the_end)
 Test(arena, ensured_allocations_cannot_fail)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     struct arena a;
     make(&a, 4 << 10, 1 << 20);
     unsigned ensured = 0;
@@ -233,7 +226,7 @@ Test(arena, asking_for_more_than_is_taken_costs_nothing)
 Test(arena, rewinding_frees_what_came_after_and_nothing_else)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     struct arena a;
     make(&a, 4 << 10, ARENA_NO_LIMIT);
     static struct piece kept[4000], inner[300];

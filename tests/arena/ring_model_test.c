@@ -8,10 +8,10 @@
 #include <criterion/criterion.h>
 
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/random.h"
 #include "tests/arena/ring_support.h"
+#include "tests/support/seed.h"
 
 enum { LIVE_MAX = 512 };
 
@@ -193,14 +193,6 @@ static void model_change(struct model *m, unsigned i)
             m->pins++;
         }
     }
-}
-
-static uint64_t seed_of_run(void)
-{
-    const char *s = getenv("LOAM_SEED");
-    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : (uint64_t)time(NULL) * 1000003u;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
 }
 
 Test(ring, random_operations_agree_with_the_model)

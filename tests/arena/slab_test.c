@@ -13,12 +13,12 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/random.h"
 #include "arena/slab.h"
 #include "arena/status.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 #include "tests/support/with_asan.h"
 
 #if WITH_ASAN
@@ -491,11 +491,8 @@ Test(slab, random_operations_keep_every_cookie)
     static char region[REGIONS][9000];
     bool attached[REGIONS] = {false};
     size_t n = 0;
-    const char *text = getenv("LOAM_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "slab random_operations LOAM_SEED=%" PRIu64 "\n", seed);
     struct random r;
-    random_init(&r, seed);
+    random_init(&r, seed_of_run());
     start((struct slab_options){.object_size = sizeof(struct object),
                                 .segment_bytes = 16 << 10,
                                 .poison = random_below(&r, 2) == 0});

@@ -17,10 +17,10 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/random.h"
 #include "tests/arena/slotmap_support.h"
+#include "tests/support/seed.h"
 
 TestSuite(slotmap, .init = setup, .fini = teardown);
 
@@ -257,11 +257,8 @@ Test(slotmap, random_operations_match_a_table)
         unsigned pins;
     } model[MODEL];
     size_t n = 0, live = 0;
-    const char *text = getenv("LOAM_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "slotmap random_operations LOAM_SEED=%" PRIu64 "\n", seed);
     struct random r;
-    random_init(&r, seed);
+    random_init(&r, seed_of_run());
     for (int step = 0; step < 100000; step++) {
         size_t i = n != 0 ? random_below(&r, n) : 0;
         void *payload = &things[random_below(&r, 64)], *p;

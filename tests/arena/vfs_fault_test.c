@@ -7,12 +7,12 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/alloc.h"
 #include "arena/random.h"
 #include "arena/vfs_disk.h"
 #include "tests/arena/vfs_contract.h"
+#include "tests/support/seed.h"
 
 static loam_vfs *disk, *vfs;
 static struct contract c;
@@ -547,10 +547,7 @@ static void check_random_cut(uint64_t variant, unsigned *torn, unsigned *whole)
 
 Test(vfs_fault, random_cuts_keep_what_is_durable)
 {
-    const char *text = getenv("LOAM_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    printf("LOAM_SEED=%" PRIu64 "\n", seed);
-    set_plan(plan_of_seed(seed));
+    set_plan(plan_of_seed(seed_of_run()));
     static uint8_t d[10000], p[12500];
     memset(d, 'd', sizeof d);
     memset(p, 'p', sizeof p);

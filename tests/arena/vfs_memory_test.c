@@ -6,11 +6,11 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/alloc.h"
 #include "arena/random.h"
 #include "tests/arena/vfs_contract.h"
+#include "tests/support/seed.h"
 
 static loam_vfs *vfs;
 static struct contract c;
@@ -164,11 +164,8 @@ static void model_step(loam_file *f, uint8_t *model, uint64_t *size, struct rand
 
 Test(vfs_memory, agrees_with_an_array)
 {
-    const char *text = getenv("LOAM_SEED");
-    uint64_t seed = text != NULL ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    printf("LOAM_SEED=%" PRIu64 "\n", seed);
     struct random r;
-    random_init(&r, seed);
+    random_init(&r, seed_of_run());
     static uint8_t model[MODEL_BYTES], back[MODEL_BYTES];
     uint64_t size = 0, told;
     loam_file *f;

@@ -6,11 +6,11 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/alloc.h"
 #include "arena/random.h"
 #include "tests/arena/vfs_contract.h"
+#include "tests/support/seed.h"
 
 #define STEPS 400u
 #define FILES 5u
@@ -152,14 +152,6 @@ static void replay_against_cuts(uint32_t names, uint64_t seed)
         }
     }
     loam_vfs_free(fault);
-}
-
-static uint64_t seed_of_run(void)
-{
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
 }
 
 Test(vfs_record, every_moment_can_be_had_again_with_posix_names)

@@ -13,6 +13,7 @@
 #include "tests/crash/dated_support.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 #define RUNS (CRASH_SANITIZED ? 6u : 30u)
 #define WAYS 1u /* of a crash at each change, beside that of what was synced alone */
@@ -72,7 +73,7 @@ static void draw(struct io_case *c, struct random *r, uint32_t kind, uint64_t ca
 static void crash_after_faults(struct io_case *c, bool mapped, const uint32_t kinds[KINDS],
                                unsigned runs)
 {
-    uint64_t calls[KINDS], seed = oracle_seed();
+    uint64_t calls[KINDS], seed = seed_of_run();
     struct random r;
     random_init(&r, seed);
     oom_warm_up();

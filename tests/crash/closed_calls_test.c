@@ -16,6 +16,7 @@
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 /* What goes wrong during one call. */
 struct trouble {
@@ -43,7 +44,7 @@ static void expect_whole_or_none(loam_vfs *disk, bool gone);
 
 static void begin(void)
 {
-    seed = oracle_seed();
+    seed = seed_of_run();
     past = oom_make_past();
     oom_warm_up();
     struct scene s; /* what the thread makes once */

@@ -20,6 +20,7 @@
 #include "engine/handles.h"
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
+#include "tests/support/seed.h"
 
 #define RESERVE_STEP 1009u
 #define LOG_HEADER   4096u
@@ -142,7 +143,7 @@ static void spoil_everything(bool closed)
     static struct files fs;
     struct oracle_promise p;
     struct random r;
-    damage_seed = oracle_seed();
+    damage_seed = seed_of_run();
     random_init(&r, damage_seed);
     take_small(&fs, &p, closed);
     print_files(&fs);
@@ -258,7 +259,7 @@ Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
     static struct open_database d;
     static struct findings none;
     struct random r;
-    damage_seed = oracle_seed();
+    damage_seed = seed_of_run();
     random_init(&r, damage_seed);
     CHECK_EQ(loam_vfs_memory(&d.disk), LOAM_OK);
     d.options = crash_options(d.disk);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "tests/crash/damage_support.h"
+#include "tests/support/seed.h"
 
 #define SMALL      2048u /* files up to here have every byte flipped */
 #define SECTOR     512u
@@ -285,7 +286,7 @@ static void build(struct reference *ref, bool closed)
 static void damage_everything(bool closed)
 {
     static struct reference ref, other;
-    damage_seed = oracle_seed();
+    damage_seed = seed_of_run();
     struct random r;
     random_init(&r, damage_seed);
     const char *s = getenv("LOAM_SCALE");
@@ -355,7 +356,7 @@ static const struct file *file_named(const struct files *fs, const char *name)
 Test(damage, of_a_manifest_cut_back_to_a_clean_close_is_found)
 {
     static struct reference ref;
-    damage_seed = oracle_seed();
+    damage_seed = seed_of_run();
     build_flushed(&ref);
     damage_try(&ref.now, &ref.promise, &(struct tried){.what = "no damage"});
     CHECK_EQ(damage_totals.right, 1);

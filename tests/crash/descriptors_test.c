@@ -15,6 +15,7 @@
 #include "arena/sync.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 #define TAKES_DESCRIPTORS (LOAM_CALL_OPEN | LOAM_CALL_SYNC_DIR | LOAM_CALL_LIST | LOAM_CALL_LOCK)
 
@@ -22,7 +23,7 @@
 
 Test(descriptors, missing_at_any_call_lose_nothing)
 {
-    uint64_t seed = oracle_seed(), step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t seed = seed_of_run(), step = CRASH_SANITIZED ? 5 : 1;
     oom_install();
     oom_warm_up();
     for (int error = 0; error < 2; error++) {

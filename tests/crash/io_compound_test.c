@@ -11,6 +11,7 @@
 
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 #define WRITES (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)
 #define PAIRS (CRASH_SANITIZED ? 60u : 400u)
@@ -36,7 +37,7 @@ static loam_fault_plan random_plan(struct random *r, uint64_t seed, uint64_t mos
 
 Test(io_error, while_another_is_handled_loses_nothing)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     struct random r;
     random_init(&r, seed);
     oom_install();
@@ -73,7 +74,7 @@ static void recover(struct oracle_writer *w, const loam_vfs *vfs)
 /* Each call of an open after a kill fails, and the database is killed or cut again. */
 static void fail_recovery(bool mapped)
 {
-    uint64_t seed = oracle_seed(), step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t seed = seed_of_run(), step = CRASH_SANITIZED ? 5 : 1;
     const struct oom_past *past = oom_make_past();
     oom_warm_up();
     struct io_case c = {
@@ -126,7 +127,7 @@ static void go_unnoticed(const char *name, loam_fault_plan plan)
 
 Test(io_error, that_is_a_short_write_goes_unnoticed)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     oom_install();
     oom_warm_up();
     go_unnoticed("short writes",
@@ -144,7 +145,7 @@ Test(io_error, that_is_a_short_write_goes_unnoticed)
 
 Test(io_error, that_is_an_interruption_goes_unnoticed)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     oom_install();
     oom_warm_up();
     go_unnoticed("interruptions", (loam_fault_plan){.seed = seed,

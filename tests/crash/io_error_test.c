@@ -12,6 +12,7 @@
 
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 #define DURABLE                                                                                    \
     (LOAM_CALL_SYNC | LOAM_CALL_SYNC_DIR | LOAM_CALL_WRITE_DURABLE | LOAM_CALL_ADVISE)
@@ -87,7 +88,7 @@ static uint64_t calls_of(struct io_case *c, uint32_t kind)
 /* Without a log a map is of no use, and no durable write is made. */
 static void fail_everywhere(const char *name, bool mapped, uint32_t durability)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     oom_install();
     oom_warm_up();
     struct io_case c = {
@@ -148,7 +149,7 @@ Test(io_error, of_what_the_disk_began_to_write_early_loses_nothing)
     oom_install();
     oom_warm_up();
     struct io_case c = {.name = "io_error, early writing",
-                        .plan = {.struct_size = sizeof c.plan, .seed = oracle_seed()},
+                        .plan = {.struct_size = sizeof c.plan, .seed = seed_of_run()},
                         .work = write_long_tables};
     uint64_t calls = calls_of(&c, LOAM_CALL_ADVISE);
     CHECK(calls >= 3); /* two flushes and a merge */

@@ -13,6 +13,7 @@
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/state_support.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 #define WAYS (CRASH_SANITIZED ? 2u : 10u)
 
@@ -96,7 +97,7 @@ static void cut_everywhere(const char *name, bool mapped, uint32_t durability)
     first.name = name;
     first.durability = durability;
     first.plan = (loam_fault_plan){
-        .struct_size = sizeof first.plan, .seed = oracle_seed(), .no_map = !mapped};
+        .struct_size = sizeof first.plan, .seed = seed_of_run(), .no_map = !mapped};
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
     scene_begin(&first, disk);
     write_long(&first, &killed, &left);

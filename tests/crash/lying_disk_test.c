@@ -16,6 +16,7 @@
 
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/seed.h"
 
 #define RUN_SECONDS 60 /* longer: it hangs */
 
@@ -112,7 +113,7 @@ static bool run(struct lie *l, uint64_t n, bool for_ever)
 
 static void lie_everywhere(const char *name, uint32_t kind, bool mapped)
 {
-    struct lie l = {.name = name, .kind = kind, .mapped = mapped, .seed = oracle_seed()};
+    struct lie l = {.name = name, .kind = kind, .mapped = mapped, .seed = seed_of_run()};
     struct lie honest = {.name = "no lie", .mapped = mapped, .seed = l.seed};
     uint64_t step = CRASH_SANITIZED ? 5 : 1;
     (void)run(&honest, 0, false);

@@ -13,6 +13,7 @@
 #include "engine/object.h"
 #include "engine/registry.h"
 #include "tests/crash/tap_support.h"
+#include "tests/support/seed.h"
 #include "tests/support/stress.h"
 
 #define THREADS 24u /* more than are ever alive together */
@@ -249,7 +250,7 @@ void oom_warm_up(void)
 
 void oom_sweep(const struct oom_scenario *c)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     memset(&totals, 0, sizeof totals);
     oracle_on_fail = oom_print_place;
     const char *from = getenv("LOAM_AT"), *scale = getenv("LOAM_SCALE");

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define VALUE_MAX 20480u
 #define HUGE_MIN  100000u
@@ -46,14 +45,6 @@ _Noreturn void oracle_fail(const char *fmt, ...)
         oracle_on_fail();
     }
     abort();
-}
-
-uint64_t oracle_seed(void)
-{
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
 }
 
 /* ---- keys and values --------------------------------------------------------------------------- */

@@ -144,7 +144,4 @@ void oracle_context(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 extern void (*oracle_on_fail)(void);
 _Noreturn void oracle_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
-/* From LOAM_SEED or the clock; prints it. */
-uint64_t oracle_seed(void);
-
 #endif

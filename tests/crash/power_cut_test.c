@@ -17,6 +17,7 @@
 #include "tests/crash/state_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 #define STRIDE 24u
 #if CRASH_SANITIZED /* five times slower: a sixth of the calls, others with each seed */
@@ -187,7 +188,7 @@ static unsigned scale(void)
 
 static void cut_everywhere(const struct shape *shape)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     uint64_t variants[VARIANTS_MAX];
     unsigned n = 0;
     for (; n < 5; n++) {

@@ -15,6 +15,7 @@
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/repair_support.h"
 #include "tests/crash/tap_support.h"
+#include "tests/support/seed.h"
 
 /* ---- tests ------------------------------------------------------------------------------------- */
 
@@ -371,7 +372,7 @@ Test(repair, ended_by_the_callback_changes_nothing)
 
 Test(repair, of_any_random_damage_gives_a_sound_database_and_tells_what_is_missing)
 {
-    uint64_t seed = oracle_seed();
+    uint64_t seed = seed_of_run();
     struct random r;
     random_init(&r, seed);
     unsigned lost = 0, findings = 0;

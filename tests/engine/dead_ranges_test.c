@@ -15,6 +15,7 @@
 #include "engine/dead_ranges.h"
 #include "engine/loam.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 enum { KS = 3, KEYS = 600, ROUNDS = 60000, SEQS = 1000 };
 #define ALIVE UINT64_MAX
@@ -129,12 +130,10 @@ static void look(struct city *c, bool complete)
     }
 }
 
-static void run(const char *name, unsigned failing)
+static void run(unsigned failing)
 {
     struct city *c = calloc(1, sizeof *c);
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : 7;
-    printf("dead_ranges/%s LOAM_SEED=%llu\n", name, (unsigned long long)seed);
+    uint64_t seed = seed_or(7);
     random_init(&c->r, seed);
     random_init(&failures, seed + 1);
     const loam_allocator hooks = {.struct_size = sizeof hooks, .alloc = sometimes, .free = give};
@@ -168,12 +167,12 @@ static void run(const char *name, unsigned failing)
 
 Test(dead_ranges, claim_what_was_proven_and_no_more)
 {
-    run("claim_what_was_proven_and_no_more", 0);
+    run(0);
 }
 
 Test(dead_ranges, claim_no_more_without_memory_either)
 {
-    run("claim_no_more_without_memory_either", 6);
+    run(6);
 }
 
 /* A put of another thread where it would be missed: while its range is in no set. */

@@ -11,6 +11,7 @@
 
 #include "arena/random.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/seed.h"
 
 enum { KEYS = 3000, ROUNDS = 6, WALKS = 40 };
 
@@ -136,24 +137,21 @@ static void run(const struct history *from, bool merged)
     free(h);
 }
 
-static struct history seeded(const char *name)
+static struct history seeded(void)
 {
     static struct history h;
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : 20;
-    printf("iter_run/%s LOAM_SEED=%llu\n", name, (unsigned long long)seed);
-    random_init(&h.r, seed);
+    random_init(&h.r, seed_or(20));
     return h;
 }
 
 Test(iter_run, one_table_with_every_version_shows_each_snapshot)
 {
-    struct history h = seeded("one_table");
+    struct history h = seeded();
     run(&h, true);
 }
 
 Test(iter_run, tables_of_rounds_show_each_snapshot)
 {
-    struct history h = seeded("tables");
+    struct history h = seeded();
     run(&h, false);
 }

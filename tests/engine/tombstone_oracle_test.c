@@ -18,6 +18,7 @@
 #include "engine/db.h"
 #include "engine/handles.h"
 #include "tests/engine/tombstone_support.h"
+#include "tests/support/seed.h"
 
 TestSuite(tombstone_oracle);
 
@@ -364,8 +365,7 @@ static void run(uint64_t seed)
 
 Test(tombstone_oracle, no_live_key_is_hidden_and_no_dead_one_shown)
 {
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : 11;
+    uint64_t seed = seed_or(11);
     for (uint32_t i = 0; i < 3; i++) {
         run(seed + i);
     }

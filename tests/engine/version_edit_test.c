@@ -12,14 +12,7 @@
 #include "engine/loam.h"
 #include "engine/version_edit.h"
 #include "tests/support/check.h"
-
-static uint64_t seed(void)
-{
-    const char *s = getenv("LOAM_SEED");
-    uint64_t v = s != NULL ? strtoull(s, NULL, 10) : 42;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)v);
-    return v;
-}
+#include "tests/support/seed.h"
 
 static struct table_meta meta(struct random *r, uint8_t keys[64])
 {
@@ -115,7 +108,7 @@ static void check_ranges(const struct version_edit *e)
 Test(version_edit, comes_back_as_it_was)
 {
     struct random r;
-    random_init(&r, seed());
+    random_init(&r, seed_or(42));
     for (int i = 0; i < 3000; i++) {
         struct version_edit a, b;
         struct buf x, y;
@@ -143,7 +136,7 @@ Test(version_edit, comes_back_as_it_was)
 Test(version_edit, refuses_damage_without_reading_past_it)
 {
     struct random r;
-    random_init(&r, seed());
+    random_init(&r, seed_or(42));
     for (int i = 0; i < 2000; i++) {
         struct version_edit a, b;
         struct buf x;
@@ -209,7 +202,7 @@ Test(version_edit, refuses_values_out_of_range)
 Test(version_edit, survives_running_out_of_memory)
 {
     struct random r;
-    random_init(&r, seed());
+    random_init(&r, seed_or(42));
     struct version_edit a;
     struct buf x;
     version_edit_init(&a, alloc_global());

@@ -8,9 +8,9 @@
 
 #include "arena/hash.h"
 #include "arena/random.h"
-#include "arena/sync.h"
 #include "memtable/memtable.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 static struct alloc memory;
 static struct chunk_pool pool;
@@ -87,14 +87,6 @@ static int version_order(const void *x, const void *y)
     int c = key_compare(order_of(NULL, a->ks), loam_bytes(a->key, a->key_size),
                         loam_bytes(b->key, b->key_size));
     return c != 0 ? c : (a->tag < b->tag) - (a->tag > b->tag);
-}
-
-static uint64_t test_seed(void)
-{
-    const char *s = getenv("LOAM_SEED");
-    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : clock_nanos();
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
 }
 
 static const uint32_t spaces[] = {0, 1, 2, 7, 65534, 65535, 65536, UINT32_MAX};
@@ -252,7 +244,7 @@ static void check_walks(struct memtable *m, struct random *r, const struct versi
 static void model(size_t n, size_t bytes)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     struct memtable *m = make(bytes, 0);
     struct version *all = calloc(n, sizeof *all);
     CHECK(all != NULL);
@@ -351,7 +343,7 @@ Test(memtable, F12_counts_every_entry_once)
 Test(memtable, F13_the_limit_is_an_error_and_what_was_reserved_fits)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     struct memtable *m = make(1 << 20, 2 << 20);
     static unsigned char value[9000];
     uint64_t seq = 0, added = 0;
@@ -654,7 +646,7 @@ Test(memtable, many_gets_answer_as_one_by_one)
                  LOAM_OK);
     }
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     for (int round = 0; round < 100; round++) {
         uint32_t raw[MANY];
         loam_slice keys[MANY];

@@ -9,10 +9,10 @@
 #include <criterion/criterion.h>
 
 #include "arena/random.h"
-#include "arena/sync.h"
 #include "memtable/skiplist.h"
 #include "memtable/skiplist_guide.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 static struct alloc memory;
 static struct chunk_pool pool;
@@ -75,18 +75,10 @@ static void insert_number(uint32_t ks, uint64_t n, uint64_t tag)
     CHECK_EQ(insert(ks, loam_bytes(key, 16), tag, loam_bytes(&tag, 8)), LOAM_OK);
 }
 
-static uint64_t test_seed(void)
-{
-    const char *s = getenv("LOAM_SEED");
-    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : clock_nanos();
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 Test(skiplist, F15_F16_every_level_is_sorted_and_every_tower_linked)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     CHECK(skiplist_empty(&list));
     for (uint64_t i = 1; i <= 20000; i++) {
         insert_number((uint32_t)random_below(&r, 3), random_below(&r, 15000), i << 8);
@@ -124,7 +116,7 @@ Test(skiplist, ascending_inserts_compare_a_bounded_number_of_times)
 Test(skiplist, searches_compare_a_logarithmic_number_of_times)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     for (uint64_t i = 0; i < 20000; i++) {
         insert_number(9, i * 7919 % 20000, 1);
     }
@@ -166,7 +158,7 @@ Test(skiplist, a_very_long_chain_is_searched_and_walked_quickly)
 Test(skiplist, versions_may_arrive_in_any_order)
 {
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     uint64_t tags[500];
     for (uint64_t i = 0; i < 500; i++) {
         tags[i] = i + 1;
@@ -316,7 +308,7 @@ Test(skiplist, codes_of_guides_never_contradict_the_order_of_keys)
     struct random r;
     unsigned char bytes[3][SHAPE_MAX];
     uint64_t told = 0;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     for (int i = 0; i < 300000; i++) {
         loam_slice x = shaped_key(&r, bytes[0]);
         loam_slice a = shaped_key(&r, bytes[1]), b = shaped_key(&r, bytes[2]);
@@ -341,7 +333,7 @@ Test(skiplist, keys_of_every_shape_are_found_and_sought)
     static unsigned char bytes[KEYS][SHAPE_MAX];
     static loam_slice keys[KEYS];
     struct random r;
-    random_init(&r, test_seed());
+    random_init(&r, seed_of_run());
     for (uint64_t i = 0; i < KEYS; i++) {
         keys[i] = shaped_key(&r, bytes[i]);
         CHECK_EQ(insert(0, keys[i], i + 1, loam_bytes(&i, sizeof i)), LOAM_OK);

@@ -10,6 +10,7 @@
 
 #include "arena/epoch.h"
 #include "tests/model/model_state.h"
+#include "tests/support/seed.h"
 
 static void step(struct run *r)
 {
@@ -204,15 +205,7 @@ void model_run_many(const struct model_run_options *o, uint64_t seconds,
 
 uint64_t model_run_seed(void)
 {
-    const char *text = getenv("LOAM_SEED");
-    uint64_t seed;
-    if (text != NULL) {
-        seed = strtoull(text, NULL, 0);
-    } else {
-        struct timespec t;
-        clock_gettime(CLOCK_REALTIME, &t);
-        seed = ((uint64_t)t.tv_sec << 20 ^ (uint64_t)t.tv_nsec) & UINT32_MAX;
-    }
-    fprintf(stderr, "LOAM_SEED=%" PRIu64 "\n", seed);
-    return seed;
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return seed_or(((uint64_t)t.tv_sec << 20 ^ (uint64_t)t.tv_nsec) & UINT32_MAX);
 }

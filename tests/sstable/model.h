@@ -11,6 +11,7 @@
 #include "arena/hash.h"
 #include "arena/random.h"
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 enum model_shape {
     SHAPE_DECIMAL,  /* 16-byte decimal keys, 100-byte values */
@@ -31,10 +32,7 @@ struct model {
 
 static inline uint64_t model_seed(void)
 {
-    const char *s = getenv("LOAM_SEED");
-    uint64_t seed = s != NULL ? strtoull(s, NULL, 0) : 20240611;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
+    return seed_or(20240611);
 }
 
 static inline loam_slice model_copy(const void *data, size_t size)

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 #include "tools/bench_keygen.h"
 
 static int compare_u64(const void *a, const void *b)
@@ -34,8 +35,7 @@ static void check_quantiles(const struct histogram *h, uint64_t *values, size_t 
 
 Test(histogram, every_value_lies_in_the_bucket_it_is_put_into)
 {
-    uint64_t seed = getenv("LOAM_SEED") ? strtoull(getenv("LOAM_SEED"), NULL, 0) : 42;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = seed_or(42);
     struct bench_rng r;
     bench_rng_init(&r, seed);
     for (int i = 0; i < 200000; i++) {
@@ -101,8 +101,7 @@ Test(histogram, quantiles_of_1_to_n_are_known)
 
 Test(histogram, quantiles_match_a_sorted_array_and_merging_changes_nothing)
 {
-    uint64_t seed = getenv("LOAM_SEED") ? strtoull(getenv("LOAM_SEED"), NULL, 0) : 7;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = seed_or(7);
     enum { N = 200000 };
     struct bench_rng r;
     bench_rng_init(&r, seed);

@@ -11,16 +11,10 @@
 #include <stdlib.h>
 
 #include "tests/support/check.h"
+#include "tests/support/seed.h"
 
 /* zeta(10^10, 0.99), the ZETAN constant of YCSB's ScrambledZipfianGenerator. */
 #define YCSB_ZETAN 26.46902820178302
-
-static uint64_t test_seed(uint64_t fallback)
-{
-    uint64_t seed = getenv("LOAM_SEED") ? strtoull(getenv("LOAM_SEED"), NULL, 0) : fallback;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
 
 /* Six standard deviations of a binomial count: one false alarm in 10^9. */
 static void check_share(uint64_t hits, uint64_t draws, double p, const char *what)
@@ -61,7 +55,7 @@ static void check_zipf_law(uint64_t n, double theta, uint64_t seed)
 
 Test(keygen, zipf_follows_the_law_at_every_rank)
 {
-    uint64_t seed = test_seed(1);
+    uint64_t seed = seed_or(1);
     check_zipf_law(1, 0.99, seed);
     check_zipf_law(2, 0.99, seed);
     check_zipf_law(1000, 0.99, seed);
@@ -75,7 +69,7 @@ Test(keygen, hottest_ranks_have_the_frequencies_ycsb_publishes)
     enum { DRAWS = 1000000 };
     struct bench_rng r;
     struct zipf z;
-    bench_rng_init(&r, test_seed(2));
+    bench_rng_init(&r, seed_or(2));
     zipf_init(&z, ZIPF_YCSB_ITEMS, 0.99);
     uint64_t hits[4] = {0}, first_thousand = 0;
     for (int i = 0; i < DRAWS; i++) {
@@ -111,7 +105,7 @@ Test(keygen, scrambled_zipf_spreads_hot_keys_and_keeps_their_share)
     enum { DRAWS = 500000, N = 5000 };
     struct bench_rng r;
     struct keygen g;
-    bench_rng_init(&r, test_seed(3));
+    bench_rng_init(&r, seed_or(3));
     keygen_init(&g, KEYGEN_ZIPF, N, 0.99);
     uint64_t *hits = calloc(N, sizeof(*hits));
     for (int i = 0; i < DRAWS; i++) {
@@ -134,7 +128,7 @@ Test(keygen, latest_prefers_the_newest_and_follows_growth)
     enum { DRAWS = 200000 };
     struct bench_rng r;
     struct keygen g;
-    bench_rng_init(&r, test_seed(4));
+    bench_rng_init(&r, seed_or(4));
     keygen_init(&g, KEYGEN_LATEST, 1000, 0.99);
     uint64_t newest = 0, n = 1000;
     double expected = 0, zeta = 0;
@@ -158,7 +152,7 @@ Test(keygen, uniform_covers_the_range_evenly)
 {
     enum { DRAWS = 300000, N = 100 };
     struct bench_rng r;
-    bench_rng_init(&r, test_seed(5));
+    bench_rng_init(&r, seed_or(5));
     uint64_t hits[N] = {0};
     for (int i = 0; i < DRAWS; i++) {
         hits[bench_rng_below(&r, N)]++;
@@ -171,7 +165,7 @@ Test(keygen, uniform_covers_the_range_evenly)
 Test(keygen, a_permutation_visits_each_number_once)
 {
     static const uint64_t sizes[] = {1, 2, 3, 5, 63, 64, 65, 1000, 4097, 100000};
-    uint64_t seed = test_seed(6);
+    uint64_t seed = seed_or(6);
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         struct permutation p;
         permutation_init(&p, sizes[s], seed);

@@ -6,10 +6,9 @@
 #include "tools/bench_lru.h"
 
 #include <criterion/criterion.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/seed.h"
 #include "tools/bench_keygen.h"
 
 struct list {
@@ -35,8 +34,7 @@ static bool list_use(struct list *l, uint32_t block)
 
 Test(lru, hits_where_an_ordered_list_hits)
 {
-    uint64_t seed = getenv("LOAM_SEED") ? strtoull(getenv("LOAM_SEED"), NULL, 0) : 7;
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = seed_or(7);
     struct bench_rng r;
     bench_rng_init(&r, seed);
     for (uint32_t capacity = 1; capacity <= 64; capacity += 9) {

@@ -7,9 +7,9 @@
  */
 #include <criterion/criterion.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/random.h"
+#include "tests/support/seed.h"
 #include "tests/wal/wal_support.h"
 
 #define STEPS    90u
@@ -174,8 +174,6 @@ static void crash_everywhere(bool mapped, uint64_t seed)
     CHECK_EQ(alloc_used_by(alloc_global(), MEM_LOG), 0);
 }
 
-static uint64_t seed_of_test(void);
-
 /* A disk that writes a record, syncs it and cuts the power at the end of each call with which a
  * segment is made: no lock of the log is held there. */
 static struct {
@@ -242,7 +240,7 @@ Test(wal_crash, records_survive_a_power_cut_while_the_next_segment_is_made)
 {
     loam_vfs *disk, *vfs;
     CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed_of_test()};
+    loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed_of_run()};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     loam_vfs knife = *vfs;
     knife.write = making_write;
@@ -283,20 +281,12 @@ Test(wal_crash, records_survive_a_power_cut_while_the_next_segment_is_made)
     loam_vfs_free(disk);
 }
 
-static uint64_t seed_of_test(void)
-{
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 Test(wal_crash, a_mapped_log_recovers_a_prefix_with_all_that_was_synced)
 {
-    crash_everywhere(true, seed_of_test());
+    crash_everywhere(true, seed_of_run());
 }
 
 Test(wal_crash, a_buffered_log_recovers_a_prefix_with_all_that_was_synced)
 {
-    crash_everywhere(false, seed_of_test());
+    crash_everywhere(false, seed_of_run());
 }

@@ -6,9 +6,9 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/random.h"
+#include "tests/support/seed.h"
 #include "tests/wal/wal_support.h"
 
 struct noted {
@@ -59,18 +59,10 @@ static size_t expect_all(const loam_vfs *vfs, const char *dir, uint64_t first, u
     return n;
 }
 
-static uint64_t seed_of_test(void)
-{
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
-}
-
 static void random_log(const loam_vfs *vfs, enum wal_mode mode)
 {
     struct random r;
-    random_init(&r, seed_of_test());
+    random_init(&r, seed_of_run());
     struct wal_options o = log_options(vfs, "/log");
     CHECK_EQ(vfs->mkdir(vfs->ctx, "/log"), 0);
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);

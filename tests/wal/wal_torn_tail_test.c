@@ -8,10 +8,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "arena/hash.h"
 #include "arena/random.h"
+#include "tests/support/seed.h"
 #include "tests/wal/wal_support.h"
 
 #define NUMBER 5u
@@ -397,11 +397,8 @@ Test(wal_torn_tail, lengths_that_lie_cost_neither_memory_nor_time)
 
 Test(wal_torn_tail, random_bytes_never_give_wrong_records)
 {
-    const char *given = getenv("LOAM_SEED");
-    uint64_t seed = given != NULL ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    fprintf(stderr, "LOAM_SEED=%llu\n", (unsigned long long)seed);
     struct random r;
-    random_init(&r, seed);
+    random_init(&r, seed_of_run());
     struct wal_reader_end end;
     for (unsigned round = 0; round < 3000; round++) {
         image_begin(round % 2 ? WAL_FLAG_FULL_SIZE : 0, 4096);
