@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "arena/coding.h"
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/repair_support.h"
 #include "tests/crash/tap_support.h"
@@ -33,16 +32,11 @@ static void close_many(loam_db *db, loam_ks *ks[MANY])
 /* Damages the first record of the log that has records. */
 static bool damage_first_record(struct repair_files *fs)
 {
-    for (unsigned i = 0;; i++) {
-        struct repair_file *f = repair_file_of(fs, FILE_LOG, i);
-        if (f == NULL) {
-            return false;
-        }
-        if (f->size > 4096 && get_fixed32(f->bytes + 4096 + 16) != 0) {
-            f->bytes[4096 + 30] ^= 1;
-            return true;
-        }
+    struct repair_file *f = repair_full_log(fs);
+    if (f != NULL) {
+        f->bytes[repair_record_at(f, 0) + 30] ^= 1;
     }
+    return f != NULL;
 }
 
 static unsigned count_of(loam_vfs *disk)

@@ -3,6 +3,7 @@
  */
 #include "tests/crash/repair_support.h"
 
+#include "arena/coding.h"
 #include "arena/random.h"
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/tap_support.h"
@@ -178,6 +179,25 @@ struct repair_file *repair_file_of(struct repair_files *fs, enum file_kind kind,
         }
     }
     return NULL;
+}
+
+struct repair_file *repair_full_log(struct repair_files *fs)
+{
+    for (unsigned i = 0;; i++) {
+        struct repair_file *f = repair_file_of(fs, FILE_LOG, i);
+        if (f == NULL || (f->size > 4096 && get_fixed32(f->bytes + 4096 + 16) != 0)) {
+            return f;
+        }
+    }
+}
+
+size_t repair_record_at(const struct repair_file *log, unsigned i)
+{
+    size_t at = 4096;
+    while (i-- != 0) {
+        at += (24 + get_fixed32(log->bytes + at + 16) + 7) & ~(size_t)7;
+    }
+    return at;
 }
 
 /* ---- a repair and its oracle ------------------------------------------------------------------- */

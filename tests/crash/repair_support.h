@@ -55,6 +55,8 @@ void repair_free_files(struct repair_files *fs);
 loam_vfs *repair_disk_of(const struct repair_files *fs); /* files without bytes are left out */
 bool repair_same_files(const loam_vfs *vfs, const struct repair_files *fs);
 struct repair_file *repair_file_of(struct repair_files *fs, enum file_kind kind, unsigned which);
+struct repair_file *repair_full_log(struct repair_files *fs); /* the first with records; NULL: none has */
+size_t repair_record_at(const struct repair_file *log, unsigned i); /* where its i-th record begins */
 
 int repair_note(void *told, const loam_damage *d);
 /* Repairs, checks, repairs again to no effect; findings are added to t. */
