@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  * Oracle: skiplist_check() verifies every level and chain; numbers of comparisons are counted
- * through a comparator. Contents against a model are in memtable_test.c. Defects of earlier lists
+ * through a comparator. Contents against a model are in memtable_model_test.c. Defects of earlier lists
  * (F..) that are no behaviour of this one: F10 and F14 (snapshot numbers and sealing are the
  * caller's), F18 (no shared counter exists), F22 (the stress tests run this very code).
  */
