@@ -16,15 +16,8 @@
 #include <sys/mman.h>
 #include <sys/types.h>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define REUSE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define REUSE_ASAN 1
-#endif
-#endif
-#if defined(REUSE_ASAN)
-#include <sanitizer/asan_interface.h>
+#if __has_include(<sanitizer/asan_interface.h>)
+#include <sanitizer/asan_interface.h> /* without the sanitizer its macros do nothing */
 #else
 #define ASAN_POISON_MEMORY_REGION(start, size)   ((void)(start), (void)(size))
 #define ASAN_UNPOISON_MEMORY_REGION(start, size) ((void)(start), (void)(size))

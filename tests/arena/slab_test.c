@@ -14,14 +14,14 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "arena/alloc.h"
 #include "arena/random.h"
 #include "arena/slab.h"
 #include "arena/status.h"
 #include "tests/support/check.h"
 #include "tests/support/seed.h"
-#include "tests/support/with_asan.h"
 
-#if WITH_ASAN
+#if LOAM_ASAN
 #include <sanitizer/asan_interface.h>
 #endif
 
@@ -129,7 +129,7 @@ Test(slab, foreign_and_inner_pointers_are_refused)
     stop();
 }
 
-Test(slab, A3_A4_stale_write_loses_no_slot_and_leads_nowhere, .disabled = WITH_ASAN)
+Test(slab, A3_A4_stale_write_loses_no_slot_and_leads_nowhere, .disabled = LOAM_ASAN)
 {
     enum { N = 16 };
     static _Alignas(16) char buffer[16 * N];
@@ -153,7 +153,7 @@ Test(slab, A3_A4_stale_write_loses_no_slot_and_leads_nowhere, .disabled = WITH_A
     stop();
 }
 
-Test(slab, A3_poison_finds_a_stale_write_and_keeps_the_slot_out, .disabled = WITH_ASAN)
+Test(slab, A3_poison_finds_a_stale_write_and_keeps_the_slot_out, .disabled = LOAM_ASAN)
 {
     start((struct slab_options){.object_size = 32, .poison = true});
     char *p = slab_take(&slab);
@@ -176,7 +176,7 @@ Test(slab, A5_large_memory_is_used_whole)
     start((struct slab_options){.object_size = 8, .fixed = true});
     CHECK_EQ(slab_attach(&slab, buffer, size), LOAM_OK);
     size_t slots = slab_slots_in(&slab, buffer, size), n = 0;
-    CHECK(WITH_ASAN || slots == size / 8);
+    CHECK(LOAM_ASAN || slots == size / 8);
     while (slab_take(&slab) != NULL) {
         n++;
     }
@@ -467,7 +467,7 @@ Test(slab, steady_state_makes_no_allocation)
     stop();
 }
 
-#if WITH_ASAN
+#if LOAM_ASAN
 Test(slab, free_slots_and_red_zones_are_poisoned)
 {
     start((struct slab_options){.object_size = 24});

@@ -10,12 +10,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/dated_support.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
 #include "tests/support/seed.h"
 
-#define RUNS (CRASH_SANITIZED ? 6u : 30u)
+#define RUNS (LOAM_ASAN ? 6u : 30u)
 #define WAYS 1u /* of a crash at each change, beside that of what was synced alone */
 
 #define KINDS 20u

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arena/alloc.h"
 #include "engine/filename.h"
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
@@ -121,7 +122,7 @@ static void expect_injected(const struct trouble *t, int rc, const char *what)
 /* Tries every n with `once` until nothing goes wrong any more. */
 static void sweep(void (*once)(const struct trouble *t, bool *fired), const char *name)
 {
-    uint64_t step = CRASH_SANITIZED ? 4 : 1;
+    uint64_t step = LOAM_ASAN ? 4 : 1;
     for (unsigned kind = 0; kind < 4; kind++) {
         bool fired = true;
         for (uint64_t n = kind == 0 ? 0 : 1 + seed % step; fired; n += n == 0 ? 1 : step) {

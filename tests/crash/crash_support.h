@@ -6,18 +6,6 @@
 
 #include "engine/loam.h"
 
-/* 1 where everything takes some five times as long. */
-#define CRASH_SANITIZED 0
-#if defined(__SANITIZE_ADDRESS__)
-#undef CRASH_SANITIZED
-#define CRASH_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#undef CRASH_SANITIZED
-#define CRASH_SANITIZED 1
-#endif
-#endif
-
 /* The smallest database: one worker, and no sync that was not asked for. */
 loam_options crash_options(const loam_vfs *vfs);
 /* Fails the test with the thread's last error when rc is one. */

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena/alloc.h"
 #include "arena/epoch.h"
 #include "engine/db.h"
 #include "engine/handles.h"
@@ -24,7 +25,7 @@
 
 #define RESERVE_STEP 1009u
 #define LOG_HEADER   4096u
-#if CRASH_SANITIZED /* ten times as slow: others each time */
+#if LOAM_ASAN /* ten times as slow: others each time */
 #define ONE_IN 31u
 #else
 #define ONE_IN 1u

@@ -14,24 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/damage_support.h"
 #include "tests/support/seed.h"
 
 #define SMALL      2048u /* files up to here have every byte flipped */
 #define SECTOR     512u
 
-/* Sanitizers make a case ten times as slow: then one in five is tried, another one each time. */
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ONE_IN 5u
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define ONE_IN 5u
-#endif
-#ifndef ONE_IN
-#define ONE_IN 1u
-#endif
+/* A sanitizer makes a case ten times as slow: then one in five is tried, another one each time. */
+#define ONE_IN (LOAM_ASAN ? 5u : 1u)
 
 /* With one file changed. */
 static void try_file(const struct files *fs, const struct oracle_promise *p, unsigned i,

@@ -12,6 +12,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "arena/alloc.h"
 #include "arena/sync.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
@@ -23,7 +24,7 @@
 
 Test(descriptors, missing_at_any_call_lose_nothing)
 {
-    uint64_t seed = seed_of_run(), step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t seed = seed_of_run(), step = LOAM_ASAN ? 5 : 1;
     oom_install();
     oom_warm_up();
     for (int error = 0; error < 2; error++) {

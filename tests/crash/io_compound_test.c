@@ -9,12 +9,13 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
 #include "tests/support/seed.h"
 
 #define WRITES (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)
-#define PAIRS (CRASH_SANITIZED ? 60u : 400u)
+#define PAIRS (LOAM_ASAN ? 60u : 400u)
 
 /* ---- pairs ------------------------------------------------------------------------------------- */
 
@@ -74,7 +75,7 @@ static void recover(struct oracle_writer *w, const loam_vfs *vfs)
 /* Each call of an open after a kill fails, and the database is killed or cut again. */
 static void fail_recovery(bool mapped)
 {
-    uint64_t seed = seed_of_run(), step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t seed = seed_of_run(), step = LOAM_ASAN ? 5 : 1;
     const struct oom_past *past = oom_make_past();
     oom_warm_up();
     struct io_case c = {
@@ -113,7 +114,7 @@ Test(io_error, during_recovery_loses_nothing_with_a_buffered_log)
 
 static void go_unnoticed(const char *name, loam_fault_plan plan)
 {
-    uint64_t step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t step = LOAM_ASAN ? 5 : 1;
     struct io_case c = {.name = name, .strict = true, .plan = plan};
     c.plan.struct_size = sizeof plan;
     io_run(&c);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
 #include "tests/support/seed.h"
@@ -62,7 +63,7 @@ static bool fail_other(struct io_case *c, uint64_t n)
 /* All calls of one kind (LOAM_CALL_*) that the case's workload makes. */
 static void fail_kind(struct io_case *c, uint32_t kind)
 {
-    uint64_t step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t step = LOAM_ASAN ? 5 : 1;
     bool writes = (kind & (LOAM_CALL_WRITE | LOAM_CALL_WRITE_DURABLE)) != 0;
     c->plan.fail_calls = kind;
     for (unsigned drops = (kind & DURABLE) != 0 ? 0 : 1; drops < 2; drops++) {

@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/crash_support.h"
 #include "tests/crash/dated_support.h"
 #include "tests/crash/io_run_support.h"
@@ -15,7 +16,7 @@
 #include "tests/support/check.h"
 #include "tests/support/seed.h"
 
-#define WAYS (CRASH_SANITIZED ? 2u : 10u)
+#define WAYS (LOAM_ASAN ? 2u : 10u)
 
 /* A recorded disk and who writes to it. */
 struct scene {

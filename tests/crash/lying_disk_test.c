@@ -14,6 +14,7 @@
 
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
 #include "tests/support/seed.h"
@@ -115,7 +116,7 @@ static void lie_everywhere(const char *name, uint32_t kind, bool mapped)
 {
     struct lie l = {.name = name, .kind = kind, .mapped = mapped, .seed = seed_of_run()};
     struct lie honest = {.name = "no lie", .mapped = mapped, .seed = l.seed};
-    uint64_t step = CRASH_SANITIZED ? 5 : 1;
+    uint64_t step = LOAM_ASAN ? 5 : 1;
     (void)run(&honest, 0, false);
     CHECK_EQ(honest.counts[SHORT] + honest.counts[REFUSED], 0);
     bool fired = true;

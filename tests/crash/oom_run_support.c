@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arena/alloc.h"
 #include "arena/epoch.h"
 #include "arena/slab.h"
 #include "arena/sync.h"
@@ -18,7 +19,7 @@
 
 #define THREADS 24u /* more than are ever alive together */
 #define OBJECTS 100 /* of each kind, a thread: more than any scenario holds */
-#if CRASH_SANITIZED
+#if LOAM_ASAN
 #define STEP 4u /* much slower: others with each seed */
 #else
 #define STEP 1u

@@ -7,6 +7,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
+#include "arena/alloc.h"
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/crash/crash_support.h"
@@ -161,7 +162,7 @@ Test(overwrite, of_what_a_snapshot_reads_goes_on_when_it_is_released)
     while (try_key(&w, any_key(&w), 300)) {
     }
     loam_snap_release(s);
-    crash_alarm(CRASH_SANITIZED ? RUN_SECONDS : RUN_SECONDS / 4);
+    crash_alarm(LOAM_ASAN ? RUN_SECONDS : RUN_SECONDS / 4);
     for (uint64_t written = 0; written < 2 * BUDGET; written += VALUE_BYTES) {
         write_key(&w, any_key(&w));
     }

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "arena/alloc.h"
 #include "tests/crash/crash_support.h"
 #include "tests/crash/state_support.h"
 #include "tests/crash/tap_support.h"
@@ -20,7 +21,7 @@
 #include "tests/support/seed.h"
 
 #define STRIDE 24u
-#if CRASH_SANITIZED /* five times slower: a sixth of the calls, others with each seed */
+#if LOAM_ASAN /* five times slower: a sixth of the calls, others with each seed */
 #define PHASE_STEP 6u
 #else
 #define PHASE_STEP 1u

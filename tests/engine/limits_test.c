@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/alloc.h"
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/db_support.h"
@@ -239,17 +240,10 @@ static void *live_on_little(void *arg)
     return NULL;
 }
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define BIG_FRAMES true /* and much memory for each object */
-#endif
-#endif
-#if !defined(BIG_FRAMES)
-#if defined(__SANITIZE_ADDRESS__) || !defined(NDEBUG)
-#define BIG_FRAMES true
+#if defined(NDEBUG)
+#define BIG_FRAMES LOAM_ASAN /* and much memory for each object */
 #else
-#define BIG_FRAMES false
-#endif
+#define BIG_FRAMES true
 #endif
 
 Test(limits, every_call_lives_on_a_stack_of_64_kib, .disabled = BIG_FRAMES)

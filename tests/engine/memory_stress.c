@@ -5,6 +5,7 @@
  * the process, each at most a fixed allowance above the budget; and what held snapshots and
  * iterators show is still what it was.
  */
+#include "arena/alloc.h"
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/load_support.h"
@@ -14,18 +15,6 @@
 #define HANDLES     200u
 #define MEMBERS     8u
 #define MEMORY_KEYS 20000u
-
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define RESIDENT_IS_OURS false
-#endif
-#if defined(__has_feature) && !defined(RESIDENT_IS_OURS)
-#if __has_feature(address_sanitizer)
-#define RESIDENT_IS_OURS false
-#endif
-#endif
-#ifndef RESIDENT_IS_OURS
-#define RESIDENT_IS_OURS true
-#endif
 
 struct hoard {
     loam_db *db;
@@ -165,7 +154,7 @@ STRESS(engine, memory_stays_within_the_budget)
            l0, s.debt_bytes >> 10);
     fflush(stdout);
     CHECK(s.memory_peak <= BUDGET + ALLOWANCE);
-    CHECK(!RESIDENT_IS_OURS || resident <= BUDGET + ALLOWANCE);
+    CHECK(LOAM_ASAN || LOAM_TSAN || resident <= BUDGET + ALLOWANCE);
     for (unsigned i = 0; i < HANDLES; i++) {
         loam_iter_close(x->it[i]);
         loam_snap_release(x->snap[i]);

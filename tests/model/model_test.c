@@ -10,15 +10,12 @@
 
 #include <stdlib.h>
 
+#include "arena/alloc.h"
 #include "engine/loam.h"
 #include "tests/model/model_run.h"
 #include "tests/support/check.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define DEFAULT_PERCENT 15u
-#else
-#define DEFAULT_PERCENT 100u
-#endif
+#define DEFAULT_PERCENT (LOAM_ASAN ? 15u : 100u)
 
 static void run(struct model_run_options o)
 {

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 #include <unistd.h>
 
+#include "arena/alloc.h"
 #include "arena/hash.h"
 #include "sstable/sst_cursor.h"
 #include "tests/sstable/sst_support.h"
@@ -11,17 +12,6 @@
 #define VALUE_BYTES (4u << 20)
 #define ENTRIES     1152u /* 4.5 GiB */
 #define HOLE        (64u << 10)
-
-#if defined(__SANITIZE_ADDRESS__)
-#define SLOW true
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SLOW true
-#endif
-#endif
-#ifndef SLOW
-#define SLOW false
-#endif
 
 static const loam_vfs *os;
 
@@ -77,7 +67,8 @@ static void check_entry(struct sst_reader *r, uint32_t i, struct sst_get_scratch
     CHECK(memcmp(got.value.data, want.value.data, VALUE_BYTES) == 0);
 }
 
-Test(sst, offsets_beyond_4_gib_are_found, .disabled = SLOW)
+/* Too slow under a sanitizer. */
+Test(sst, offsets_beyond_4_gib_are_found, .disabled = LOAM_ASAN)
 {
     struct sst_world w;
     char path[] = "/tmp/loam-large-XXXXXX";
