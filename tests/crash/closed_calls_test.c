@@ -17,6 +17,7 @@
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/disk_files.h"
 #include "tests/support/seed.h"
 
 /* What goes wrong during one call. */
@@ -170,15 +171,9 @@ static int find_newest(void *ctx, loam_slice name)
 static uint64_t damage_one(const loam_vfs *vfs, enum file_kind kind, uint64_t below, uint64_t at)
 {
     struct place p = {.vfs = vfs, .kind = kind, .below = below};
-    loam_file *f;
-    uint8_t byte;
     CHECK(vfs->list(vfs->ctx, DIR, find_newest, &p) >= 0);
     CHECK(p.path[0] != '\0');
-    CHECK_EQ(vfs->open(vfs->ctx, p.path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f), 0);
-    CHECK_EQ(vfs->read(vfs->ctx, f, &byte, 1, at), 1);
-    byte ^= 0x40;
-    CHECK_EQ(vfs->write(vfs->ctx, f, &byte, 1, at), 1);
-    vfs->close(vfs->ctx, f);
+    disk_file_flip(vfs, p.path, at, 0x40);
     return p.number;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "tests/crash/tap_support.h"
+#include "tests/support/disk_files.h"
 
 #define HANG_AFTER 60 /* seconds */
 
@@ -25,7 +26,6 @@ struct taking {
 static int take_file(void *ctx, loam_slice name)
 {
     struct taking *t = ctx;
-    uint64_t size = 0;
     CHECK(t->to->count < FILES_MAX && name.size < sizeof t->to->f[0].name);
     struct file *f = &t->to->f[t->to->count];
     memset(f, 0, sizeof *f);
@@ -35,14 +35,8 @@ static int take_file(void *ctx, loam_slice name)
     }
     char path[64];
     snprintf(path, sizeof path, DIR "/%s", f->name);
-    loam_file *file;
-    CHECK_EQ(t->vfs->open(t->vfs->ctx, path, LOAM_VFS_READ, &file), 0);
-    CHECK_EQ(t->vfs->size(t->vfs->ctx, file, &size), 0);
-    f->bytes = malloc(size + 1);
-    CHECK(f->bytes != NULL);
-    CHECK_EQ(t->vfs->read(t->vfs->ctx, file, f->bytes, size, 0), size);
-    t->vfs->close(t->vfs->ctx, file);
-    f->size = f->used = size;
+    f->bytes = disk_file_read(t->vfs, path, &f->size);
+    f->used = f->size;
     while (f->used != 0 && f->bytes[f->used - 1] == 0) {
         f->used--;
     }

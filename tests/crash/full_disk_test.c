@@ -10,6 +10,7 @@
 
 #include "arena/sync.h"
 #include "tests/crash/io_run_support.h"
+#include "tests/support/disk_files.h"
 #include "tests/support/skip.h"
 
 #define RUN_SECONDS 240 /* longer: it hangs. Real files wait for others who sync */
@@ -242,13 +243,8 @@ static uint64_t bytes_in(const loam_vfs *vfs, const char *dir)
     CHECK(vfs->list(vfs->ctx, dir, note_name, &s) >= 0);
     for (unsigned i = 0; i < s.count; i++) {
         char path[128];
-        loam_file *f;
-        uint64_t size;
         snprintf(path, sizeof path, "%s/%s", dir, s.names[i]);
-        CHECK_EQ(vfs->open(vfs->ctx, path, LOAM_VFS_READ, &f), 0);
-        CHECK_EQ(vfs->size(vfs->ctx, f, &size), 0);
-        CHECK_EQ(vfs->close(vfs->ctx, f), 0);
-        s.bytes += size;
+        s.bytes += disk_file_size(vfs, path);
     }
     return s.bytes;
 }

@@ -9,24 +9,10 @@
 #include "engine/loam.h"
 #include "tests/crash/crash_support.h"
 #include "tests/support/check.h"
+#include "tests/support/disk_files.h"
 #include "wal/wal_writer.h"
 
 #define DIR "/db"
-
-static int count_log(void *ctx, loam_slice name)
-{
-    enum file_kind kind;
-    uint64_t number;
-    *(unsigned *)ctx += filename_parse(name, &kind, &number) && kind == FILE_LOG;
-    return 0;
-}
-
-static unsigned logs(const loam_vfs *vfs)
-{
-    unsigned n = 0;
-    CHECK(vfs->list(vfs->ctx, DIR, count_log, &n) >= 0);
-    return n;
-}
 
 static void open_and_close(const loam_options *options, int times)
 {
@@ -57,13 +43,13 @@ Test(reopen, leaves_no_log_segments_without_records_behind)
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
     const loam_options options = crash_options(vfs);
     open_and_close(&options, 20);
-    CHECK(logs(vfs) <= 3);
+    CHECK(disk_files(vfs, DIR, FILE_LOG) <= 3);
     loam_db *db;
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
     put(db, "k", "v");
     CHECK_EQ(loam_close(db), LOAM_OK);
     open_and_close(&options, 20);
-    CHECK(logs(vfs) <= 4);
+    CHECK(disk_files(vfs, DIR, FILE_LOG) <= 4);
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
     CHECK(has(db, "k"));
     CHECK_EQ(loam_close(db), LOAM_OK);
@@ -318,10 +304,11 @@ Test(reopen, does_not_reuse_a_segment_whose_removal_is_due)
     loam_db *db, *again;
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);
     put(db, "k", "first");
-    for (int i = 0; i < 1000 && logs(fault) < 2; i++) { /* the next segment is prepared behind us */
+    /* The next segment is prepared behind us. */
+    for (int i = 0; i < 1000 && disk_files(fault, DIR, FILE_LOG) < 2; i++) {
         thread_sleep_micros(1000);
     }
-    CHECK(logs(fault) >= 2);
+    CHECK(disk_files(fault, DIR, FILE_LOG) >= 2);
     CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &killed), LOAM_OK);
     CHECK_EQ(loam_close(db), LOAM_OK);
     loam_vfs_free(fault);

@@ -7,6 +7,7 @@
 #include "arena/random.h"
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/tap_support.h"
+#include "tests/support/disk_files.h"
 
 /* ---- the database ------------------------------------------------------------------------------ */
 
@@ -99,20 +100,12 @@ static int take_file(void *ctx, loam_slice name)
 {
     struct repair_files *fs = ctx;
     char path[80];
-    uint64_t size;
-    loam_file *file;
     struct repair_file *f = &fs->f[fs->count++];
     CHECK(fs->count <= FILES && name.size < sizeof f->name);
     memset(f, 0, sizeof *f);
     memcpy(f->name, name.data, name.size);
     snprintf(path, sizeof path, DIR "/%s", f->name);
-    CHECK_EQ(fs->vfs->open(fs->vfs->ctx, path, LOAM_VFS_READ, &file), 0);
-    CHECK_EQ(fs->vfs->size(fs->vfs->ctx, file, &size), 0);
-    f->bytes = malloc(size + 1);
-    f->size = size;
-    CHECK(f->bytes != NULL);
-    CHECK_EQ(fs->vfs->read(fs->vfs->ctx, file, f->bytes, size, 0), size);
-    fs->vfs->close(fs->vfs->ctx, file);
+    f->bytes = disk_file_read(fs->vfs, path, &f->size);
     return 0;
 }
 
@@ -136,15 +129,11 @@ loam_vfs *repair_disk_of(const struct repair_files *fs)
     CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
     for (unsigned i = 0; i < fs->count; i++) {
         char path[80];
-        loam_file *f;
         if (fs->f[i].bytes == NULL) {
             continue;
         }
         snprintf(path, sizeof path, DIR "/%s", fs->f[i].name);
-        CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f), 0);
-        CHECK_EQ(disk->write(disk->ctx, f, fs->f[i].bytes, fs->f[i].size, 0), fs->f[i].size);
-        CHECK_EQ(disk->sync(disk->ctx, f, 0), 0);
-        disk->close(disk->ctx, f);
+        disk_file_write(disk, path, fs->f[i].bytes, fs->f[i].size);
     }
     CHECK_EQ(disk->sync_dir(disk->ctx, DIR), 0);
     return disk;

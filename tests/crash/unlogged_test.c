@@ -9,6 +9,7 @@
 
 #include "engine/filename.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 #define DIR "/db"
 
@@ -115,14 +116,6 @@ Test(unlogged, what_was_logged_before_is_there_after_a_kill)
     kill_while_flushing(true);
 }
 
-static int count_table(void *ctx, loam_slice name)
-{
-    enum file_kind kind;
-    uint64_t number;
-    *(unsigned *)ctx += filename_parse(name, &kind, &number) && kind == FILE_TABLE;
-    return 0;
-}
-
 /* The disk is full for a while: what waited for the last edit goes with the flush that failed. */
 Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
 {
@@ -145,9 +138,7 @@ Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
         CHECK_EQ(count(db, ks, "k"), SPACES);
         GOES(loam_resume(db));
         GOES(loam_wait_idle(db, UINT64_MAX));
-        unsigned tables = 0;
-        CHECK(disk->list(disk->ctx, DIR, count_table, &tables) >= 0);
-        CHECK_EQ(tables, SPACES);
+        CHECK_EQ(disk_files(disk, DIR, FILE_TABLE), SPACES);
         close_spaces(db, ks);
         loam_vfs_free(front);
         loam_vfs_free(disk);

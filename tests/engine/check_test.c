@@ -11,6 +11,7 @@
 #include "arena/sync.h"
 #include "engine/filename.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 #include "tests/support/meter.h"
 
 #define DIR    "/db"
@@ -87,41 +88,9 @@ static loam_db *fill(const loam_vfs *disk)
     return db;
 }
 
-struct found {
-    enum file_kind kind;
-    unsigned which; /* how many to pass over */
-    char path[64];
-};
-
-static int find_file(void *ctx, loam_slice name)
-{
-    struct found *f = ctx;
-    enum file_kind kind;
-    uint64_t number;
-    if (filename_parse(name, &kind, &number) && kind == f->kind && f->path[0] == '\0' &&
-        f->which-- == 0) {
-        snprintf(f->path, sizeof f->path, DIR "/%.*s", (int)name.size, (const char *)name.data);
-    }
-    return 0;
-}
-
-static struct found path_of(const loam_vfs *v, enum file_kind kind, unsigned which)
-{
-    struct found f = {kind, which, ""};
-    CHECK(v->list(v->ctx, DIR, find_file, &f) >= 0);
-    CHECK(f.path[0] != '\0');
-    return f;
-}
-
 static void flip(const loam_vfs *v, const char *path, uint64_t at)
 {
-    loam_file *f;
-    uint8_t byte;
-    CHECK_EQ(v->open(v->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f), 0);
-    CHECK_EQ(v->read(v->ctx, f, &byte, 1, at), 1);
-    byte ^= 0x40;
-    CHECK_EQ(v->write(v->ctx, f, &byte, 1, at), 1);
-    v->close(v->ctx, f);
+    disk_file_flip(v, path, at, 0x40);
 }
 
 Test(check, finds_nothing_in_a_sound_database_open_closed_or_killed)
@@ -173,7 +142,7 @@ Test(check, names_file_offset_keyspace_and_keys_of_a_damaged_block_online_and_of
     loam_options o = roomy(disk);
     for (unsigned table = 0; table < 2; table++) {
         loam_db *db = fill(disk);
-        struct found f = path_of(disk, FILE_TABLE, table);
+        struct file_on_disk f = disk_file_of(disk, DIR, FILE_TABLE, table);
         const uint64_t at = 50000;
         flip(disk, f.path, at);
         struct listed online = {.count = 0}, offline = {.count = 0};
@@ -201,10 +170,10 @@ Test(check, names_file_offset_keyspace_and_keys_of_a_damaged_block_online_and_of
 }
 
 /* The segment that holds the record `fill` wrote last. */
-static struct found live_log(const loam_vfs *v)
+static struct file_on_disk live_log(const loam_vfs *v)
 {
     for (unsigned i = 0;; i++) {
-        struct found f = path_of(v, FILE_LOG, i);
+        struct file_on_disk f = disk_file_of(v, DIR, FILE_LOG, i);
         loam_file *file;
         char bytes[64] = "";
         CHECK_EQ(v->open(v->ctx, f.path, LOAM_VFS_READ, &file), 0);
@@ -223,7 +192,7 @@ Test(check, finds_a_damaged_manifest_current_and_log_of_an_open_database)
     loam_vfs *disk = memory_disk();
     loam_db *db = fill(disk);
     for (unsigned i = 0; i < 3; i++) {
-        struct found f = kinds[i] == FILE_LOG ? live_log(disk) : path_of(disk, kinds[i], 0);
+        struct file_on_disk f = kinds[i] == FILE_LOG ? live_log(disk) : disk_file_of(disk, DIR, kinds[i], 0);
         flip(disk, f.path, at[i]);
         struct listed l = {.count = 0};
         FAILS(loam_verify(db, list, &l), LOAM_E_CORRUPT);
@@ -243,7 +212,7 @@ Test(check, tells_of_a_missing_table_with_its_whole_range)
     loam_vfs *disk = memory_disk();
     loam_options o = roomy(disk);
     GOES(loam_close(fill(disk)));
-    struct found f = path_of(disk, FILE_TABLE, 0);
+    struct file_on_disk f = disk_file_of(disk, DIR, FILE_TABLE, 0);
     CHECK_EQ(disk->remove(disk->ctx, f.path), 0);
     struct listed l = {.count = 0};
     FAILS(loam_check(DIR, &o, list, &l), LOAM_E_CORRUPT);
@@ -260,8 +229,8 @@ Test(check, without_a_manifest_looks_at_each_table_by_itself)
     loam_vfs *disk = memory_disk();
     loam_options o = roomy(disk);
     GOES(loam_close(fill(disk)));
-    flip(disk, path_of(disk, FILE_CURRENT, 0).path, 30);
-    flip(disk, path_of(disk, FILE_TABLE, 1).path, 50000);
+    flip(disk, disk_file_of(disk, DIR, FILE_CURRENT, 0).path, 30);
+    flip(disk, disk_file_of(disk, DIR, FILE_TABLE, 1).path, 50000);
     struct listed l = {.count = 0};
     FAILS(loam_check(DIR, &o, list, &l), LOAM_E_CORRUPT);
     CHECK_EQ(l.count, 2);
@@ -275,9 +244,9 @@ Test(check, ends_when_the_callback_says_so)
     loam_vfs *disk = memory_disk();
     loam_options o = roomy(disk);
     loam_db *db = fill(disk);
-    flip(disk, path_of(disk, FILE_TABLE, 0).path, 20000);
-    flip(disk, path_of(disk, FILE_TABLE, 1).path, 50000);
-    flip(disk, path_of(disk, FILE_TABLE, 1).path, 60000);
+    flip(disk, disk_file_of(disk, DIR, FILE_TABLE, 0).path, 20000);
+    flip(disk, disk_file_of(disk, DIR, FILE_TABLE, 1).path, 50000);
+    flip(disk, disk_file_of(disk, DIR, FILE_TABLE, 1).path, 60000);
     struct listed l = {.stop_at = 2};
     CHECK_EQ(loam_verify(db, list, &l), LOAM_STOPPED);
     CHECK_EQ(l.count, 2);
@@ -342,12 +311,8 @@ Test(check, says_that_memory_ended_it_whatever_it_found_before)
     loam_options o = roomy(disk);
     const loam_allocator a = {sizeof a, tight_alloc, tight_free, NULL};
     GOES(loam_close(fill(disk)));
-    struct found f = path_of(disk, FILE_TABLE, 0);
-    loam_file *file;
-    uint64_t size;
-    CHECK_EQ(disk->open(disk->ctx, f.path, LOAM_VFS_READ, &file), 0);
-    CHECK_EQ(disk->size(disk->ctx, file, &size), 0);
-    CHECK_EQ(disk->close(disk->ctx, file), 0);
+    struct file_on_disk f = disk_file_of(disk, DIR, FILE_TABLE, 0);
+    uint64_t size = disk_file_size(disk, f.path);
     tight.inner = meter_allocator(&tight.meter);
     o.allocator = &a;
     /* A block, pages of the filter, a partition, the top. */
@@ -376,13 +341,8 @@ Test(check, a_log_that_writes_to_a_keyspace_the_manifest_does_not_know_is_damage
     GOES(loam_put(db, ks, LOAM_LIT("key"), LOAM_LIT("value"), &w));
     GOES(loam_vfs_power_cut(fault, 0, &after));
     /* The edit that creates the keyspace is the last: damaged, it looks like one that was torn. */
-    struct found f = path_of(after, FILE_MANIFEST, 0);
-    loam_file *file;
-    uint64_t size;
-    CHECK_EQ(after->open(after->ctx, f.path, LOAM_VFS_READ, &file), 0);
-    CHECK_EQ(after->size(after->ctx, file, &size), 0);
-    after->close(after->ctx, file);
-    flip(after, f.path, size - 1);
+    struct file_on_disk f = disk_file_of(after, DIR, FILE_MANIFEST, 0);
+    flip(after, f.path, disk_file_size(after, f.path) - 1);
     o.vfs = after;
     struct listed l = {.count = 0};
     FAILS(loam_check(DIR, &o, list, &l), LOAM_E_CORRUPT);

@@ -6,6 +6,7 @@
 #include "arena/atomic.h"
 #include "arena/sync.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 TestSuite(flush);
 
@@ -43,20 +44,6 @@ Test(flush, that_makes_no_table_syncs_no_names)
     loam_vfs_free(disk);
 }
 
-static int count_log(void *ctx, loam_slice name)
-{
-    unsigned *n = ctx;
-    *n += name.size > 4 && memcmp((const char *)name.data + name.size - 4, ".log", 4) == 0;
-    return 0;
-}
-
-static unsigned logs_of(const loam_vfs *disk)
-{
-    unsigned n = 0;
-    CHECK_EQ(disk->list(disk->ctx, "/db", count_log, &n), 0);
-    return n;
-}
-
 /* The log of an earlier session, which nothing is logged behind: its segments serve no more. */
 Test(flush, without_a_log_leaves_none_of_a_session_before, .timeout = 60)
 {
@@ -64,13 +51,13 @@ Test(flush, without_a_log_leaves_none_of_a_session_before, .timeout = 60)
     loam_db *db = open_small(disk, "/db");
     put_text(db, NULL, "key", "value");
     GOES(loam_close(db));
-    CHECK(logs_of(disk) != 0); /* or the test shows nothing */
+    CHECK(disk_files(disk, "/db", FILE_LOG) != 0); /* or the test shows nothing */
     loam_options o = small_options(disk);
     o.durability = LOAM_DUR_MEMORY;
     GOES(loam_open("/db", &o, &db));
     expect_text(db, NULL, "key", "value");
     GOES(loam_flush(db, NULL));
-    while (logs_of(disk) != 0) {
+    while (disk_files(disk, "/db", FILE_LOG) != 0) {
         thread_sleep_micros(1000);
     }
     expect_text(db, NULL, "key", "value");

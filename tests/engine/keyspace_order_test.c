@@ -7,6 +7,7 @@
 #include <pthread.h>
 
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 #include "tests/support/model.h"
 
 static const char *const keys[] = {"Bb", "aa", "bB", "A", "cc", "b", "BB", "a", "B"};
@@ -142,20 +143,6 @@ Test(keyspace_order, a_reader_cannot_put_entries_in_order_and_says_so)
     loam_vfs_free(disk);
 }
 
-static int count_tables(void *ctx, loam_slice name)
-{
-    size_t n = name.size;
-    *(unsigned *)ctx += n > 4 && memcmp((const char *)name.data + n - 4, ".sst", 4) == 0;
-    return 0;
-}
-
-static unsigned tables_in(const loam_vfs *disk)
-{
-    unsigned n = 0;
-    CHECK(disk->list(disk->ctx, "/db", count_tables, &n) >= 0);
-    return n;
-}
-
 /* Two tables in the order of the comparator; round by round other values. */
 static void write_tables(loam_db *db, loam_ks *ks, const char *value)
 {
@@ -183,7 +170,7 @@ Test(keyspace_order, a_reader_holds_tables_whose_order_it_is_given_later)
     GOES(loam_compact(db, ks, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
     loam_ks_release(ks);
     GOES(loam_close(db));
-    CHECK_EQ(tables_in(disk), 1);
+    CHECK_EQ(disk_files(disk, "/db", FILE_TABLE), 1);
 
     const loam_ks_options nocase = {.struct_size = sizeof nocase,
                                     .comparator = model_comparator(MODEL_NOCASE)};

@@ -12,26 +12,15 @@
 #include "engine/filename.h"
 #include "engine/manifest_salvage.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 #define SPACES  6u
 #define BYTES   65536u
 
 static loam_vfs *disk;
-static char path[64];
-static uint64_t number;
+static struct file_on_disk manifest;
 static uint8_t whole[BYTES], bytes[BYTES];
 static size_t size, record[SPACES]; /* where the one of each keyspace begins */
-
-static int find_manifest(void *ctx, loam_slice name)
-{
-    enum file_kind kind;
-    (void)ctx;
-    if (filename_parse(name, &kind, &number) && kind == FILE_MANIFEST) {
-        snprintf(path, sizeof path, "/db/%.*s", (int)name.size, (const char *)name.data);
-        return 1;
-    }
-    return 0;
-}
 
 static bool has(const uint8_t *p, size_t n, const char *name)
 {
@@ -55,9 +44,9 @@ static void set_up(void)
         loam_ks_release(ks);
     }
     GOES(loam_close(db));
-    disk->list(disk->ctx, "/db", find_manifest, NULL);
+    manifest = disk_file_of(disk, "/db", FILE_MANIFEST, 0);
     loam_file *f;
-    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_READ, &f), 0);
+    CHECK_EQ(disk->open(disk->ctx, manifest.path, LOAM_VFS_READ, &f), 0);
     size = (size_t)disk->read(disk->ctx, f, whole, sizeof whole, 0);
     CHECK(size > MANIFEST_HEADER_BYTES && size < sizeof whole);
     disk->close(disk->ctx, f);
@@ -88,13 +77,10 @@ TestSuite(manifest_salvage, .init = set_up, .fini = tear_down);
 /* Bit i: the keyspace is known. */
 static unsigned known_spaces(bool *holes)
 {
-    loam_file *f;
-    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f), 0);
-    CHECK_EQ(disk->write(disk->ctx, f, bytes, size, 0), (int64_t)size);
-    disk->close(disk->ctx, f);
+    disk_file_write(disk, manifest.path, bytes, size);
     struct manifest_salvage s;
     manifest_salvage_init(&s, alloc_global());
-    GOES(manifest_salvage_read(&s, disk, "/db", number));
+    GOES(manifest_salvage_read(&s, disk, "/db", manifest.number));
     unsigned known = 0;
     for (uint32_t k = 0; k < s.keyspaces.created_count; k++) {
         for (unsigned i = 0; i < SPACES; i++) {
@@ -177,7 +163,7 @@ Test(manifest_salvage, a_number_far_beyond_all_files_costs_a_repair_nothing, .ti
     version_edit_init(&e, alloc_global());
     version_edit_set_next_file(&e, (uint64_t)1 << 50);
     GOES(manifest_init(&m, disk, "/db", alloc_global()));
-    GOES(manifest_create(&m, 1, number + 1, false));
+    GOES(manifest_create(&m, 1, manifest.number + 1, false));
     manifest_record_begin(&record);
     version_edit_encode(&e, &record);
     GOES(manifest_write(&m, &record));

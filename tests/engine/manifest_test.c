@@ -13,6 +13,7 @@
 #include "engine/manifest_replay.h"
 #include "engine/version_edit.h"
 #include "tests/support/check.h"
+#include "tests/support/disk_files.h"
 
 #define RECORDS 6
 
@@ -105,14 +106,6 @@ static size_t load(const loam_vfs *vfs, const char *path, uint8_t *bytes, size_t
     return (size_t)n;
 }
 
-static void store(const loam_vfs *vfs, const char *path, const uint8_t *bytes, size_t n)
-{
-    loam_file *f;
-    CHECK(vfs->open(vfs->ctx, path, LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE, &f) >= 0);
-    CHECK_EQ(vfs->write(vfs->ctx, f, bytes, n, 0), (int64_t)n);
-    vfs->close(vfs->ctx, f);
-}
-
 #define PATH "/db/MANIFEST-000000000003"
 
 Test(manifest, reads_back_what_was_written)
@@ -164,7 +157,7 @@ Test(manifest, every_flipped_bit_of_current_is_an_error)
     CHECK_EQ(n, MANIFEST_CURRENT_BYTES);
     for (size_t bit = 0; bit < n * 8; bit++) {
         bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
-        store(disk, "/db/CURRENT", bytes, n);
+        disk_file_write(disk, "/db/CURRENT", bytes, n);
         CHECK(manifest_read_current(disk, "/db", &current) < 0);
         bytes[bit / 8] = (uint8_t)(bytes[bit / 8] ^ 1u << bit % 8);
     }
@@ -187,7 +180,7 @@ Test(manifest, records_of_an_old_manifest_of_the_same_number_are_no_damage)
     size_t at = ends[RECORDS - 3];
     memcpy(bytes + at, old + at, n - at);
     memset(bytes + at, 0, 10);
-    store(disk, PATH, bytes, n);
+    disk_file_write(disk, PATH, bytes, n);
     CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
     CHECK_EQ(count, RECORDS - 3);
     CHECK(torn);
@@ -208,7 +201,7 @@ Test(manifest, records_of_its_own_in_a_later_block_are_no_damage)
     CHECK(n + bad + size <= sizeof bytes);
     memset(bytes + n, 0, bad);
     memcpy(bytes + n + bad, bytes + from, size);
-    store(disk, PATH, bytes, n + bad + size);
+    disk_file_write(disk, PATH, bytes, n + bad + size);
     CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
     CHECK_EQ(count, RECORDS);
     CHECK(torn);
@@ -291,7 +284,7 @@ Test(manifest, records_of_an_old_manifest_in_a_torn_append_are_no_damage)
     bytes[at + 4] = 1;
     CHECK(stale < 256);
     memcpy(bytes + at + MANIFEST_RECORD_BYTES, old + ends[1], stale);
-    store(disk, PATH, bytes, at + MANIFEST_RECORD_BYTES + stale);
+    disk_file_write(disk, PATH, bytes, at + MANIFEST_RECORD_BYTES + stale);
     CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
     CHECK_EQ(count, RECORDS - 1);
     CHECK(torn);
@@ -312,7 +305,7 @@ Test(manifest, takes_only_the_last_record_for_a_torn_append)
         for (int bit = 0; bit < 8; bit++) {
             memcpy(bad, good, size);
             bad[at] ^= (uint8_t)(1u << bit);
-            store(disk, PATH, bad, size);
+            disk_file_write(disk, PATH, bad, size);
             int rc = read_manifest(disk, &count, &torn);
             if (at >= ends[RECORDS - 1]) {
                 CHECK_EQ(rc, LOAM_NOTFOUND);
@@ -378,14 +371,14 @@ Test(manifest, that_was_closed_may_be_torn_only_behind_the_close)
         for (size_t at = 0; at < size; at++) {
             memcpy(bad, good, size);
             bad[at] ^= 4;
-            store(disk, PATH, bad, size);
+            disk_file_write(disk, PATH, bad, size);
             int rc = read_manifest(disk, &count, &torn);
             CHECK(at >= last ? rc == LOAM_NOTFOUND && torn && count == RECORDS + 1 : rc < 0);
-            store(disk, PATH, good, at);
+            disk_file_write(disk, PATH, good, at);
             rc = read_manifest(disk, &count, &torn);
             CHECK(at >= closed ? rc == LOAM_NOTFOUND && count >= RECORDS : rc == LOAM_E_CORRUPT);
         }
-        store(disk, PATH, good, size);
+        disk_file_write(disk, PATH, good, size);
         CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
         CHECK_EQ(count, more != 0 ? RECORDS + 2 : RECORDS);
         loam_vfs_free(disk);
@@ -402,7 +395,7 @@ Test(manifest, accepts_a_cut_only_behind_the_snapshot)
     write_manifest(disk, 77, 3, false, ends);
     size_t size = load(disk, PATH, good, sizeof good);
     for (size_t n = 0; n < size; n++) {
-        store(disk, PATH, good, n);
+        disk_file_write(disk, PATH, good, n);
         int rc = read_manifest(disk, &count, &torn);
         if (n < ends[0] || (n > ends[0] && n < ends[1])) {
             CHECK_EQ(rc, LOAM_E_CORRUPT);
@@ -429,7 +422,7 @@ Test(manifest, ignores_zeros_and_garbage_behind_the_last_record)
         for (size_t i = size; i < sizeof bytes; i++) {
             bytes[i] = round == 0 ? 0 : (uint8_t)random_next(&r);
         }
-        store(disk, PATH, bytes, sizeof bytes);
+        disk_file_write(disk, PATH, bytes, sizeof bytes);
         CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_NOTFOUND);
         CHECK_EQ(count, RECORDS);
         CHECK(torn);
@@ -451,7 +444,7 @@ Test(manifest, detects_records_swapped_removed_or_of_another_manifest)
     for (int i = 1; i + 1 < RECORDS; i++) { /* record i is missing */
         memcpy(bad, good, size);
         memmove(bad + ends[i], bad + ends[i + 1], size - ends[i + 1]);
-        store(disk, PATH, bad, size - (ends[i + 1] - ends[i]));
+        disk_file_write(disk, PATH, bad, size - (ends[i + 1] - ends[i]));
         int rc = read_manifest(disk, &count, &torn);
         /* Only the last pair cannot be told: what stands there follows nothing. */
         CHECK(i + 2 < RECORDS ? rc == LOAM_E_CORRUPT : rc == LOAM_NOTFOUND && count == i);
@@ -459,10 +452,10 @@ Test(manifest, detects_records_swapped_removed_or_of_another_manifest)
     for (int i = 1; i + 1 < RECORDS; i++) { /* record i is another manifest's */
         memcpy(bad, good, size);
         memcpy(bad + ends[i], other + ends[i], ends[i + 1] - ends[i]);
-        store(disk, PATH, bad, size);
+        disk_file_write(disk, PATH, bad, size);
         CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_E_CORRUPT);
     }
-    store(disk, PATH, other, size);
+    disk_file_write(disk, PATH, other, size);
     CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_E_CORRUPT);
     loam_vfs_free(disk);
 }
@@ -483,7 +476,7 @@ Test(manifest, stays_linear_on_a_file_full_of_false_records)
         memcpy(bytes + i + 4, &kind, 4);
         memset(bytes + i + 8, 0x5a, 8);
     }
-    store(disk, PATH, bytes, sizeof bytes);
+    disk_file_write(disk, PATH, bytes, sizeof bytes);
     CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_E_CORRUPT);
     loam_vfs_free(disk);
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 TestSuite(recovery_memory);
 
@@ -176,20 +177,6 @@ Test(recovery_memory, is_exceeded_when_the_disk_has_no_room_for_tables)
     loam_vfs_free(disk);
 }
 
-static int count_table(void *ctx, loam_slice name)
-{
-    unsigned *n = ctx;
-    *n += name.size > 4 && memcmp((const char *)name.data + name.size - 4, ".sst", 4) == 0;
-    return 0;
-}
-
-static unsigned tables_of(const loam_vfs *disk)
-{
-    unsigned n = 0;
-    CHECK_EQ(disk->list(disk->ctx, "/db", count_table, &n), 0);
-    return n;
-}
-
 /* The tables of opens that came to no end go, and are in nobody's way. */
 Test(recovery_memory, is_kept_by_the_open_after_one_that_failed)
 {
@@ -199,10 +186,10 @@ Test(recovery_memory, is_kept_by_the_open_after_one_that_failed)
     loam_db *db;
     no_logs = no_remove = true;
     FAILS(loam_open("/db", &o, &db), LOAM_E_IO);
-    CHECK(tables_of(disk) != 0); /* or the test shows nothing */
+    CHECK(disk_files(disk, "/db", FILE_TABLE) != 0); /* or the test shows nothing */
     no_remove = false;
     FAILS(loam_open("/db", &o, &db), LOAM_E_IO);
-    CHECK_EQ(tables_of(disk), 0);
+    CHECK_EQ(disk_files(disk, "/db", FILE_TABLE), 0);
     no_logs = false;
     db = open_small(&failing, "/db");
     CHECK(stats_of(db).memory_peak <= stats_of(db).memory_budget + BESIDE);
@@ -213,23 +200,13 @@ Test(recovery_memory, is_kept_by_the_open_after_one_that_failed)
 
 /* ---- a damaged log ------------------------------------------------------------------------------- */
 
-static int find_log(void *ctx, loam_slice name)
-{
-    char *path = ctx;
-    if (name.size > 4 && memcmp((const char *)name.data + name.size - 4, ".log", 4) == 0) {
-        snprintf(path, 64, "/db/%.*s", (int)name.size, (const char *)name.data);
-    }
-    return 0;
-}
-
 /* In the middle of the log, which is one segment. */
 static void damage_log(const loam_vfs *disk)
 {
     static const uint8_t zeros[1 << 16];
-    char path[64] = "";
-    CHECK_EQ(disk->list(disk->ctx, "/db", find_log, path), 0);
+    const struct file_on_disk log = disk_file_of(disk, "/db", FILE_LOG, 0);
     loam_file *f;
-    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f), 0);
+    CHECK_EQ(disk->open(disk->ctx, log.path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f), 0);
     CHECK_EQ(disk->write(disk->ctx, f, zeros, sizeof zeros, (uint64_t)KEYS * VALUE_BYTES / 2),
              (int64_t)sizeof zeros);
     CHECK_EQ(disk->close(disk->ctx, f), 0);
@@ -245,6 +222,6 @@ Test(recovery_memory, is_no_reason_to_forget_where_the_log_ended)
     loam_db *db;
     FAILS(loam_open("/db", &o, &db), LOAM_E_CORRUPT);
     FAILS(loam_open("/db", &o, &db), LOAM_E_CORRUPT);
-    CHECK_EQ(tables_of(disk), 0);
+    CHECK_EQ(disk_files(disk, "/db", FILE_TABLE), 0);
     loam_vfs_free(disk);
 }

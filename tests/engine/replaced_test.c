@@ -11,8 +11,8 @@
 
 #include "arena/hash.h"
 #include "arena/sync.h"
-#include "arena/vfs_full.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 #define KEYS  400u
 #define VALUE 1000u
@@ -54,28 +54,6 @@ static void expect(const char *dir, unsigned from, unsigned to)
 
 /* ---- the files of a directory ------------------------------------------------------------------ */
 
-/* Malloc'd; the caller frees it. */
-static char *read_file(const char *path, size_t *n)
-{
-    loam_file *f;
-    uint64_t size;
-    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_READ, &f), 0);
-    CHECK_EQ(disk->size(disk->ctx, f, &size), 0);
-    char *bytes = malloc(size + 1);
-    CHECK_EQ(vfs_read_full(disk, f, bytes, size, 0), (int64_t)size);
-    CHECK_EQ(disk->close(disk->ctx, f), 0);
-    *n = size;
-    return bytes;
-}
-
-static void write_file(const char *path, const char *bytes, size_t n)
-{
-    loam_file *f;
-    CHECK_EQ(disk->open(disk->ctx, path, LOAM_VFS_WRITE | LOAM_VFS_NEW, &f), 0);
-    CHECK_EQ(vfs_write_full(disk, f, bytes, n, 0), 0);
-    CHECK_EQ(disk->close(disk->ctx, f), 0);
-}
-
 struct walk {
     const char *from, *to; /* to: NULL, or where copies go */
     uint64_t sum;          /* of names and bytes; the order does not matter */
@@ -87,11 +65,11 @@ static int walk_name(void *arg, loam_slice name)
     char path[128];
     size_t n;
     snprintf(path, sizeof path, "%s/%.*s", w->from, (int)name.size, (const char *)name.data);
-    char *bytes = read_file(path, &n);
+    uint8_t *bytes = disk_file_read(disk, path, &n);
     w->sum += checksum64(bytes, n, hash_key(name.data, name.size));
     if (w->to != NULL) {
         snprintf(path, sizeof path, "%s/%.*s", w->to, (int)name.size, (const char *)name.data);
-        write_file(path, bytes, n);
+        disk_file_write(disk, path, bytes, n);
     }
     free(bytes);
     return 0;
@@ -253,7 +231,7 @@ Test(replaced, a_file_under_the_name_of_a_table_to_come_is_left)
         if (disk->open(disk->ctx, path, LOAM_VFS_READ, &f) == 0) {
             CHECK_EQ(disk->close(disk->ctx, f), 0);
         } else {
-            write_file(path, "not ours", 8);
+            disk_file_write(disk, path, "not ours", 8);
             planted |= i < 64 ? (uint64_t)1 << i : 0;
         }
     }
@@ -265,7 +243,7 @@ Test(replaced, a_file_under_the_name_of_a_table_to_come_is_left)
         if ((planted >> i & 1) != 0) {
             size_t n;
             snprintf(path, sizeof path, "/db/%012u.sst", i);
-            char *bytes = read_file(path, &n);
+            uint8_t *bytes = disk_file_read(disk, path, &n);
             CHECK_BYTES(bytes, n, "not ours", 8);
             free(bytes);
         }

@@ -16,6 +16,7 @@
 #include "engine/handles.h"
 #include "engine/rest.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/disk_files.h"
 
 /* The runner ends a test that waits for ever. */
 TestSuite(rest, .timeout = 60);
@@ -173,20 +174,6 @@ Test(rest, is_not_waited_for_when_it_cannot_be)
 
 /* ---- log files kept for writers ----------------------------------------------------------------- */
 
-static int note_log(void *arg, loam_slice name)
-{
-    const char *text = name.data;
-    *(unsigned *)arg += name.size > 4 && memcmp(text + name.size - 4, ".log", 4) == 0;
-    return 0;
-}
-
-static unsigned logs(const loam_vfs *disk)
-{
-    unsigned count = 0;
-    GOES(disk->list(disk->ctx, "/db", note_log, &count));
-    return count;
-}
-
 /* Values that do not compress. */
 static void put_noise(loam_db *db, int from, int to)
 {
@@ -209,7 +196,7 @@ static loam_db *open_with_idle_logs(const loam_vfs *disk, int keys)
         put_noise(db, 0, keys);
     }
     GOES(loam_flush(db, NULL));
-    CHECK(logs(disk) > 1);
+    CHECK(disk_files(disk, "/db", FILE_LOG) > 1);
     return db;
 }
 
@@ -218,7 +205,7 @@ Test(rest, gives_up_log_files_that_are_much_beside_the_data)
     loam_vfs *disk = memory_disk();
     loam_db *db = open_with_idle_logs(disk, 100);
     GOES(loam_wait_idle(db, 0));
-    CHECK_EQ(logs(disk), 1);
+    CHECK_EQ(disk_files(disk, "/db", FILE_LOG), 1);
     put_some(db, 10000); /* it goes on with new ones */
     GOES(loam_close(db));
     loam_vfs_free(disk);
@@ -229,7 +216,7 @@ Test(rest, gives_up_log_files_after_a_while_without_a_write)
 {
     loam_vfs *disk = memory_disk();
     loam_db *db = open_with_idle_logs(disk, 100);
-    while (logs(disk) != 1) {
+    while (disk_files(disk, "/db", FILE_LOG) != 1) {
         thread_sleep_micros(10000);
     }
     GOES(loam_close(db));
@@ -243,7 +230,7 @@ Test(rest, keeps_log_files_that_are_little_beside_the_data)
     put_noise(db, 30000, 200000);
     GOES(loam_flush(db, NULL));
     GOES(loam_wait_idle(db, 0));
-    CHECK(logs(disk) > 1);
+    CHECK(disk_files(disk, "/db", FILE_LOG) > 1);
     GOES(loam_close(db));
     loam_vfs_free(disk);
 }

@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 
 #include "tests/engine/version_set_support.h"
+#include "tests/support/disk_files.h"
 
 Test(version_set, finds_no_database_and_makes_one)
 {
@@ -220,44 +221,6 @@ Test(version_set, orders_a_keyspace_when_its_comparator_is_given)
     loam_vfs_free(disk);
 }
 
-static uint64_t file_size(const loam_vfs *vfs, const char *path)
-{
-    loam_file *f;
-    uint64_t size = 0;
-    CHECK(vfs->open(vfs->ctx, path, LOAM_VFS_READ, &f) >= 0);
-    CHECK(vfs->size(vfs->ctx, f, &size) >= 0);
-    vfs->close(vfs->ctx, f);
-    return size;
-}
-
-static void change_file(const loam_vfs *vfs, const char *path, uint64_t at, uint8_t flip, bool cut)
-{
-    loam_file *f;
-    uint8_t b;
-    CHECK(vfs->open(vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE, &f) >= 0);
-    if (cut) {
-        CHECK(vfs->truncate(vfs->ctx, f, at) >= 0);
-    } else {
-        CHECK_EQ(vfs->read(vfs->ctx, f, &b, 1, at), 1);
-        b ^= flip;
-        CHECK_EQ(vfs->write(vfs->ctx, f, &b, 1, at), 1);
-    }
-    vfs->close(vfs->ctx, f);
-}
-
-static void copy_file(const loam_vfs *vfs, const char *from, const char *to)
-{
-    static uint8_t bytes[1 << 16];
-    loam_file *f;
-    CHECK(vfs->open(vfs->ctx, from, LOAM_VFS_READ, &f) >= 0);
-    int64_t n = vfs->read(vfs->ctx, f, bytes, sizeof bytes, 0);
-    vfs->close(vfs->ctx, f);
-    CHECK(n >= 0 && (size_t)n < sizeof bytes);
-    CHECK(vfs->open(vfs->ctx, to, LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE, &f) >= 0);
-    CHECK_EQ(vfs->write(vfs->ctx, f, bytes, (size_t)n, 0), n);
-    vfs->close(vfs->ctx, f);
-}
-
 Test(version_set, accepts_no_damage_after_a_clean_close)
 {
     loam_vfs *disk = new_disk();
@@ -273,25 +236,29 @@ Test(version_set, accepts_no_damage_after_a_clean_close)
     db_stop(&d);
     static const char *files[] = {"/db/CURRENT", "/db/MANIFEST-000000000001"};
     for (int which = 0; which < 2; which++) {
-        copy_file(disk, files[which], "/db/saved");
-        uint64_t size = file_size(disk, "/db/saved");
+        size_t size;
+        uint8_t *saved = disk_file_read(disk, files[which], &size);
         for (uint64_t at = 0; at < size; at++) {
             for (int cut = 0; cut < 2; cut++) {
-                change_file(disk, files[which], at, (uint8_t)(1u << (at % 8)), cut != 0);
+                if (cut != 0) {
+                    disk_file_write(disk, files[which], saved, at);
+                } else {
+                    disk_file_flip(disk, files[which], at, (uint8_t)(1u << (at % 8)));
+                }
                 db_start(&d, disk, true, 0);
                 int rc = version_set_recover(&d.vs);
                 CHECK(rc == LOAM_E_CORRUPT || rc == LOAM_E_FORMAT);
                 db_stop(&d);
-                copy_file(disk, "/db/saved", files[which]);
+                disk_file_write(disk, files[which], saved, size);
             }
         }
+        free(saved);
     }
     db_start(&d, disk, false, 0);
     CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
     uint64_t number, position;
     CHECK(version_set_sealed(&d.vs, &number, &position));
     CHECK(number == 9 && position == 800);
-    copy_file(disk, files[1], "/db/saved");
     CHECK_EQ(step(&d, &state, false, &state), LOAM_OK); /* the first edit forgets the close */
     CHECK(!version_set_sealed(&d.vs, &number, &position));
     db_stop(&d);

@@ -4,6 +4,7 @@
 #include "tests/sstable/sst_support.h"
 
 #include "sstable/sst_cursor.h"
+#include "tests/support/disk_files.h"
 
 static void *limited_alloc(void *ctx, size_t align, size_t size)
 {
@@ -104,21 +105,15 @@ struct sst_open_options sst_world_open_options(struct sst_world *w)
 
 uint8_t *sst_world_read_file(struct sst_world *w, size_t size)
 {
-    loam_file *f = NULL;
-    uint8_t *p = malloc(size);
-    CHECK_EQ(w->disk->open(w->disk->ctx, SST_PATH, LOAM_VFS_READ, &f), 0);
-    CHECK_EQ(w->disk->read(w->disk->ctx, f, p, size, 0), (int64_t)size);
-    w->disk->close(w->disk->ctx, f);
+    size_t found;
+    uint8_t *p = disk_file_read(w->disk, SST_PATH, &found);
+    CHECK_EQ(found, size);
     return p;
 }
 
 void sst_world_write_file(struct sst_world *w, const uint8_t *p, size_t size)
 {
-    loam_file *f = NULL;
-    uint32_t flags = LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE;
-    CHECK_EQ(w->disk->open(w->disk->ctx, SST_PATH, flags, &f), 0);
-    CHECK_EQ(w->disk->write(w->disk->ctx, f, p, size, 0), (int64_t)size);
-    w->disk->close(w->disk->ctx, f);
+    disk_file_write(w->disk, SST_PATH, p, size);
 }
 
 /* ---- checks against the model ---- */

@@ -12,6 +12,7 @@
 #include "arena/hash.h"
 #include "arena/vfs.h"
 #include "tests/support/check.h"
+#include "tests/support/disk_files.h"
 #include "wal/wal_reader.h"
 
 #define DB_ID 0x1122334455667788u
@@ -155,10 +156,7 @@ Test(wal_format, golden_segment_reads_forever)
 
     loam_vfs *vfs;
     CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
-    loam_file *f;
-    CHECK_EQ(vfs->open(vfs->ctx, "/000000000042.log", LOAM_VFS_WRITE | LOAM_VFS_NEW, &f), 0);
-    CHECK_EQ(vfs->write(vfs->ctx, f, file, sizeof file, 0), sizeof file);
-    CHECK_EQ(vfs->close(vfs->ctx, f), 0);
+    disk_file_write(vfs, "/000000000042.log", file, sizeof file);
     struct wal_reader r;
     struct wal_record record;
     struct wal_reader_end end;
