@@ -462,6 +462,54 @@ Test(limits, a_million_snapshots_cost_little_each)
     GOES(loam_close(db));
 }
 
+#define ITERATORS (BIG_FRAMES ? 10000u : 100000u)
+#define EACH_MOST 4096u /* bytes of memory of one that stands still */
+
+static int64_t bytes_now(void)
+{
+    long pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    CHECK(f != NULL && fscanf(f, "%ld %ld", &pages, &resident) == 2);
+    fclose(f);
+    return (int64_t)resident * sysconf(_SC_PAGESIZE);
+}
+
+/* Each stands on an entry, half of them before the next entry is put behind it and half after. */
+Test(limits, a_hundred_thousand_iterators_keep_their_places_and_moments)
+{
+    loam_db *db = open_here();
+    loam_iter **its = malloc(ITERATORS * sizeof *its);
+    CHECK(its != NULL);
+    put_numbers(db, 0, 100);
+    GOES(loam_flush(db, NULL));
+    int64_t before = bytes_now();
+    for (uint32_t i = 0; i < ITERATORS; i++) {
+        if (i == ITERATORS / 2) {
+            put_numbers(db, 100, 200);
+        }
+        GOES(loam_iter_open(db, NULL, NULL, &its[i]));
+        CHECK_EQ(i % 3 == 0 ? loam_iter_last(its[i]) : loam_iter_first(its[i]), LOAM_OK);
+    }
+    CHECK(BIG_FRAMES || bytes_now() - before < (int64_t)ITERATORS * EACH_MOST + (16 << 20));
+    GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    for (uint32_t i = 0; i < ITERATORS; i++) {
+        uint32_t left = 0;
+        CHECK_EQ(loam_iter_value(its[i]).size, 399);
+        if (i % (ITERATORS / 100) == 0) {
+            while (loam_iter_next(its[i]) == LOAM_OK) {
+                left++;
+            }
+            CHECK_EQ(left, i % 3 == 0 ? 0 : i < ITERATORS / 2 ? 99 : 199);
+        }
+        loam_iter_close(its[i]);
+    }
+    free(its);
+    uint64_t open;
+    GOES(loam_property(db, NULL, "iterators", &open));
+    CHECK_EQ(open, 0);
+    GOES(loam_close(db));
+}
+
 #define HELD_KEYS   500u
 #define HELD_WRITES 100000u
 
