@@ -43,7 +43,8 @@ struct loam_vfs {
     const char *name;
     void *ctx;
     /* Opens a regular file; -ELOOP, -EISDIR or -EINVAL for a link, directory or device. Created
-     * files are readable by their owner alone. */
+     * files are readable by their owner alone. loam_vfs_os() opens no file for writing that has other
+     * names (hard links): -EMLINK, after which that name is removed, and another file made. */
     int (*open)(void *ctx, const char *path, uint32_t flags, loam_file **f);
     int (*close)(void *ctx, loam_file *f);
     /* Bytes moved: reading, fewer than n only at the end of the file; writing, it may be fewer than

@@ -1,4 +1,4 @@
-/* vfs_full.c - Reads and writes that are whole.
+/* vfs_full.c - Reads and writes that are whole, and opens that take two calls.
  * SPDX-License-Identifier: Apache-2.0
  */
 #include "arena/vfs_full.h"
@@ -81,4 +81,13 @@ int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, u
         done += (size_t)rc;
     }
     return (int64_t)done;
+}
+
+int vfs_open_own(const loam_vfs *vfs, const char *path, uint32_t flags, loam_file **f)
+{
+    int rc = vfs->open(vfs->ctx, path, flags, f);
+    if (rc == -EMLINK && vfs->remove(vfs->ctx, path) >= 0) {
+        rc = vfs->open(vfs->ctx, path, flags, f);
+    }
+    return rc;
 }

@@ -1,4 +1,4 @@
-/* vfs_full.h - Reads and writes that are whole, over calls that do a part.
+/* vfs_full.h - Reads and writes that are whole, over calls that do a part; opens that take two.
  * SPDX-License-Identifier: Apache-2.0
  *
  * One that gave -EAGAIN is made again; a hundred of these without a byte moved have failed. Not so what
@@ -22,5 +22,7 @@ bool vfs_writes_durably(const loam_vfs *vfs);
 bool vfs_knows_names(const loam_vfs *vfs); /* likewise is_named() */
 /* Bytes read, fewer than n only at the end of the file; or -errno. */
 int64_t vfs_read_full(const loam_vfs *vfs, loam_file *f, void *data, size_t n, uint64_t off);
+/* open() with CREATE, for writing; a file with other names is left to those, and this name is a new file's. */
+int vfs_open_own(const loam_vfs *vfs, const char *path, uint32_t flags, loam_file **f);
 
 #endif

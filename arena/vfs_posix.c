@@ -175,6 +175,10 @@ static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
     if (fd < 0) {
         return fd;
     }
+    if ((flags & LOAM_VFS_WRITE) && st.st_nlink > 1) {
+        close(fd);
+        return -EMLINK;
+    }
     /* Cut only now: O_TRUNC would act before the type is known. */
     if ((flags & LOAM_VFS_TRUNCATE) && st.st_size != 0) {
         int cut;

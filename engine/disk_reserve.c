@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "arena/status.h"
+#include "arena/vfs_full.h"
 #include "engine/filename.h"
 
 #include "arena/poison.h"
@@ -76,7 +77,7 @@ static int make_locked(struct disk_reserve *r)
         return -EINVAL;
     }
     loam_file *f;
-    int rc = r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f);
+    int rc = vfs_open_own(r->vfs, path, LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE, &f);
     if (rc < 0) {
         return rc;
     }

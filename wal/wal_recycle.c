@@ -165,6 +165,8 @@ void wal_adopt(struct wal *w, uint64_t number)
         if (!kept) {
             close_and_remove(w, &idle);
         }
+    } else {
+        (void)vfs->remove(vfs->ctx, path); /* what is under other names as well stays there as it is */
     }
     alloc_put(w->place.alloc, MEM_LOG, path, size);
 }

@@ -57,9 +57,8 @@ void wal_place_remove(const struct wal_place *place, const char *name)
 static int create_path(const struct wal_place *place, const char *path, void *arg)
 {
     loam_file **f = arg;
-    const uint32_t flags =
-        LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE;
-    return place->vfs->open(place->vfs->ctx, path, flags, f);
+    return vfs_open_own(place->vfs, path,
+                        LOAM_VFS_READ | LOAM_VFS_WRITE | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE, f);
 }
 
 int wal_place_create(const struct wal_place *place, const char *name, loam_file **f)

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/vfs_full.h"
 #include "tests/arena/vfs_posix_home.h"
 
 TestSuite(vfs_posix, .init = setup, .fini = teardown);
@@ -86,6 +87,22 @@ Test(vfs_posix, refuses_links_pipes_and_devices)
     CHECK_EQ(VFS(c.vfs, open, "/dev/null", RW, &f), -EINVAL);
     expect_file(&c, "canary", "untouched");
     CHECK_EQ(open_result(&c, "dangling", LOAM_VFS_READ), -ELOOP);
+}
+
+Test(vfs_posix, writes_to_no_file_with_other_names)
+{
+    put_file(&c, "canary", "untouched");
+    CHECK_EQ(link(at(&c, 0, "canary"), at(&c, 1, "linked")), 0);
+    CHECK_EQ(open_result(&c, "linked", LOAM_VFS_READ), 0);
+    CHECK_EQ(open_result(&c, "linked", LOAM_VFS_WRITE), -EMLINK);
+    CHECK_EQ(open_result(&c, "linked", RW | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE), -EMLINK);
+    expect_file(&c, "canary", "untouched");
+    loam_file *f;
+    CHECK_EQ(vfs_open_own(c.vfs, at(&c, 0, "linked"), RW | LOAM_VFS_CREATE | LOAM_VFS_TRUNCATE, &f), 0);
+    CHECK_EQ(VFS(c.vfs, write, f, "own", 3, 0), 3);
+    CHECK_EQ(VFS(c.vfs, close, f), 0);
+    expect_file(&c, "canary", "untouched");
+    expect_file(&c, "linked", "own");
 }
 
 /* As somebody does who forks workers and closes the database: the lock is not theirs to keep. */

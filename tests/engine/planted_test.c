@@ -3,8 +3,9 @@
  *
  * On the real file system. Each case plants one thing under one name of a closed database - names that
  * are in use and names that the next open will use - then checks, opens, reads, writes, flushes and
- * closes. The directory's own path is the caller's: it may be a link. Oracle: nothing waits; what is read is right; the file outside, which the links lead to, is as
- * it was, and nothing appears beside it.
+ * closes. The directory's own path is the caller's: it may be a link. Oracle: nothing waits; what is read is
+ * right; the file outside, which links lead to and which hard links are, is as it was, and nothing appears
+ * beside it.
  */
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -29,6 +30,7 @@ enum plant {
     PLANT_LINK,
     PLANT_DANGLING,
     PLANT_SELF,
+    PLANT_HARD,
     PLANT_PIPE,
     PLANT_DIRECTORY,
     PLANT_DEVICE,
@@ -134,6 +136,8 @@ static bool plant(const char *name, enum plant what)
         return symlink("../not-there", path) == 0;
     case PLANT_SELF:
         return symlink(name, path) == 0;
+    case PLANT_HARD:
+        return link(outside, path) == 0;
     case PLANT_PIPE:
         return mkfifo(path, 0600) == 0;
     case PLANT_DIRECTORY:
@@ -298,6 +302,46 @@ Test(planted, but_the_directory_itself_may_be_reached_through_a_link)
     GOES(loam_close(db));
     expect_keys(way, KEYS + 1);
     expect_keys(dir, KEYS + 1);
+    remove_all(home);
+}
+
+static void link_all(const char *from, const char *to)
+{
+    DIR *d = opendir(from);
+    CHECK(d != NULL && mkdir(to, 0700) == 0);
+    for (struct dirent *e; (e = readdir(d)) != NULL;) {
+        char name[512], other[512];
+        snprintf(name, sizeof name, "%s/%s", from, e->d_name);
+        snprintf(other, sizeof other, "%s/%s", to, e->d_name);
+        CHECK(e->d_name[0] == '.' || link(name, other) == 0);
+    }
+    closedir(d);
+}
+
+/* What people make with cp -al: the tables are not written again, and nothing else may be. */
+Test(planted, a_copy_of_hard_links_stays_as_it_was_when_the_other_is_used)
+{
+    char copy[160];
+    loam_options o = small();
+    begin();
+    make_database();
+    snprintf(copy, sizeof copy, "%s/copy", home);
+    link_all(dir, copy);
+    for (unsigned round = 0; round < 3; round++) {
+        loam_db *db;
+        GOES(loam_open(dir, &o, &db));
+        for (unsigned i = 0; i < KEYS; i++) {
+            GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), LOAM_LIT("other"), NULL));
+        }
+        GOES(loam_flush(db, NULL));
+        GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+        GOES(loam_close(db));
+        o.flags = LOAM_OPEN_READONLY;
+        GOES(loam_check(copy, &o, NULL, NULL));
+        o.flags = 0;
+    }
+    expect_keys(copy, KEYS);
+    GOES(loam_check(dir, &o, NULL, NULL));
     remove_all(home);
 }
 
