@@ -32,7 +32,6 @@ static const struct bench_suite_group quick_groups[] = {
 
 static const struct bench_suite_row more_rows[] = {
     {"fillseq", .percent = 100},
-    {"fillbatch", .percent = 100, .batch = 100},
     {"fillrandom", "fillrandom b100", .percent = 100, .batch = 100},
     {"fillrandom", "fillrandom t2", .threads = 2, .percent = 100},
     {"fillrandom", .percent = 100},
