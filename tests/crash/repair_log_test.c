@@ -12,23 +12,6 @@
 
 enum { MANY = 100 /* keyspaces: more than a flush holds open at once */, STEP = 7 };
 
-static void open_many(loam_db *db, loam_ks *ks[MANY])
-{
-    for (int i = 0; i < MANY; i++) {
-        char name[24];
-        snprintf(name, sizeof name, "space%d", i);
-        GOES(loam_ks_open(db, name, NULL, &ks[i]));
-    }
-}
-
-static void close_many(loam_db *db, loam_ks *ks[MANY])
-{
-    for (int i = 0; i < MANY; i++) {
-        loam_ks_release(ks[i]);
-    }
-    GOES(loam_close(db));
-}
-
 /* Damages the first record of the log that has records. */
 static bool damage_first_record(struct repair_files *fs)
 {
@@ -46,11 +29,11 @@ static unsigned count_of(loam_vfs *disk)
     loam_db *db;
     unsigned n = 0;
     GOES(loam_open(DIR, &o, &db));
-    open_many(db, ks);
+    open_spaces(db, ks, MANY);
     for (int i = 0; i < MANY; i++) {
         n += loam_get(db, ks[i], LOAM_LIT("key"), NULL, 0, NULL, NULL) == LOAM_OK;
     }
-    close_many(db, ks);
+    close_spaces(db, ks, MANY);
     return n;
 }
 
@@ -119,7 +102,7 @@ Test(repair, of_a_log_takes_what_a_flush_that_was_killed_had_not_come_to, .timeo
     loam_db *db;
     GOES(loam_vfs_record(disk, &rec));
     GOES(loam_open(DIR, &o, &db));
-    open_many(db, ks);
+    open_spaces(db, ks, MANY);
     GOES(loam_put(db, NULL, LOAM_LIT("first"), LOAM_LIT("v"), NULL));
     for (int i = MANY; i-- > 0;) {
         GOES(loam_put(db, ks[i], LOAM_LIT("key"), LOAM_LIT("v"), NULL));
@@ -129,7 +112,7 @@ Test(repair, of_a_log_takes_what_a_flush_that_was_killed_had_not_come_to, .timeo
     uint64_t begin = loam_recording_mark(rec);
     GOES(loam_flush(db, NULL));
     uint64_t end = loam_recording_mark(rec);
-    close_many(db, ks);
+    close_spaces(db, ks, MANY);
     unsigned repaired[BEFORES] = {0};
     for (uint64_t at = begin; at <= end; at += at + STEP < end ? STEP : 1) {
         const loam_crash crash = {.struct_size = sizeof crash, .at = at, .variant = LOAM_CUT_ALL};

@@ -24,23 +24,6 @@ static loam_options unlogged_on(const loam_vfs *vfs)
     return o;
 }
 
-static void open_spaces(loam_db *db, loam_ks *ks[SPACES])
-{
-    for (int i = 0; i < SPACES; i++) {
-        char name[24];
-        snprintf(name, sizeof name, "space%d", i);
-        GOES(loam_ks_open(db, name, NULL, &ks[i]));
-    }
-}
-
-static void close_spaces(loam_db *db, loam_ks *ks[SPACES])
-{
-    for (int i = 0; i < SPACES; i++) {
-        loam_ks_release(ks[i]);
-    }
-    GOES(loam_close(db));
-}
-
 static void write_batch(loam_db *db, loam_ks *ks[SPACES], const char *key)
 {
     loam_batch *b = loam_batch_new(0);
@@ -70,18 +53,18 @@ static void kill_while_flushing(bool logged_before)
     loam_db *db;
     GOES(loam_vfs_record(disk, &rec));
     GOES(loam_open(DIR, &logged, &db));
-    open_spaces(db, ks);
+    open_spaces(db, ks, SPACES);
     if (logged_before) {
         write_batch(db, ks, "logged");
     }
-    close_spaces(db, ks);
+    close_spaces(db, ks, SPACES);
     GOES(loam_open(DIR, &unlogged, &db));
-    open_spaces(db, ks);
+    open_spaces(db, ks, SPACES);
     write_batch(db, ks, "new");
     uint64_t begin = loam_recording_mark(rec);
     GOES(loam_flush(db, NULL));
     uint64_t end = loam_recording_mark(rec);
-    close_spaces(db, ks);
+    close_spaces(db, ks, SPACES);
     for (uint64_t at = begin; at <= end; at += at + STEP < end ? STEP : 1) {
         loam_crash crash = {.struct_size = sizeof crash, .at = at, .variant = LOAM_CUT_ALL};
         GOES(loam_recording_crash(rec, &crash, &after));
@@ -90,7 +73,7 @@ static void kill_while_flushing(bool logged_before)
             if (loam_open(DIR, &o, &db) < 0) {
                 CHECK_FAIL_("cut %llu: %s", (unsigned long long)at, loam_last_error()->message);
             }
-            open_spaces(db, ks);
+            open_spaces(db, ks, SPACES);
             int n = count(db, ks, "new");
             if (n != 0 && n != SPACES) {
                 CHECK_FAIL_("cut %llu: %d keys of a batch", (unsigned long long)at, n);
@@ -98,7 +81,7 @@ static void kill_while_flushing(bool logged_before)
             CHECK_EQ(count(db, ks, "logged"), logged_before ? SPACES : 0);
             CHECK_EQ(count(db, ks, "later"), i == 0 ? 0 : SPACES);
             write_batch(db, ks, "later");
-            close_spaces(db, ks);
+            close_spaces(db, ks, SPACES);
         }
         loam_vfs_free(after);
     }
@@ -127,7 +110,7 @@ Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
         GOES(loam_vfs_fault(disk, &plan, &front));
         loam_options o = unlogged_on(front);
         GOES(loam_open(DIR, &o, &db));
-        open_spaces(db, ks);
+        open_spaces(db, ks, SPACES);
         write_batch(db, ks, "k");
         plan.fail_errno = ENOSPC;
         plan.fail_calls = LOAM_CALL_ALL & ~LOAM_CALL_SYNC; /* a failed sync would not heal */
@@ -139,7 +122,7 @@ Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
         GOES(loam_resume(db));
         GOES(loam_wait_idle(db, UINT64_MAX));
         CHECK_EQ(disk_files(disk, DIR, FILE_TABLE), SPACES);
-        close_spaces(db, ks);
+        close_spaces(db, ks, SPACES);
         loam_vfs_free(front);
         loam_vfs_free(disk);
     }

@@ -74,4 +74,23 @@ static inline void expect_none(loam_db *db, loam_ks *ks, const char *key)
     CHECK_EQ(loam_get(db, ks, text(key), NULL, 0, NULL, NULL), LOAM_NOTFOUND);
 }
 
+/* Keyspaces "space0", "space1" and so on. */
+static inline void open_spaces(loam_db *db, loam_ks **ks, int count)
+{
+    for (int i = 0; i < count; i++) {
+        char name[24];
+        snprintf(name, sizeof name, "space%d", i);
+        GOES(loam_ks_open(db, name, NULL, &ks[i]));
+    }
+}
+
+/* And the database. */
+static inline void close_spaces(loam_db *db, loam_ks **ks, int count)
+{
+    for (int i = 0; i < count; i++) {
+        loam_ks_release(ks[i]);
+    }
+    GOES(loam_close(db));
+}
+
 #endif

@@ -71,6 +71,21 @@ static inline struct loam_vfs *new_disk(void)
     return disk;
 }
 
+/* Makes a database on an empty disk. */
+static inline void db_new(struct db *d, const loam_vfs *vfs, uint64_t manifest_bytes)
+{
+    db_start(d, vfs, false, manifest_bytes);
+    CHECK_EQ(version_set_recover(&d->vs), LOAM_E_NOENT);
+    CHECK_EQ(make_db(d), LOAM_OK);
+}
+
+static inline void db_reopen(struct db *d, const loam_vfs *vfs, uint64_t manifest_bytes)
+{
+    db_stop(d);
+    db_start(d, vfs, false, manifest_bytes);
+    CHECK_EQ(version_set_recover(&d->vs), LOAM_OK);
+}
+
 /* A table's file, made as the engine does: written, synced, its name synced. */
 static inline int make_file(const loam_vfs *vfs, uint64_t number)
 {

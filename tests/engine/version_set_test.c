@@ -10,9 +10,7 @@ Test(version_set, finds_no_database_and_makes_one)
 {
     loam_vfs *disk = new_disk();
     struct db d;
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     uint64_t id = d.vs.db_id;
     CHECK(id != 0);
     db_stop(&d);
@@ -35,18 +33,14 @@ Test(version_set, recovers_tables_keyspaces_and_counters)
     loam_vfs *disk = new_disk();
     struct db d;
     struct numbers state = {.count = 0}, next;
-    db_start(&d, disk, false, 4096); /* small manifests: many roll over */
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 4096); /* small manifests: many roll over */
     for (int i = 0; i < 400; i++) {
         CHECK_EQ(step(&d, &state, state.count > 50, &next), LOAM_OK);
         state = next;
         if (i % 97 == 96) {
             uint64_t log = version_set_log_number(&d.vs);
             uint64_t seq = version_set_last_seq(&d.vs);
-            db_stop(&d);
-            db_start(&d, disk, false, 4096);
-            CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+            db_reopen(&d, disk, 4096);
             CHECK(log == version_set_log_number(&d.vs));
             CHECK(seq == version_set_last_seq(&d.vs));
             CHECK(version_set_next_file(&d.vs) > state.n[state.count - 1]);
@@ -64,9 +58,7 @@ Test(version_set, moves_a_table_without_making_its_file_obsolete)
     loam_vfs *disk = new_disk();
     struct db d;
     struct numbers state = {.count = 0}, next;
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     CHECK_EQ(step(&d, &state, false, &next), LOAM_OK);
     uint64_t number = next.n[0];
     struct table *before = version_table(version_set_current(&d.vs), 0, 0, number);
@@ -79,9 +71,7 @@ Test(version_set, moves_a_table_without_making_its_file_obsolete)
     version_set_reap(&d.vs);
     CHECK_EQ(obsolete_files_pending(&d.obsolete), 0);
     CHECK(version_table(version_set_current(&d.vs), 0, 6, number) == before);
-    db_stop(&d);
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     CHECK(version_table(version_set_current(&d.vs), 0, 6, number) != NULL);
     db_stop(&d);
     loam_vfs_free(disk);
@@ -92,9 +82,7 @@ Test(version_set, keeps_an_old_version_while_it_is_referenced)
     loam_vfs *disk = new_disk();
     struct db d;
     struct numbers state = {.count = 0}, next;
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
     struct version *held = version_set_ref_current(&d.vs);
     CHECK_EQ(step(&d, &state, true, &next), LOAM_OK);
@@ -115,9 +103,7 @@ Test(version_set, creates_renames_and_drops_keyspaces)
     loam_vfs *disk = new_disk();
     struct db d;
     struct version_edit e;
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     for (uint32_t i = 0; i < 40; i++) {
         char name[16];
         struct ks_desc k = {.id = (uint32_t)version_set_new_ks_id(&d.vs), .block_bytes = 4096};
@@ -159,10 +145,7 @@ Test(version_set, creates_renames_and_drops_keyspaces)
     CHECK_EQ(atom_load(&d.obsolete.removed, relaxed), 2);
     keyspace_put(held);
     version_set_reap(&d.vs);
-    db_stop(&d);
-
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     CHECK_EQ(keyspace_table_count(&d.vs.keyspaces), 40);
     CHECK_EQ(version_set_new_ks_id(&d.vs), 41); /* no id comes back */
     db_stop(&d);
@@ -182,9 +165,7 @@ Test(version_set, orders_a_keyspace_when_its_comparator_is_given)
     loam_vfs *disk = new_disk();
     struct db d;
     struct version_edit e;
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     struct ks_desc k = {.id = (uint32_t)version_set_new_ks_id(&d.vs),
                         .block_bytes = 4096,
                         .name = LOAM_LIT("r"),
@@ -202,10 +183,7 @@ Test(version_set, orders_a_keyspace_when_its_comparator_is_given)
     }
     CHECK_EQ(version_set_apply(&d.vs, &e), LOAM_OK);
     version_edit_free(&e);
-    db_stop(&d);
-
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     CHECK_EQ(version_set_order_ks(&d.vs, k.id, &other), LOAM_E_FORMAT);
     CHECK_EQ(version_set_order_ks(&d.vs, k.id, NULL), LOAM_E_FORMAT);
     const loam_comparator *found;
@@ -226,9 +204,7 @@ Test(version_set, accepts_no_damage_after_a_clean_close)
     loam_vfs *disk = new_disk();
     struct db d;
     struct numbers state = {.count = 0};
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     for (int i = 0; i < 4; i++) {
         CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
     }
@@ -261,9 +237,7 @@ Test(version_set, accepts_no_damage_after_a_clean_close)
     CHECK(number == 9 && position == 800);
     CHECK_EQ(step(&d, &state, false, &state), LOAM_OK); /* the first edit forgets the close */
     CHECK(!version_set_sealed(&d.vs, &number, &position));
-    db_stop(&d);
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     CHECK(!version_set_sealed(&d.vs, &number, &position));
     CHECK_EQ(tables_of(&d.vs).count, 5);
     db_stop(&d);
@@ -276,9 +250,7 @@ Test(version_set, reports_missing_files)
     struct db d;
     struct numbers state = {.count = 0};
     char path[FILENAME_CAP];
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
     db_stop(&d);
     CHECK(disk->rename(disk->ctx, "/db/CURRENT", "/db/hidden") >= 0);
@@ -303,9 +275,7 @@ Test(version_set, cleans_the_directory_but_leaves_strangers)
     static const char *names[] = {"/db/000000000900.sst",      "/db/000000000901.tmp",
                                   "/db/MANIFEST-000000000902", "/db/000000000001.log",
                                   "/db/000000000999.log",      "/db/notes.txt"};
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
-    CHECK_EQ(make_db(&d), LOAM_OK);
+    db_new(&d, disk, 0);
     for (int i = 0; i < 3; i++) {
         CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
     }
@@ -330,9 +300,7 @@ Test(version_set, cleans_the_directory_but_leaves_strangers)
             disk->close(disk->ctx, f);
         }
     }
-    db_stop(&d);
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     db_stop(&d);
     loam_vfs_free(disk);
 }
@@ -364,9 +332,7 @@ Test(version_set, a_new_manifest_with_an_edit_reads_back_beside_workers)
     CHECK_EQ(version_set_recover(&d.vs), LOAM_E_NOENT);
     CHECK_EQ(make_db(&d), LOAM_OK); /* its first edit ends a snapshot */
     CHECK_EQ(step(&d, &state, false, &state), LOAM_OK);
-    db_stop(&d);
-    db_start(&d, disk, false, 0);
-    CHECK_EQ(version_set_recover(&d.vs), LOAM_OK);
+    db_reopen(&d, disk, 0);
     db_stop(&d);
     loam_vfs_free(disk);
 }

@@ -180,12 +180,9 @@ Test(block_cache, a_read_block_is_found_again_and_a_second_filler_loses)
     stop();
 }
 
-Test(block_cache, a_touched_block_gets_a_second_chance_and_an_untouched_one_does_not)
+/* A block that is read now and then and one that is not, among others that come. */
+static void give_second_chances(struct table *t)
 {
-    start(128 << 10);
-    struct table *t = &tables[0];
-    table_begin(t, &cache, 4);
-    table_open(t, &cache, BLOCKS);
     for (uint32_t i = 0; i < 8; i++) {
         CHECK(fill(&cache, t, i, 1000, false));
     }
@@ -197,6 +194,15 @@ Test(block_cache, a_touched_block_gets_a_second_chance_and_an_untouched_one_does
         }
     }
     CHECK(!warm(&cache, t, 301, 1000));
+}
+
+Test(block_cache, a_touched_block_gets_a_second_chance_and_an_untouched_one_does_not)
+{
+    start(128 << 10);
+    struct table *t = &tables[0];
+    table_begin(t, &cache, 4);
+    table_open(t, &cache, BLOCKS);
+    give_second_chances(t);
     struct cache_metrics m;
     block_cache_metrics(&cache, &m);
     CHECK(m.relocated >= 2 * 1024);
@@ -386,17 +392,7 @@ Test(block_cache, a_touched_block_without_an_array_gets_a_second_chance)
     struct table *t = &tables[0];
     table_begin(t, &cache, 4);
     table_open_unlisted(t, &cache, BLOCKS);
-    for (uint32_t i = 0; i < 8; i++) {
-        CHECK(fill(&cache, t, i, 1000, false));
-    }
-    CHECK(fill(&cache, t, 300, 1000, false) && fill(&cache, t, 301, 1000, false));
-    for (uint32_t round = 0; round < 3; round++) {
-        for (uint32_t i = 8; i < 150; i++) {
-            CHECK(warm(&cache, t, 300, 1000));
-            CHECK(fill(&cache, t, i, 1000, false));
-        }
-    }
-    CHECK(!warm(&cache, t, 301, 1000));
+    give_second_chances(t);
     CHECK_EQ(slotmap_erase(&cache.tables, t->cached.handle), LOAM_OK);
     stop();
 }
