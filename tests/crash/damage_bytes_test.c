@@ -21,6 +21,7 @@
 #include "engine/handles.h"
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 #define RESERVE_STEP 1009u
@@ -95,7 +96,7 @@ static void take_small(struct files *fs, struct oracle_promise *promise, bool cl
 {
     loam_vfs *disk;
     struct oracle_writer w;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     write_small(&w, disk, promise);
     if (!closed) {
         damage_take_files(disk, fs);
@@ -262,7 +263,7 @@ Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
     struct random r;
     damage_seed = seed_of_run();
     random_init(&r, damage_seed);
-    CHECK_EQ(loam_vfs_memory(&d.disk), LOAM_OK);
+    d.disk = memory_disk();
     d.options = crash_options(d.disk);
     write_small(&d.w, d.disk, &d.promise);
     oracle_sync(&d.w);

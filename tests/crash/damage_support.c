@@ -9,6 +9,7 @@
 
 #include "tests/crash/tap_support.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 
 #define HANG_AFTER 60 /* seconds */
 
@@ -74,9 +75,7 @@ static void put_file(const loam_vfs *vfs, const char *name, const uint8_t *bytes
 
 loam_vfs *damage_disk_of(const struct files *fs, const struct tried *t)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
+    loam_vfs *disk = memory_disk_with(DIR);
     for (unsigned i = 0; i < fs->count; i++) {
         const struct file *f = &fs->f[i];
         bool changed = false;

@@ -11,6 +11,7 @@
 #include "arena/sync.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/skip.h"
 
 #define RUN_SECONDS 240 /* longer: it hangs. Real files wait for others who sync */
@@ -206,8 +207,7 @@ static void make_room(const struct small_disk *d)
 Test(full_disk, has_a_reserve_for_deletes_and_for_what_frees_space)
 {
     for (int mapped = 0; mapped < 2; mapped++) {
-        loam_vfs *disk, *fault;
-        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+        loam_vfs *disk = memory_disk(), *fault;
         const loam_fault_plan plan = {
             .struct_size = sizeof plan, .no_map = !mapped, .space = 6u << 20};
         CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
@@ -253,8 +253,7 @@ static uint64_t bytes_in(const loam_vfs *vfs, const char *dir)
 Test(full_disk, is_what_a_disk_budget_makes)
 {
     for (int mapped = 0; mapped < 2; mapped++) {
-        loam_vfs *disk, *fault;
-        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+        loam_vfs *disk = memory_disk(), *fault;
         const loam_fault_plan plan = {
             .struct_size = sizeof plan, .no_map = !mapped, .space = 6u << 20};
         CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
@@ -288,8 +287,7 @@ static void put_range(loam_db *db, uint32_t from, uint32_t to)
 /* What is there already counts; and what is there can be read and deleted. */
 Test(full_disk, is_what_a_budget_below_the_data_makes)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     const struct small_disk d = {"disk_budget below the data", disk, IO_DIR, 4u << 20, 4u << 20};
     loam_options roomy = crash_options(disk), tight = options_on(&d);
     loam_db *db;
@@ -347,8 +345,7 @@ static void delete_behind_a_log(const loam_vfs *disk, uint32_t *n, uint32_t logg
 
 Test(full_disk, lets_deletes_go_over_the_limit_of_a_memtable)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     loam_options roomy = crash_options(disk);
     loam_db *db;
     uint32_t n = 2000;
@@ -396,7 +393,7 @@ Test(full_disk, has_the_reserve_that_was_asked_for)
     loam_vfs *disk;
     loam_db *db;
     oracle_context("disk_reserve");
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     const uint64_t wanted[] = {1 << 20, 100000, 3 << 20, 64 << 10};
     for (unsigned i = 0; i < 4; i++) {
         uint64_t whole = (wanted[i] + 4095) / 4096 * 4096;
@@ -418,7 +415,7 @@ Test(full_disk, does_not_wear_the_reserve_down_by_opens)
     loam_vfs *disk, *fault;
     loam_db *db;
     oracle_context("reserve of a small disk");
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     const loam_fault_plan plan = {.struct_size = sizeof plan, .space = 4u << 20};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     open_with_reserve(fault, 0, &db);
@@ -462,7 +459,7 @@ static void count_deletes(uint64_t reserve, size_t key_bytes, bool mapped)
     oracle_context("a reserve of %llu bytes, deletes of keys of %zu bytes, %s map",
                    (unsigned long long)reserve, key_bytes, mapped ? "with" : "no");
     crash_alarm(RUN_SECONDS);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     const loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped, .space = space};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     open_with_reserve(fault, reserve, &db);
@@ -497,7 +494,7 @@ Test(full_disk, is_one_that_has_less_than_the_reserve)
     const struct small_disk d = {"disk_reserve beyond the disk", NULL, IO_DIR, 4u << 20, 0};
     oracle_context("%s", d.name);
     crash_alarm(RUN_SECONDS);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     loam_fault_plan plan = {.struct_size = sizeof plan, .space = 4u << 20};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     open_with_reserve(fault, 0, &db);

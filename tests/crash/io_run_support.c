@@ -10,6 +10,7 @@
 #include "arena/sync.h"
 #include "tests/crash/dated_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/memory_disk.h"
 
 #define RUN_SECONDS 60 /* longer: it hangs */
 
@@ -177,7 +178,7 @@ static loam_vfs *first_disk(const struct io_case *c)
 {
     loam_vfs *disk;
     if (c->image == NULL) {
-        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+        disk = memory_disk();
     } else {
         CHECK_EQ(loam_vfs_power_cut(c->image, 0, &disk), LOAM_OK);
     }
@@ -260,7 +261,7 @@ void io_shortage_begin(struct io_shortage *s, bool mapped, unsigned writes)
     oracle_init(&s->o);
     s->w.o = &s->o;
     s->plan = (loam_fault_plan){.struct_size = sizeof s->plan, .no_map = !mapped};
-    CHECK_EQ(loam_vfs_memory(&s->disk), LOAM_OK);
+    s->disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(s->disk, &s->plan, &s->fault), LOAM_OK);
     loam_options options = crash_options(s->fault);
     crash_must(oracle_open(&s->w, IO_DIR, &options), "open");

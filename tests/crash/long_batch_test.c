@@ -14,6 +14,7 @@
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/state_support.h"
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 #define WAYS (LOAM_ASAN ? 2u : 10u)
@@ -99,7 +100,7 @@ static void cut_everywhere(const char *name, bool mapped, uint32_t durability)
     first.durability = durability;
     first.plan = (loam_fault_plan){
         .struct_size = sizeof first.plan, .seed = seed_of_run(), .no_map = !mapped};
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     scene_begin(&first, disk);
     write_long(&first, &killed, &left);
     scene_end(&first, "the first open");

@@ -17,6 +17,7 @@
 #include "arena/alloc.h"
 #include "tests/crash/io_run_support.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 #define RUN_SECONDS 60 /* longer: it hangs */
@@ -85,7 +86,7 @@ static bool run(struct lie *l, uint64_t n, bool for_ever)
     loam_vfs *disk, *vfs;
     crash_alarm(RUN_SECONDS);
     oracle_init(&o);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     struct oracle_writer w = {.o = &o};
     random_init(&w.random, l->seed);

@@ -7,6 +7,7 @@
 
 #include "arena/hash.h"
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/memory_disk.h"
 
 /* ---- reading ----------------------------------------------------------------------------------- */
 
@@ -325,7 +326,7 @@ Test(oom, costs_keyspaces_with_comparators_an_error_at_most)
     loam_db *db;
     oom_install();
     oracle_on_fail = oom_print_place;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
     crash_must(loam_open(OOM_DIR, &options, &db), "open");

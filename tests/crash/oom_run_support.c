@@ -14,6 +14,7 @@
 #include "engine/object.h"
 #include "engine/registry.h"
 #include "tests/crash/tap_support.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 #include "tests/support/stress.h"
 
@@ -182,7 +183,7 @@ static bool run(const struct oom_scenario *c, struct oom_plan plan, uint64_t see
     random_init(&s.w.random, seed);
     struct oom_live before = oom_balance();
     if (c->past == NULL) {
-        CHECK_EQ(loam_vfs_memory(&s.disk), LOAM_OK);
+        s.disk = memory_disk();
     } else {
         CHECK_EQ(loam_vfs_power_cut(c->past->fault, 0, &s.disk), LOAM_OK);
     }
@@ -280,7 +281,7 @@ const struct oom_past *oom_make_past(void)
     static struct oom_past past;
     oom_install();
     oracle_init(&past.oracle);
-    CHECK_EQ(loam_vfs_memory(&past.disk), LOAM_OK);
+    past.disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(past.disk, NULL, &past.fault), LOAM_OK);
     struct oracle_writer w = {.o = &past.oracle, .strict = true};
     random_init(&w.random, 7);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "tests/crash/oom_run_support.h"
+#include "tests/support/memory_disk.h"
 
 /* ---- a life of a new database ------------------------------------------------------------------ */
 
@@ -92,7 +93,7 @@ static int first_call(uint64_t at, bool persist)
                    persist ? "and all after it" : "alone");
     oracle_on_fail = oom_print_place;
     oom_install();
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     loam_options options = crash_options(disk);
     options.allocator = oom_allocator();
     oom_arm(OOM_GLOBAL | OOM_MAP, at, persist);

@@ -18,6 +18,7 @@
 #include "tests/crash/state_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 #define STRIDE 24u
@@ -160,8 +161,7 @@ static uint64_t run(const struct shape *shape, uint64_t seed, uint64_t phase,
     static struct oracle o;
     oracle_init(&o);
     struct tap t;
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !shape->mapped};
     tap_create(&t, disk, &plan, &o);
     t.variants = variants;

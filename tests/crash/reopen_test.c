@@ -10,6 +10,7 @@
 #include "tests/crash/crash_support.h"
 #include "tests/support/check.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 #include "wal/wal_writer.h"
 
 #define DIR "/db"
@@ -39,8 +40,7 @@ static bool has(loam_db *db, const char *key)
 
 Test(reopen, leaves_no_log_segments_without_records_behind)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     const loam_options options = crash_options(vfs);
     open_and_close(&options, 20);
     CHECK(disk_files(vfs, DIR, FILE_LOG) <= 3);
@@ -62,8 +62,7 @@ Test(reopen, beside_a_file_of_a_number_near_the_largest_goes_on_counting)
     static const uint64_t numbers[] = {UINT64_MAX, UINT64_MAX / 2, UINT64_MAX / 2 - 1, UINT64_MAX / 4,
                                        UINT64_MAX / 4 - 1};
     for (size_t i = 0; i < 2 * sizeof numbers / sizeof *numbers; i++) {
-        loam_vfs *vfs;
-        CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+        loam_vfs *vfs = memory_disk();
         const loam_options options = crash_options(vfs);
         loam_db *db;
         loam_file *f;
@@ -91,8 +90,7 @@ Test(reopen, beside_a_file_of_a_number_near_the_largest_goes_on_counting)
 /* A log of an earlier use must not come back over what was flushed without one. */
 Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     loam_options with = crash_options(vfs), without = crash_options(vfs);
     without.durability = LOAM_DUR_MEMORY;
     loam_db *db;
@@ -119,8 +117,7 @@ Test(reopen, without_a_log_after_one_with_a_log_keeps_both)
 /* The manifest's oldest log is then one that never was. */
 Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
 {
-    loam_vfs *disk, *fault, *after;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *fault, *after;
     CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
     options.durability = LOAM_DUR_MEMORY;
@@ -147,8 +144,7 @@ Test(reopen, of_a_killed_database_without_a_log_finds_what_was_flushed)
  * after may be lost with the power, and only that. */
 static void lose_power_after_a_background_sync(bool mapped)
 {
-    loam_vfs *disk, *fault, *after;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *fault, *after;
     const loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
@@ -183,8 +179,7 @@ Test(reopen, without_power_finds_all_up_to_the_last_background_sync)
 /* Without a log a close writes tables; then no loss of power matters. */
 Test(reopen, of_a_cleanly_closed_database_without_a_log_finds_everything)
 {
-    loam_vfs *disk, *fault, *after;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *fault, *after;
     CHECK_EQ(loam_vfs_fault(disk, NULL, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
     options.durability = LOAM_DUR_MEMORY;
@@ -206,8 +201,7 @@ Test(reopen, of_a_cleanly_closed_database_without_a_log_finds_everything)
 /* The page cache still has what a failed sync could not write, and the next sync succeeds. */
 static void reopen_after_a_failed_sync(bool mapped)
 {
-    loam_vfs *disk, *fault, *after;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *fault, *after;
     loam_fault_plan plan = {.struct_size = sizeof plan, .no_map = !mapped, .drop_dirty = 1};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
@@ -258,7 +252,7 @@ Test(reopen, builds_on_no_name_that_is_not_durable)
                                       .fail_repeat = UINT32_MAX,
                                       .fail_errno = n % 2 == 0 ? ENOSPC : EIO,
                                       .drop_dirty = 1};
-        CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+        disk = memory_disk();
         CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
         const loam_options options = crash_options(fault);
         for (unsigned i = 0; i < 3; i++) {
@@ -298,7 +292,7 @@ Test(reopen, does_not_reuse_a_segment_whose_removal_is_due)
     loam_vfs *disk, *fault, *killed;
     const loam_fault_plan healthy = {.struct_size = sizeof healthy};
     loam_fault_plan plan = healthy;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(disk, &healthy, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
     loam_db *db, *again;
@@ -390,7 +384,7 @@ Test(reopen, removes_segments_behind_the_end_for_good_before_anything_is_acknowl
     const loam_write_opts durable = {.struct_size = sizeof durable, .flags = LOAM_W_DURABLE};
     loam_vfs *first, *disk, *fault, *after;
     loam_db *db;
-    CHECK_EQ(loam_vfs_memory(&first), LOAM_OK);
+    first = memory_disk();
     CHECK_EQ(loam_vfs_fault(first, &none, &fault), LOAM_OK);
     loam_options options = crash_options(fault);
     CHECK_EQ(loam_open(DIR, &options, &db), LOAM_OK);

@@ -8,6 +8,7 @@
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/tap_support.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 
 /* ---- the database ------------------------------------------------------------------------------ */
 
@@ -125,8 +126,7 @@ void repair_free_files(struct repair_files *fs)
 
 loam_vfs *repair_disk_of(const struct repair_files *fs)
 {
-    loam_vfs *disk = memory_disk();
-    CHECK_EQ(disk->mkdir(disk->ctx, DIR), 0);
+    loam_vfs *disk = memory_disk_with(DIR);
     for (unsigned i = 0; i < fs->count; i++) {
         char path[80];
         if (fs->f[i].bytes == NULL) {

@@ -7,6 +7,7 @@
 #include "engine/loam.h"
 
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 
 /* The code of a failing call, which must also be the thread's last error. */
 #define FAILS(call, expected)                                                                      \
@@ -16,13 +17,6 @@
         CHECK(loam_last_error()->message[0] != '\0');                                              \
     } while (0)
 #define GOES(call) CHECK_EQ((call), LOAM_OK)
-
-static inline loam_vfs *memory_disk(void)
-{
-    loam_vfs *v;
-    GOES(loam_vfs_memory(&v));
-    return v;
-}
 
 static inline loam_options small_options(const loam_vfs *vfs)
 {

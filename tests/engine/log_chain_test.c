@@ -10,6 +10,7 @@
 #include "engine/log_chain.h"
 #include "engine/op.h"
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 #include "wal/wal_writer.h"
 
 enum { SEGMENTS = 4, RECORDS = 3, ID = 77, START = 64 };
@@ -22,9 +23,7 @@ static uint64_t ends[SEGMENTS + 1]; /* positions behind each segment's records *
 static loam_vfs *make_log(unsigned first, bool synced)
 {
     static struct wal w;
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK(disk->mkdir(disk->ctx, "/db") >= 0);
+    loam_vfs *disk = memory_disk_with("/db");
     const struct wal_options o = {.vfs = disk,
                                   .dir = "/db",
                                   .alloc = alloc_global(),

@@ -14,20 +14,13 @@
 #include "engine/version_edit.h"
 #include "tests/support/check.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 
 #define RECORDS 6
 
 static const uint8_t golden_manifest[] = {
 #include "tests/engine/manifest_golden.inc"
 };
-
-static loam_vfs *new_disk(void)
-{
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK(disk->mkdir(disk->ctx, "/db") >= 0);
-    return disk;
-}
 
 static size_t payload_of(int i, uint8_t out[64])
 {
@@ -112,7 +105,7 @@ Test(manifest, reads_back_what_was_written)
 {
     uint64_t ends[RECORDS + 1];
     for (int closed = 0; closed < 2; closed++) {
-        loam_vfs *disk = new_disk();
+        loam_vfs *disk = memory_disk_with("/db");
         int count;
         bool torn;
         CHECK_EQ(read_manifest(disk, &count, &torn), LOAM_E_NOENT);
@@ -128,7 +121,7 @@ Test(manifest, reads_back_what_was_written)
 /* On a full disk another one is tried every few milliseconds, each under a name of its own. */
 Test(manifest, that_cannot_be_begun_leaves_no_file)
 {
-    loam_vfs *disk = new_disk(), *fault;
+    loam_vfs *disk = memory_disk_with("/db"), *fault;
     const loam_fault_plan plan = {.struct_size = sizeof plan,
                                   .fail_calls = LOAM_CALL_WRITE,
                                   .fail_at = 1,
@@ -149,7 +142,7 @@ Test(manifest, that_cannot_be_begun_leaves_no_file)
 Test(manifest, every_flipped_bit_of_current_is_an_error)
 {
     uint64_t ends[RECORDS + 1];
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint8_t bytes[256];
     struct manifest_current current;
     write_manifest(disk, 77, 3, true, ends);
@@ -169,7 +162,7 @@ Test(manifest, every_flipped_bit_of_current_is_an_error)
 Test(manifest, records_of_an_old_manifest_of_the_same_number_are_no_damage)
 {
     uint64_t ends[RECORDS + 1];
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint8_t old[4096], bytes[4096];
     int count;
     bool torn;
@@ -191,7 +184,7 @@ Test(manifest, records_of_an_old_manifest_of_the_same_number_are_no_damage)
 Test(manifest, records_of_its_own_in_a_later_block_are_no_damage)
 {
     uint64_t ends[RECORDS + 1];
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint8_t bytes[4096];
     int count;
     bool torn;
@@ -212,7 +205,7 @@ Test(manifest, records_of_its_own_in_a_later_block_are_no_damage)
 Test(manifest, that_was_rolled_back_behind_a_clean_close_is_damage)
 {
     uint64_t ends[RECORDS + 1];
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct manifest_current current;
     struct manifest_reader r;
     write_manifest(disk, 77, 3, true, ends);
@@ -232,7 +225,7 @@ Test(manifest, that_was_rolled_back_behind_a_clean_close_is_damage)
 /* Its records are whole, but the last one of the snapshot is missing. */
 Test(manifest, that_ends_inside_its_snapshot_is_damage)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct manifest_current current;
     for (int whole = 0; whole < 2; whole++) {
         struct manifest m;
@@ -269,7 +262,7 @@ Test(manifest, that_ends_inside_its_snapshot_is_damage)
  * well, and still no damage. */
 Test(manifest, records_of_an_old_manifest_in_a_torn_append_are_no_damage)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1];
     uint8_t old[1024], bytes[2048];
     int count;
@@ -293,7 +286,7 @@ Test(manifest, records_of_an_old_manifest_in_a_torn_append_are_no_damage)
 
 Test(manifest, takes_only_the_last_record_for_a_torn_append)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1];
     uint8_t good[1024], bad[1024];
     int count;
@@ -360,7 +353,7 @@ Test(manifest, that_was_closed_may_be_torn_only_behind_the_close)
     int count;
     bool torn;
     for (int more = 0; more < 2; more++) {
-        loam_vfs *disk = new_disk();
+        loam_vfs *disk = memory_disk_with("/db");
         write_manifest(disk, 77, 3, true, ends);
         if (more != 0) {
             go_on(disk, later);
@@ -387,7 +380,7 @@ Test(manifest, that_was_closed_may_be_torn_only_behind_the_close)
 
 Test(manifest, accepts_a_cut_only_behind_the_snapshot)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1];
     uint8_t good[1024];
     int count;
@@ -409,7 +402,7 @@ Test(manifest, accepts_a_cut_only_behind_the_snapshot)
 
 Test(manifest, ignores_zeros_and_garbage_behind_the_last_record)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1];
     uint8_t bytes[4096];
     struct random r;
@@ -432,7 +425,7 @@ Test(manifest, ignores_zeros_and_garbage_behind_the_last_record)
 
 Test(manifest, detects_records_swapped_removed_or_of_another_manifest)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1], other_ends[RECORDS + 1];
     uint8_t good[1024], other[1024], bad[1024];
     int count;
@@ -462,7 +455,7 @@ Test(manifest, detects_records_swapped_removed_or_of_another_manifest)
 
 Test(manifest, stays_linear_on_a_file_full_of_false_records)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     uint64_t ends[RECORDS + 1];
     static uint8_t bytes[1 << 18];
     int count;
@@ -490,7 +483,7 @@ static int no_random(void *ctx, void *buf, size_t n)
 
 Test(manifest, writes_the_golden_bytes)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     loam_vfs plain = *disk;
     plain.random = no_random;
     struct manifest m;
@@ -574,7 +567,7 @@ static uint32_t dead_ranges_of(const loam_vfs *disk)
 /* What is said of the state at a clean close is not said of any later one. */
 Test(manifest, dead_ranges_are_of_the_last_edit_alone)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct manifest m;
     struct version_edit e;
     bool renamed;

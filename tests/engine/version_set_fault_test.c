@@ -60,7 +60,7 @@ static int opening_edit(struct db *d)
 /* A run with one fault plan. Returns false once the plan lies beyond the run's last call. */
 static bool faulty_run(uint64_t fail_at, struct mode mode)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     loam_vfs *faulty;
     loam_fault_plan plan = {.struct_size = sizeof plan,
                             .seed = fail_at,

@@ -8,6 +8,7 @@
 #include "engine/loam.h"
 #include "engine/version_set.h"
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 
 #define TABLES_MAX 256
 
@@ -60,15 +61,6 @@ static inline int make_db(struct db *d)
     int rc = version_set_make(&d->vs, &e);
     version_edit_free(&e);
     return rc;
-}
-
-static inline struct loam_vfs *new_disk(void)
-{
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK(disk->mkdir(disk->ctx, "/db") >= 0);
-    CHECK(disk->sync_dir(disk->ctx, "/") >= 0);
-    return disk;
 }
 
 /* Makes a database on an empty disk. */

@@ -8,7 +8,7 @@
 
 Test(version_set, finds_no_database_and_makes_one)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     db_new(&d, disk, 0);
     uint64_t id = d.vs.db_id;
@@ -30,7 +30,7 @@ Test(version_set, finds_no_database_and_makes_one)
 
 Test(version_set, recovers_tables_keyspaces_and_counters)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0}, next;
     db_new(&d, disk, 4096); /* small manifests: many roll over */
@@ -55,7 +55,7 @@ Test(version_set, recovers_tables_keyspaces_and_counters)
 
 Test(version_set, moves_a_table_without_making_its_file_obsolete)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0}, next;
     db_new(&d, disk, 0);
@@ -79,7 +79,7 @@ Test(version_set, moves_a_table_without_making_its_file_obsolete)
 
 Test(version_set, keeps_an_old_version_while_it_is_referenced)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0}, next;
     db_new(&d, disk, 0);
@@ -100,7 +100,7 @@ Test(version_set, keeps_an_old_version_while_it_is_referenced)
 
 Test(version_set, creates_renames_and_drops_keyspaces)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct version_edit e;
     db_new(&d, disk, 0);
@@ -162,7 +162,7 @@ Test(version_set, orders_a_keyspace_when_its_comparator_is_given)
 {
     static const loam_comparator cmp = {sizeof cmp, "reverse", reverse, NULL, NULL};
     static const loam_comparator other = {sizeof other, "other", reverse, NULL, NULL};
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct version_edit e;
     db_new(&d, disk, 0);
@@ -201,7 +201,7 @@ Test(version_set, orders_a_keyspace_when_its_comparator_is_given)
 
 Test(version_set, accepts_no_damage_after_a_clean_close)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0};
     db_new(&d, disk, 0);
@@ -246,7 +246,7 @@ Test(version_set, accepts_no_damage_after_a_clean_close)
 
 Test(version_set, reports_missing_files)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0};
     char path[FILENAME_CAP];
@@ -269,7 +269,7 @@ Test(version_set, reports_missing_files)
 
 Test(version_set, cleans_the_directory_but_leaves_strangers)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     struct db d;
     struct numbers state = {.count = 0};
     static const char *names[] = {"/db/000000000900.sst",      "/db/000000000901.tmp",
@@ -321,7 +321,7 @@ static int open_busily(void *ctx, const char *path, uint32_t flags, loam_file **
 
 Test(version_set, a_new_manifest_with_an_edit_reads_back_beside_workers)
 {
-    loam_vfs *disk = new_disk();
+    loam_vfs *disk = memory_disk_with("/db");
     loam_vfs vfs = *disk;
     struct db d;
     struct numbers state = {.count = 0};

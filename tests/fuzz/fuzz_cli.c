@@ -14,6 +14,7 @@
 #include "arena/sync.h"
 #include "engine/loam.h"
 #include "tests/fuzz/fuzz_support.h"
+#include "tests/support/memory_disk.h"
 
 #define ARGS_MAX 16
 
@@ -83,7 +84,7 @@ FILE *__wrap_fopen(const char *path, const char *mode)
 static void make_disk(void)
 {
     loam_file *in;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     system_calls = *disk;
     system_calls.random = draw;
     system_calls.now_us = now_us;

@@ -5,6 +5,7 @@
 
 #include <time.h>
 
+#include "tests/support/memory_disk.h"
 #include "wal/wal_format.h"
 
 #define INPUT_SMALL ((size_t)1 << 10)
@@ -127,10 +128,7 @@ void fuzz_end(size_t input_size)
 
 loam_vfs *fuzz_disk(void)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    CHECK_EQ(disk->mkdir(disk->ctx, FUZZ_DIR), 0);
-    return disk;
+    return memory_disk_with(FUZZ_DIR);
 }
 
 void fuzz_put(const loam_vfs *disk, const char *name, const void *data, size_t size)

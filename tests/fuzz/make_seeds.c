@@ -14,6 +14,7 @@
 #include "sstable/sst_builder.h"
 #include "sstable/sst_format.h"
 #include "tests/fuzz/fuzz_support.h"
+#include "tests/support/memory_disk.h"
 #include "wal/wal_format.h"
 
 static const char *out_dir;
@@ -255,7 +256,7 @@ static void seed_directory(unsigned n, uint8_t seal)
 {
     loam_vfs *disk, *fault, *after;
     loam_fault_plan plan = {.struct_size = sizeof plan};
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
     const loam_options o = {.struct_size = sizeof o,
                             .memory_budget = 1 << 20,

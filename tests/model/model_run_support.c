@@ -10,6 +10,7 @@
 
 #include "arena/epoch.h"
 #include "tests/model/model_state.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 static void step(struct run *r)
@@ -100,7 +101,7 @@ static void draw_shape(struct run *r)
 static void make_disk(struct run *r)
 {
     if (r->disk_kind != MODEL_DISK_OS) {
-        CHECK_EQ(loam_vfs_memory(&r->disk), LOAM_OK);
+        r->disk = memory_disk();
         run_wrap_disk(r);
         snprintf(r->dir, sizeof r->dir, "/db");
         return;

@@ -10,6 +10,7 @@
 #include "arena/sync.h"
 #include "sstable/sst_cursor.h"
 #include "tests/support/check.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/stress.h"
 
 #define THREADS 3
@@ -128,7 +129,7 @@ static void work(struct crew_member *me)
 STRESS(sst, tables_share_a_ring)
 {
     struct shared w = {.rounds = 12 * (unsigned)stress_scale};
-    CHECK_EQ(loam_vfs_memory(&w.disk), LOAM_OK);
+    w.disk = memory_disk();
     alloc_init(&w.alloc, NULL, UINT64_MAX);
     CHECK_EQ(block_cache_init(&w.cache, &w.alloc, 48 << 10, 0), LOAM_OK);
     crew_run(THREADS, work, &w, seed);

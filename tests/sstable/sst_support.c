@@ -5,6 +5,7 @@
 
 #include "sstable/sst_cursor.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 
 static void *limited_alloc(void *ctx, size_t align, size_t size)
 {
@@ -30,7 +31,7 @@ void sst_world_init(struct sst_world *w, size_t cache_bytes, struct sst_limit *l
 {
     memset(w, 0, sizeof *w);
     loam_allocator hooks = {sizeof hooks, limited_alloc, limited_free, limit};
-    CHECK_EQ(loam_vfs_memory(&w->disk), LOAM_OK);
+    w->disk = memory_disk();
     w->vfs = w->disk;
     alloc_init(&w->alloc, limit != NULL ? &hooks : NULL, UINT64_MAX);
     w->cached = cache_bytes != 0;

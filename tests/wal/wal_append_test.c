@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "tests/support/memory_disk.h"
 #include "tests/wal/wal_support.h"
 
 TestSuite(wal_append, .timeout = 60);
@@ -54,8 +55,7 @@ static int64_t write_between(void *ctx, loam_file *f, const void *buf, size_t n,
 
 static loam_vfs start(void)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     memset(&between, 0, sizeof between);
     between.disk = disk;
     loam_vfs v = *disk;

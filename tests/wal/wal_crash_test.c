@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "arena/random.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 #include "tests/wal/wal_support.h"
 
@@ -145,7 +146,7 @@ static void crash_everywhere(bool mapped, uint64_t seed)
     loam_vfs *disk, *vfs;
     struct random r;
     random_init(&r, seed);
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    disk = memory_disk();
     loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !mapped};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     struct wal_options o = log_options(vfs, "/");
@@ -238,8 +239,7 @@ static int making_sync_dir(void *ctx, const char *dir)
 /* Making a new segment, and one of a file that was released, with records under the knife beside it. */
 Test(wal_crash, records_survive_a_power_cut_while_the_next_segment_is_made)
 {
-    loam_vfs *disk, *vfs;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *vfs;
     loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed_of_run()};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     loam_vfs knife = *vfs;

@@ -10,6 +10,7 @@
 #include <pthread.h>
 
 #include "arena/sync.h"
+#include "tests/support/memory_disk.h"
 #include "tests/wal/wal_support.h"
 
 TestSuite(wal_failed_append, .timeout = 60);
@@ -61,8 +62,7 @@ static void release_first(void)
 
 Test(wal_failed_append, outlives_the_release_of_its_segment)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     broken.disk = disk;
     loam_vfs v = *disk;
     v.map = NULL;

@@ -13,6 +13,7 @@
 #include "arena/vfs.h"
 #include "tests/support/check.h"
 #include "tests/support/disk_files.h"
+#include "tests/support/memory_disk.h"
 #include "wal/wal_reader.h"
 
 #define DB_ID 0x1122334455667788u
@@ -154,8 +155,7 @@ Test(wal_format, golden_segment_reads_forever)
     wal_file_header_encode(page, &sample);
     CHECK_BYTES(page, sizeof page, file, sizeof page);
 
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     disk_file_write(vfs, "/000000000042.log", file, sizeof file);
     struct wal_reader r;
     struct wal_record record;

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 
+#include "tests/support/memory_disk.h"
 #include "tests/wal/wal_support.h"
 
 static struct wal w;
@@ -44,8 +45,7 @@ static int64_t counted_write_durable(void *ctx, loam_file *f, const void *buf, s
 /* *vfs counts; what it stands on is the caller's to free. */
 static loam_vfs *counting_disk(loam_vfs *vfs)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     *vfs = *disk;
     vfs->sync = counted_sync;
     vfs->write_durable = counted_write_durable;
@@ -179,9 +179,7 @@ static int the_same_again(void *ctx, void *buf, size_t n)
 /* As on the disk of a test, or in a machine that was set back. */
 Test(wal_recycle, a_recycled_file_is_empty_even_if_chance_repeats_itself)
 {
-    loam_vfs vfs, *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    vfs = *disk;
+    loam_vfs *disk = memory_disk(), vfs = *disk;
     vfs.random = the_same_again;
     struct wal_options o = log_options(&vfs, "/");
     uint64_t number, end, base;
@@ -205,8 +203,7 @@ Test(wal_recycle, a_recycled_file_is_empty_even_if_chance_repeats_itself)
 
 Test(wal_recycle, a_release_does_not_wait_for_a_sync_that_runs)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     struct wal_options o = log_options(disk, "/");
     uint64_t boundary, number, end;
     uint32_t generation;
@@ -240,8 +237,7 @@ static unsigned windows_shown(uint32_t generation)
 
 Test(wal_recycle, a_log_without_a_record_holds_one_window_and_one_file)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     struct wal_options o = log_options(disk, "/");
     uint64_t number, end;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
@@ -271,8 +267,7 @@ static int refuse_unmap(void *ctx, void *p, size_t len)
 
 Test(wal_recycle, what_cannot_be_unmapped_is_not_written_to_again)
 {
-    loam_vfs *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk();
     loam_vfs vfs = *disk;
     vfs.unmap = refuse_unmap;
     struct wal_options o = log_options(&vfs, "/");

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "arena/random.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 #include "tests/wal/wal_support.h"
 
@@ -103,16 +104,14 @@ static void random_log(const loam_vfs *vfs, enum wal_mode mode)
 
 Test(wal_roundtrip, mapped_log_of_mixed_sizes_reads_back)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     random_log(vfs, WAL_MAPPED);
     loam_vfs_free(vfs);
 }
 
 Test(wal_roundtrip, buffered_log_of_mixed_sizes_reads_back)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     loam_vfs unmapped = *vfs;
     unmapped.map = NULL;
     unmapped.unmap = NULL;
@@ -128,8 +127,7 @@ static int refuse_to_map(void *ctx, loam_file *f, uint64_t off, size_t len, void
 
 Test(wal_roundtrip, a_vfs_that_refuses_to_map_gets_the_buffered_log)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     loam_vfs refusing = *vfs;
     refusing.map = refuse_to_map;
     random_log(&refusing, WAL_BUFFERED);
@@ -145,8 +143,7 @@ static int cannot_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
 Test(wal_roundtrip, a_vfs_without_reserve_works_in_both_modes)
 {
     for (int buffered = 0; buffered < 2; buffered++) {
-        loam_vfs *vfs;
-        CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+        loam_vfs *vfs = memory_disk();
         loam_vfs plain = *vfs;
         plain.reserve = cannot_reserve;
         if (buffered) {
@@ -191,8 +188,7 @@ Test(wal_roundtrip, without_files_positions_and_generations_work)
 
 Test(wal_roundtrip, a_record_longer_than_a_segment_gets_a_segment_of_its_size)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     for (int buffered = 0; buffered < 2; buffered++) {
         loam_vfs v = *vfs;
         v.map = buffered ? NULL : vfs->map;
@@ -241,8 +237,7 @@ static int count_name(void *ctx, loam_slice name)
 
 Test(wal_roundtrip, released_files_are_recycled_and_their_old_records_never_return)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     struct wal_options o = log_options(vfs, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     for (uint64_t i = 0; i < 60000; i++) {
@@ -274,8 +269,7 @@ Test(wal_roundtrip, released_files_are_recycled_and_their_old_records_never_retu
 
 Test(wal_roundtrip, adopted_files_are_recycled)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     struct wal_options o = log_options(vfs, "/");
     uint64_t number, end;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
@@ -305,8 +299,7 @@ Test(wal_roundtrip, adopted_files_are_recycled)
 
 Test(wal_roundtrip, slots_run_out_with_busy_and_come_back_with_release)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     struct wal_options o = log_options(vfs, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     uint64_t boundary;
@@ -358,8 +351,7 @@ static int fail_sync(void *ctx, loam_file *f, uint32_t data_only)
 
 Test(wal_roundtrip, a_failed_sync_poisons_until_cleared_behind_a_switch)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     loam_vfs v = *vfs;
     struct wal_options o = log_options(&v, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
@@ -397,7 +389,7 @@ static uint64_t held_by(const uint8_t *payload, uint64_t size, bool copied)
 {
     loam_vfs *vfs;
     struct wal_slot s;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    vfs = memory_disk();
     struct wal_options o = log_options(vfs, "/");
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     uint64_t before = alloc_used_by(alloc_global(), MEM_LOG);
@@ -457,8 +449,7 @@ static int64_t tiny_write(void *ctx, loam_file *f, const void *buf, size_t n, ui
 
 Test(wal_roundtrip, short_and_refused_writes_go_on)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     broken.real = vfs;
     loam_vfs v = *vfs;
     v.map = NULL;
@@ -481,8 +472,7 @@ Test(wal_roundtrip, after_a_failed_append_the_log_goes_on_in_a_new_segment)
     const size_t parts[] = {0, 1, 12, 24, 60, 1000};
     for (unsigned n = 1; n <= 12; n++) {
         for (size_t p = 0; p < sizeof parts / sizeof *parts; p++) {
-            loam_vfs *vfs;
-            CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+            loam_vfs *vfs = memory_disk();
             broken.real = vfs;
             loam_vfs v = *vfs;
             v.map = NULL;
@@ -522,8 +512,7 @@ Test(wal_roundtrip, after_a_failed_append_the_log_goes_on_in_a_new_segment)
 /* What a failed append left in the file is not known; it is given up with the segment. */
 Test(wal_roundtrip, the_file_of_a_failed_append_is_not_used_again)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     broken.real = vfs;
     loam_vfs v = *vfs;
     v.map = NULL;
@@ -557,8 +546,7 @@ Test(wal_roundtrip, the_file_of_a_failed_append_is_not_used_again)
  * there. */
 static void fault_run(bool mapped, uint64_t at, uint32_t repeat, int error, uint64_t *calls)
 {
-    loam_vfs *disk, *vfs;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
+    loam_vfs *disk = memory_disk(), *vfs;
     loam_fault_plan plan = {.struct_size = sizeof plan, .seed = at, .no_map = !mapped};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     plan.fail_at = at;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "arena/random.h"
+#include "tests/support/memory_disk.h"
 #include "tests/support/stress.h"
 #include "tests/wal/wal_support.h"
 
@@ -253,16 +254,14 @@ static void run(const loam_vfs *vfs, const char *dir, uint64_t seed, uint64_t pe
 
 STRESS(wal, mapped_log_on_the_memory_disk)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     run(vfs, "/", seed, 1200);
     loam_vfs_free(vfs);
 }
 
 STRESS(wal, buffered_log_on_the_memory_disk)
 {
-    loam_vfs *vfs;
-    CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+    loam_vfs *vfs = memory_disk();
     loam_vfs unmapped = *vfs;
     unmapped.map = NULL;
     run(&unmapped, "/", seed, 600);
@@ -328,8 +327,7 @@ static void sync_until_refused(struct crew_member *m)
 STRESS(wal, a_failed_sync_is_made_once_and_reaches_every_waiter)
 {
     for (unsigned round = 0; round < 30; round++) {
-        loam_vfs *vfs;
-        CHECK_EQ(loam_vfs_memory(&vfs), LOAM_OK);
+        loam_vfs *vfs = memory_disk();
         loam_vfs v = *vfs;
         v.sync = failing_sync;
         failing.real = vfs;

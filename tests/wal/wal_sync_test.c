@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 
 #include "arena/sync.h"
+#include "tests/support/memory_disk.h"
 #include "tests/wal/wal_support.h"
 
 TestSuite(wal_sync, .timeout = 120);
@@ -56,9 +57,7 @@ static unsigned syncs_of_all(void)
  * machine may keep some away, so not every time. */
 Test(wal_sync, a_leader_gathers_those_who_come_back)
 {
-    loam_vfs vfs, *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    vfs = *disk;
+    loam_vfs *disk = memory_disk(), vfs = *disk;
     slow.disk = disk;
     vfs.sync = slow_sync;
     struct wal_options o = log_options(&vfs, "/");

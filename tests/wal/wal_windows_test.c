@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "arena/sync.h"
+#include "tests/support/memory_disk.h"
 #include "tests/wal/wal_support.h"
 
 TestSuite(wal_windows, .timeout = 60);
@@ -54,9 +55,7 @@ static void keep(void)
 /* Who made a segment ready maps its first window, while writers, who did not wait for that, are through with it. */
 Test(wal_windows, one_that_is_behind_is_not_shown_again)
 {
-    loam_vfs vfs, *disk;
-    CHECK_EQ(loam_vfs_memory(&disk), LOAM_OK);
-    vfs = *disk;
+    loam_vfs *disk = memory_disk(), vfs = *disk;
     slow.disk = disk;
     vfs.map = slow_map;
     slow.hold = true;
