@@ -441,13 +441,14 @@ static bool under_way(struct db *db)
 }
 
 /* Makes one more chunk ready, so that no writer waits for its pages, until memtables have had all they
- * may have: from then on chunks come back from flushes. Whether there is more to do. */
+ * may have: from then on chunks come back from flushes. None that would be trimmed at once, and made again.
+ * Whether there is more to do. */
 static bool prepare_chunk(struct db *db)
 {
     const struct limits *l = &db->options.limits;
     struct chunk_pool_stats s = chunk_pool_stats(&db->chunks);
     uint64_t all = db_memtable_limit(db) * l->memtables_max / l->chunk_bytes;
-    return s.idle < CHUNKS_AHEAD && s.out + s.idle < all && under_way(db) &&
+    return s.idle < CHUNKS_AHEAD && s.idle < db->share.chunks && s.out + s.idle < all && under_way(db) &&
            chunk_pool_prefill(&db->chunks, (size_t)s.idle + 1) == LOAM_OK;
 }
 

@@ -41,7 +41,8 @@ uint64_t memory_share_memtables(struct db *db)
 /* Chunks kept for the next memtables are of the memtables' share, too; they have in_use bytes of it. */
 static void trim_chunks(struct db *db, uint64_t bytes, uint64_t in_use)
 {
-    chunk_pool_trim(&db->chunks, (size_t)(left_of(bytes, in_use) / db->options.limits.chunk_bytes));
+    db->share.chunks = left_of(bytes, in_use) / db->options.limits.chunk_bytes;
+    chunk_pool_trim(&db->chunks, (size_t)db->share.chunks);
 }
 
 /* Whether memtables have taken no memory for a while. */

@@ -30,6 +30,7 @@ struct memory_share {
     bool all_wanted;    /* and so is all of it, soon */
     uint64_t memtables; /* bytes that they had when last looked at */
     uint64_t since;     /* micros; when that last changed, or memory came back */
+    uint64_t chunks;    /* may be kept for the next memtables */
     /* atomic */
     _Atomic uint64_t lent; /* bytes */
     _Atomic bool wanted;   /* by a writer who is about to need much at once */

@@ -17,13 +17,18 @@ enum { BUDGET = 4 << 20, ENTRIES = 200000, VALUE = 100, GETS = 3000, ALLOWANCE =
 
 TestSuite(memory_share);
 
-static void get_some(loam_db *db, struct random *r, unsigned n)
+static void get_some_of(loam_db *db, struct random *r, unsigned n, uint64_t entries)
 {
     for (unsigned i = 0; i < n; i++) {
         char key[24];
-        int size = snprintf(key, sizeof key, "key%012u", (unsigned)random_below(r, ENTRIES));
+        int size = snprintf(key, sizeof key, "key%012u", (unsigned)random_below(r, entries));
         GOES(loam_get(db, NULL, loam_bytes(key, (size_t)size), NULL, 0, NULL, NULL));
     }
+}
+
+static void get_some(loam_db *db, struct random *r, unsigned n)
+{
+    get_some_of(db, r, n, ENTRIES);
 }
 
 static uint64_t table_opens(loam_db *handle)
@@ -93,22 +98,27 @@ static uint32_t resident_tables(struct db *db)
 }
 
 /* All in one level: nothing is left to do in the background, which would hold tables. */
-static loam_db *fill_quiet(loam_vfs *disk)
+static loam_db *fill_small(loam_vfs *disk, uint64_t budget, uint64_t entries)
 {
     loam_options o = small_options(disk);
     loam_db *db;
-    o.memory_budget = BUDGET;
+    o.memory_budget = budget;
     GOES(loam_open("/db", &o, &db));
     char key[24], value[VALUE];
     memset(value, 'v', sizeof value);
-    for (uint64_t i = 0; i < ENTRIES; i++) {
-        int size = snprintf(key, sizeof key, "key%012u", (unsigned)(i * 7919 % ENTRIES));
+    for (uint64_t i = 0; i < entries; i++) {
+        int size = snprintf(key, sizeof key, "key%012u", (unsigned)(i * 7919 % entries));
         GOES(loam_put(db, NULL, loam_bytes(key, (size_t)size), loam_bytes(value, VALUE), NULL));
     }
     GOES(loam_flush(db, NULL));
     GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
     GOES(loam_wait_idle(db, UINT64_MAX));
     return db;
+}
+
+static loam_db *fill_quiet(loam_vfs *disk)
+{
+    return fill_small(disk, BUDGET, ENTRIES);
 }
 
 /* With room for the readers and hardly more than that, no get closes or opens a table. */
@@ -264,6 +274,34 @@ Test(memory_share, what_is_lent_is_not_kept_for_memtables_at_the_same_time)
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(db, NULL, &s));
     CHECK(s.memory_peak <= BUDGET + ALLOWANCE / 16);
+    end();
+}
+
+/* Of a small budget few chunks are kept beside what is lent: fewer than are made ready for writers who have begun
+ * a memtable. What was made ready went at once, and was made again, as fast as a core could. */
+Test(memory_share, what_is_made_ready_for_writers_beside_what_is_lent_stays)
+{
+    enum { SMALL = 1 << 20, FEW = 40000 };
+    disk = memory_disk();
+    db = fill_small(disk, SMALL, FEW);
+    in = db_of(db);
+    random_init(&r, 1);
+    size_t size = (size_t)in->options.limits.memtable_bytes / 8; /* worth it, and no flush at rest */
+    char *value = calloc(1, size);
+    uint64_t taken = UINT64_MAX;
+    for (unsigned i = 0; taken != 0; i++) { /* again when it has begun or ended meanwhile */
+        CHECK(i < 20);
+        GOES(loam_put(db, NULL, LOAM_LIT("begun"), loam_bytes(value, i == 0 ? size : 1), NULL));
+        while (atom_load(&in->share.lent, acquire) == 0) {
+            get_some_of(db, &r, 100, FEW);
+        }
+        thread_sleep_micros(50000);
+        atom_store(&in->alloc.peak, 0, relaxed);
+        thread_sleep_micros(200000);
+        taken = atom_load(&in->alloc.peak, relaxed);
+    }
+    CHECK(atom_load(&in->share.lent, acquire) != 0);
+    free(value);
     end();
 }
 
