@@ -112,16 +112,11 @@ static bool again(struct db_vfs *v, int64_t rc, bool takes, struct refusals *r)
         CALL(OF(ctx_), rc_, call_, __VA_ARGS__);                                                   \
         return rc_;                                                                                \
     } while (0)
-#define PASS_TAKES(ctx_, call_, ...)                                                               \
-    do {                                                                                           \
-        int rc_;                                                                                   \
-        TAKES(OF(ctx_), rc_, call_, __VA_ARGS__);                                                  \
-        return rc_;                                                                                \
-    } while (0)
 
 /* ---- the directory ----------------------------------------------------------------------------- */
 
-/* 0 when paths in the directory are those of this database's files, as far as can be told. */
+/* 0 when paths in the directory are those of this database's files, as far as can be told. Never that something is
+ * missing: to whoever asked for a file it would say that the file is. */
 static int at_home(struct db_vfs *v)
 {
     char path[FILENAME_CAP];
@@ -133,7 +128,7 @@ static int at_home(struct db_vfs *v)
     }
     int rc;
     CALL(v, rc, is_named, v->lock->inner, path);
-    return rc;
+    return rc == -ENOENT || rc == -ENOTDIR ? -ESTALE : rc;
 }
 
 /* ---- tables that are open and shut ------------------------------------------------------------- */
@@ -507,7 +502,11 @@ static int db_remove(void *ctx, const char *path)
 
 static int db_list(void *ctx, const char *dir, loam_name_fn fn, void *arg)
 {
-    PASS_TAKES(ctx, list, dir, fn, arg);
+    int rc = at_home(OF(ctx));
+    if (rc == 0) {
+        TAKES(OF(ctx), rc, list, dir, fn, arg);
+    }
+    return rc;
 }
 
 static int db_lock(void *ctx, const char *path, loam_file **out)

@@ -373,9 +373,9 @@ enum { LOAM_HEALTHY = 0, LOAM_DEGRADED = 1, LOAM_REFUSING_WRITES = 2 };
  * REFUSING_WRITES: writes get the error. A flush or merge that fails and a failed sync of the log are this at once:
  * nothing piles up behind them.
  * A database whose directory is renamed or removed takes writes and reads what it has open until it needs
- * another file; then writes get LOAM_E_IO, and this is the error told here: sys_errno ENOENT, or ESTALE when
- * something else has its place, a copy for one, which is left as it is. The file LOCK in it tells; without
- * it, too, nothing new is opened. (A vfs without is_named() cannot tell.) */
+ * another file; then that read, and writes, get LOAM_E_IO, and this is the error told here: sys_errno ESTALE. What
+ * else may have its place, a copy for one, is left as it is. The file LOCK in it tells; without it, too, nothing new is
+ * opened. (A vfs without is_named() cannot tell.) */
 LOAM_API int loam_health(loam_db *db, loam_error *why);
 /* After the cause of an error is gone: verify, and accept writes again. What is not LOAM_ERR_STICKY, a
  * full disk or a log that gets no other file, is retried every 100 ms without this call. LOAM_OK when

@@ -9,8 +9,11 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "arena/epoch.h"
 #include "arena/hash.h"
 #include "arena/sync.h"
+#include "engine/db.h"
+#include "engine/handles.h"
 #include "tests/engine/db_support.h"
 #include "tests/support/disk_files.h"
 
@@ -188,6 +191,58 @@ Test(replaced, by_a_copy_it_is_left_as_it_is)
     beside("/copy", 0, false, true);
 }
 
+/* A directory that is somewhere else is no damage: no table of it is missing, nor is what is to be removed gone. */
+static void is_elsewhere(int rc)
+{
+    CHECK_EQ(rc, LOAM_E_IO);
+    CHECK_EQ(loam_last_error()->sys_errno, ESTALE);
+}
+
+Test(replaced, by_nothing_it_misses_no_file)
+{
+    enum { FILES = 16, MANY = 8000 };
+    disk = memory_disk();
+    loam_options o = small_options(disk);
+    loam_ks_options plain = {.struct_size = sizeof plain, .compression = LOAM_COMPRESS_NONE};
+    loam_error why;
+    loam_db *a;
+    o.max_open_files = FILES;
+    o.default_ks = &plain;
+    GOES(loam_open("/db", &o, &a));
+    for (unsigned i = 0; i < MANY; i++) {
+        GOES(put(a, i));
+    }
+    GOES(loam_flush(a, NULL));
+    GOES(loam_wait_idle(a, 0));
+    GOES(loam_pause(a, 1));
+    GOES(put(a, 0));
+    GOES(put(a, MANY - 1));
+    GOES(loam_flush(a, NULL)); /* something to merge with all others */
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(a, NULL, &s));
+    CHECK(s.files > FILES); /* so that some are shut */
+    move("/db", "/moved");
+    for (unsigned i = 0; i < MANY; i += 4) {
+        int rc = loam_get(a, NULL, loam_bytes(&i, sizeof i), NULL, 0, NULL, NULL);
+        if (rc != LOAM_OK) {
+            is_elsewhere(rc);
+        }
+    }
+    is_elsewhere(loam_compact(a, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
+    is_elsewhere(loam_verify(a, NULL, NULL));
+    CHECK_EQ(loam_health(a, &why), LOAM_REFUSING_WRITES);
+    CHECK_EQ(why.sys_errno, ESTALE);
+    epoch_enter();
+    struct db *in = slotmap_get(&registry_get()->dbs, HANDLE_OF(a));
+    epoch_exit();
+    CHECK_EQ(in->vfs->remove(in->vfs->ctx, "/db/000000000001.sst"), -ESTALE);
+    move("/moved", "/db");
+    GOES(loam_resume(a));
+    GOES(loam_close(a));
+    expect("/db", 0, MANY);
+    loam_vfs_free(disk);
+}
+
 /* A makes files ahead of time; none of them is where B begins. */
 Test(replaced, by_a_database_made_there_it_works)
 {
@@ -211,7 +266,7 @@ Test(replaced, without_its_lock_a_database_makes_no_more_files)
     CHECK_EQ(disk->remove(disk->ctx, "/db/LOCK"), 0);
     GOES(put(a, KEYS));
     CHECK_EQ(loam_flush(a, NULL), LOAM_E_IO);
-    CHECK_EQ(loam_last_error()->sys_errno, ENOENT);
+    CHECK_EQ(loam_last_error()->sys_errno, ESTALE);
     loam_db *b = open_small(disk, "/db");
     refused(a);
     (void)!loam_close(a);
