@@ -81,7 +81,8 @@ struct loam_vfs {
      * after it, in a file whose size and space do so already; nothing is said of the file's other bytes. */
     int64_t (*write_durable)(void *ctx, loam_file *f, const void *buf, size_t n, uint64_t off);
     /* NULL, or beyond struct_size: nobody can tell. Else 0 when `path` is a name of the very file f; -ENOENT:
-     * nothing has that name; -ESTALE: something else has; or why it is not known. f may be a lock. */
+     * nothing has that name; -ESTALE: something else has; or why it is not known. f may be a lock: then -ESTALE, too,
+     * in any directory but the one that it was taken in, whatever links there are. */
     int (*is_named)(void *ctx, loam_file *f, const char *path);
 };
 

@@ -21,6 +21,7 @@ struct loam_file {
     struct disk_node *node;
     uint32_t flags;
     bool is_lock;
+    uint64_t locked_in; /* id of the directory */
 };
 
 struct memory_vfs {
@@ -478,6 +479,7 @@ static int lock_locked(struct disk *d, const char *path, loam_file **f)
     rc = handle_new(d, at.node, 0, f);
     if (rc == 0) {
         (*f)->is_lock = true;
+        (*f)->locked_in = at.dir->id;
         at.node->locked = true;
     }
     return rc;
@@ -511,7 +513,8 @@ static int mem_is_named(void *ctx, loam_file *f, const char *path)
     mutex_lock(&d->mutex);
     int rc = find(d, path, &at);
     if (rc == 0) {
-        rc = at.node == f->node ? 0 : at.node == NULL ? -ENOENT : -ESTALE;
+        bool same = at.node == f->node && (!f->is_lock || at.dir->id == f->locked_in);
+        rc = same ? 0 : at.node == NULL ? -ENOENT : -ESTALE;
     }
     mutex_unlock(&d->mutex);
     return rc;

@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -41,6 +42,8 @@ struct loam_file {
     pid_t pid; /* of the process that took the lock */
     dev_t dev; /* with ino: the locked file */
     ino_t ino;
+    dev_t dir_dev; /* likewise the directory it was locked in */
+    ino_t dir_ino;
     struct loam_file *next; /* in held_locks */
 };
 
@@ -534,16 +537,35 @@ static int named(const char *path, const struct stat *file)
     return there.st_dev == file->st_dev && there.st_ino == file->st_ino ? 0 : -ESTALE;
 }
 
+/* 0 or -errno. What is open below it keeps the directory's number from being another's. */
+static int stat_parent(const char *path, struct stat *st)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash == NULL ? 0 : (size_t)(slash - path) + 1;
+    if (n >= sizeof dir) {
+        return -ENAMETOOLONG;
+    }
+    memcpy(dir, n != 0 ? path : ".", n != 0 ? n : 1);
+    dir[n != 0 ? n : 1] = '\0';
+    return stat(dir, st) != 0 ? -errno : 0;
+}
+
 static int os_is_named(void *ctx, loam_file *f, const char *path)
 {
     (void)ctx;
-    struct stat mine;
-    return fstat(f->fd, &mine) != 0 ? -errno : named(path, &mine);
+    struct stat at;
+    int rc = fstat(f->fd, &at) != 0 ? -errno : named(path, &at);
+    if (rc == 0 && f->is_lock) { /* a copy of hard links has the file, too */
+        rc = stat_parent(path, &at);
+        rc = rc == 0 && (at.st_dev != f->dir_dev || at.st_ino != f->dir_ino) ? -ESTALE : rc;
+    }
+    return rc;
 }
 
 /* An open file description lock: unlike fcntl's older kind it does not vanish when the process
  * closes another descriptor of the file. */
-static int take_locked(const char *path, int *fd_out, struct stat *st)
+static int take_locked(const char *path, int *fd_out, struct stat *st, struct stat *dir)
 {
     for (int i = 0; i < LOCK_TRIES; i++) {
         int fd = open_regular(path, O_RDWR | O_CREAT, st);
@@ -558,7 +580,8 @@ static int take_locked(const char *path, int *fd_out, struct stat *st)
             RETRY(rc, fcntl(fd, F_OFD_SETLK, &l));
             rc = result_of(rc);
         }
-        if (rc == 0 && named(path, st) == 0) { /* it may have been removed before the lock was taken */
+        /* It may have been removed before the lock was taken. */
+        if (rc == 0 && stat_parent(path, dir) == 0 && named(path, st) == 0) {
             *fd_out = fd;
             return 0;
         }
@@ -574,10 +597,10 @@ static int os_lock(void *ctx, const char *path, loam_file **f)
 {
     (void)ctx;
     int fd;
-    struct stat st;
+    struct stat st, dir;
     struct loam_file *file = NULL;
     pthread_mutex_lock(&held_mutex);
-    int rc = take_locked(path, &fd, &st);
+    int rc = take_locked(path, &fd, &st, &dir);
     if (rc == 0) {
         rc = file_new(fd, &file);
     }
@@ -586,6 +609,8 @@ static int os_lock(void *ctx, const char *path, loam_file **f)
         file->pid = getpid();
         file->dev = st.st_dev;
         file->ino = st.st_ino;
+        file->dir_dev = dir.st_dev;
+        file->dir_ino = dir.st_ino;
         file->next = held_locks;
         held_locks = file;
         *f = file;

@@ -8,8 +8,8 @@
  *
  * A path names a file of this database only as long as the directory is where it was: it may be renamed, and
  * another one, a backup above all, put in its place. So before a file is opened, made, renamed or removed, and
- * before names are listed or synced, the path of the lock must still name the file that is held: else -ESTALE, also
- * when nothing has that name. What is open already is not concerned.
+ * before names are listed or synced, the path of the lock must still name the file that is held, in the directory where
+ * it was taken: else -ESTALE, also when nothing has that name. What is open already is not concerned.
  *
  * What can be given back are the descriptors of tables. A table's file is only ever read, and its name
  * stands for the same bytes as long as anybody has it open; so behind an open table there need not be

@@ -252,6 +252,7 @@ static inline void contract_is_named(struct contract *c)
 static inline void contract_lock(struct contract *c)
 {
     loam_file *f, *g;
+    CHECK_EQ(VFS(c->vfs, mkdir, at(c, 0, "copy")), 0);
     for (int i = 0; i < 3; i++) {
         CHECK_EQ(VFS(c->vfs, lock, at(c, 0, "LOCK"), &f), 0);
         CHECK_EQ(VFS(c->vfs, lock, at(c, 1, "LOCK"), &g), -EAGAIN);
@@ -261,6 +262,12 @@ static inline void contract_lock(struct contract *c)
         CHECK_EQ(VFS(c->vfs, lock, at(c, 1, "LOCK"), &g), -EAGAIN);
         CHECK_EQ(VFS(c->vfs, lock, at(c, 1, "LOCK2"), &g), 0);
         CHECK_EQ(VFS(c->vfs, close, g), 0);
+        /* As where a directory is copied by links. */
+        CHECK_EQ(VFS(c->vfs, link, at(c, 0, "LOCK"), at(c, 1, "copy/LOCK")), 0);
+        CHECK_EQ(VFS(c->vfs, lock, at(c, 0, "copy/LOCK"), &g), -EAGAIN);
+        CHECK_EQ(VFS(c->vfs, is_named, f, at(c, 0, "copy/LOCK")), -ESTALE);
+        CHECK_EQ(VFS(c->vfs, is_named, f, at(c, 0, "LOCK")), 0);
+        CHECK_EQ(VFS(c->vfs, remove, at(c, 0, "copy/LOCK")), 0);
         CHECK_EQ(VFS(c->vfs, close, f), 0);
     }
 }

@@ -345,6 +345,30 @@ Test(planted, a_copy_of_hard_links_stays_as_it_was_when_the_other_is_used)
     remove_all(home);
 }
 
+/* The lock of one is a name of the other's: yet the directory where it stands is not that of the database. */
+Test(planted, a_copy_of_hard_links_in_the_place_of_an_open_database_stays_as_it_was)
+{
+    char copy[160], moved[160];
+    loam_options o = small();
+    loam_db *db;
+    begin();
+    make_database();
+    snprintf(copy, sizeof copy, "%s/copy", home);
+    snprintf(moved, sizeof moved, "%s/moved", home);
+    link_all(dir, copy);
+    GOES(loam_open(dir, &o, &db));
+    CHECK(rename(dir, moved) == 0 && rename(copy, dir) == 0);
+    for (unsigned i = KEYS; i < 2 * KEYS; i++) {
+        GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), LOAM_LIT("value"), NULL));
+    }
+    FAILS(loam_flush(db, NULL), LOAM_E_IO);
+    CHECK_EQ(loam_last_error()->sys_errno, ESTALE);
+    FAILS(loam_close(db), LOAM_E_IO);
+    expect_keys(dir, KEYS);
+    expect_keys(moved, 2 * KEYS);
+    remove_all(home);
+}
+
 /* Under load: what was acknowledged is there under the new name, and what cannot go on says so. */
 Test(planted, a_directory_that_is_renamed_loses_nothing_acknowledged)
 {

@@ -607,6 +607,8 @@ FAULTS = [
     Fault("a-reserve-that-is-others-too", "engine/disk_reserve.c",
           "vfs_open_own(r->vfs, path, LOAM_VFS_READ", "r->vfs->open(r->vfs->ctx, path, LOAM_VFS_READ",
           suite("engine", "planted/a_copy*")),
+    Fault("a-lock-is-at-home-wherever-a-link-is", "arena/vfs_posix.c", "    if (rc == 0 && f->is_lock) {",
+          "    if (rc == 0 && f->is_lock && f->dir_ino == 0) {", suite("engine", "planted/a_copy_of_hard_links_in*")),
     Fault("health-blind-to-the-log", "engine/db.c", "    db->seal_error = e;\n", "", suite("engine", "planted/health*")),
     Fault("deadline-ignored", "engine/write.c", "    if (start >= p->deadline) {", "    if (start == 0) {",
           suite("engine", "deadline/*") + " --timeout 20"),
