@@ -3,7 +3,7 @@
  *
  * A file of stress tests defines STRESS(module, name) { ... } with the parameter `seed`; it is
  * linked either with stress_criterion.c (each test a Criterion test) or with stress_main.c (a plain
- * main for TSan, valgrind and fault injection: `program [--seed=N] [--scale=N] [--ops=N] [filter]`).
+ * main for TSan, valgrind and fault injection; stress_main.c lists its flags).
  * Checks come from check.h. stress_scale multiplies iteration counts (1 by default).
  */
 #ifndef LOAM_TESTS_SUPPORT_STRESS_H_
