@@ -129,6 +129,7 @@ struct ring {
     uint64_t lent;        /* units whose memory is not back yet */
     uint64_t fence;       /* while it is taken back: no entry behind this address is in it; 0: not yet */
     uint64_t left_stamp;  /* of the epoch after which nobody reads there; 0: some entry is still there */
+    uint64_t untouched;   /* address at which memory just lent begins; 0: the tail is past it */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next address to reserve */
     _Alignas(CACHE_LINE) _Atomic uint64_t head; /* oldest address not yet free */
@@ -316,6 +317,11 @@ void ring_release_fills(struct ring *r);
 /* Entries may take up to `bytes` of the buffer from now on, as far as that is more than they may now. The
  * memory is charged to the ring. REQUIRES: nothing is being taken back. */
 void ring_lend(struct ring *r, size_t bytes);
+/* The tail comes to what was lent only once it has passed, and entries have lost, the rest of what there was
+ * before. This takes it there without a loss: entries that can be read, read or not, move from the head to the
+ * tail, some `bytes` of them in one call and no more than there is room for; never waits.
+ * Returns: true when the tail is there, or nothing was lent. */
+bool ring_reach_lent(struct ring *r, size_t bytes);
 /* Takes one more step towards giving back what was lent beyond `bytes` in all, or none; never waits. Clean
  * entries there are lost, dirty and pinned ones are waited for. A walk over all entries at most. How far it
  * goes is settled once it has begun: `bytes` counts again when it has returned true.
@@ -407,9 +413,17 @@ int ring_try_reserve_(struct ring *r, uint64_t units, enum ring_state state, siz
 /* The reclaimer's role, which one thread at a time has. */
 bool ring_reclaimer_enter_(struct ring *r);
 void ring_reclaimer_leave_(struct ring *r);
-/* Makes an entry unreadable. False: it is not entered yet, dirty, being built or pinned. chance: if it was
- * read, it may be copied to the tail. REQUIRES: the reclaimer's role. */
-bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool chance);
+/* What is copied to the tail before it becomes unreadable. */
+enum ring_chance {
+    RING_NO_CHANCE,
+    RING_IF_READ, /* what was read since it was entered or moved, in a part of all */
+    RING_IF_KNOWN /* all that its owner still knows */
+};
+/* Makes an entry unreadable. False: it is not entered yet, dirty, being built or pinned. REQUIRES: the
+ * reclaimer's role. */
+bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, enum ring_chance chance);
+/* Moves the evict cursor on, and entries of up to `units` that it passes to the tail, as many as have room there. */
+void ring_rotate_(struct ring *r, uint64_t units);
 /* Tops up the reserve of free units, if no other thread is about it. */
 void ring_reclaim_ahead_(struct ring *r);
 /* Wakes sleepers, if any; called after each change of state that can free the head or the claim. */

@@ -1,4 +1,4 @@
-/* ring_lent.c - Memory that a ring has for a while, and how entries leave it again.
+/* ring_lent.c - Memory that a ring has for a while, how entries come to it and leave it again.
  * SPDX-License-Identifier: Apache-2.0
  *
  *   0            own                limit              units
@@ -6,7 +6,8 @@
  *   | always      | lent             | padded each lap  |     addresses and descriptors are there for all
  *   +-------------+------------------+------------------+
  *
- * Lending raises the limit: the tail goes on where it would have padded. Taking back takes steps:
+ * Lending raises the limit: the tail goes on where it would have padded. Until then new entries take the place
+ * of old ones as before, unless the ring is turned that far (ring_reach_lent). Taking back takes steps:
  *
  *   limit lowered -> [fence] -> no entry begins beyond it any more
  *                 -> [vacate] -> none that began there before can be found
@@ -41,8 +42,28 @@ void ring_lend(struct ring *r, size_t bytes)
     }
     alloc_charge(r->alloc, MEM_RING, (more - limit) << r->unit_shift);
     r->lent = more - r->own;
+    uint64_t t = atom_load(&r->tail, relaxed); /* relaxed: an older one is turned past a little longer */
+    r->untouched = ring_index_(t) < limit ? ring_tag_(t) + limit : 0;
     /* release: pairs with the acquire in ring_try_reserve_(); the memory is at rest. */
     atom_store(&r->limit, more, release);
+}
+
+/* The tail is there, and the cursor has passed what was left there a lap before. */
+static bool is_reached(struct ring *r)
+{
+    /* relaxed, both: older ones cost a call. */
+    return atom_load(&r->tail, relaxed) >= r->untouched && atom_load(&r->evict, relaxed) >= ring_tag_(r->untouched);
+}
+
+bool ring_reach_lent(struct ring *r, size_t bytes)
+{
+    if (r->untouched != 0 && !is_reached(r)) {
+        ring_rotate_(r, bytes >> r->unit_shift);
+    }
+    if (is_reached(r)) {
+        r->untouched = 0;
+    }
+    return r->untouched == 0;
 }
 
 /* From where on the limit holds. False: no room for the entry that shows it. */
@@ -76,7 +97,7 @@ static bool vacate(struct ring *r)
             break;
         }
         uint64_t units = atom_load(&d->units, acquire); /* acquire: pairs with a shrink */
-        if (ring_index_(p) + units > limit && !ring_evict_entry_(r, p, d, false)) {
+        if (ring_index_(p) + units > limit && !ring_evict_entry_(r, p, d, RING_NO_CHANCE)) {
             empty = false;
         }
         p = ring_step_(r, p, units);
@@ -98,6 +119,7 @@ bool ring_take_back(struct ring *r, size_t bytes)
         }
         /* relaxed: the fence releases it. */
         atom_store(&r->limit, keep, relaxed);
+        r->untouched = 0;
         if (keep == all) {
             return true;
         }

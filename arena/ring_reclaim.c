@@ -17,7 +17,7 @@
  *      head <= stamped <= evict.
  *   2. A stamp is taken after each entry below its end became EVICTED and pinless.
  *   3. Bytes copied are at most second_chance_percent of bytes evicted, so a walk of n units gains
- *      at least a quarter of n.
+ *      at least a quarter of n. Not so ring_rotate_(), which is not there to gain any.
  *
  * Ordering guarantees
  *   EVICTED (CAS) -> epoch_stamp (seq_cst) -> epoch_passed (acquire of the sections' ends) -> head
@@ -94,20 +94,20 @@ static void stamp_evicted(struct ring *r)
     r->stamped = e;
 }
 
-/* Copies a hot clean entry to the tail and has its owner swap the address. No room: it is lost. */
-static void second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, uint64_t units)
+/* Copies a clean entry to the tail, with the reference bit of `mark`, and has its owner swap the address. False:
+ * nobody knows it, or no room: it is lost. */
+static bool second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, uint64_t units, uint64_t mark)
 {
     uint64_t copy;
     if (!r->relocate(r->relocate_arg, d->owner, d->cookie, addr, 0) ||
         ring_try_reserve_(r, ring_units_(r, d->size), RING_FILLING, d->size, d->owner, d->cookie,
                           &copy) != LOAM_OK) {
-        return;
+        return false;
     }
-    r->credit -= units * 100;
     memcpy(ring_data(r, copy), ring_data(r, addr), d->size);
     struct ring_desc *to = ring_desc_(r, copy);
     /* release: pairs with the acquire in ring_read(); the address becomes known after it. */
-    atom_store(&to->word, ring_word_(copy, RING_CLEAN), release);
+    atom_store(&to->word, ring_word_(copy, RING_CLEAN) | (mark & RING_REF), release);
     if (r->relocate(r->relocate_arg, d->owner, d->cookie, addr, copy)) {
         count(&r->relocated_units, units);
         count(&r->relocated_entries, 1);
@@ -115,9 +115,10 @@ static void second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, ui
         /* relaxed: nobody knows the address; the evicting walk passes it. */
         atom_store(&to->word, ring_word_(copy, RING_EVICTED), relaxed);
     }
+    return true;
 }
 
-bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool chance)
+bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, enum ring_chance chance)
 {
     /* acquire: pairs with the publishing stores; size, owner and bytes are valid. */
     uint64_t w = atom_load(&d->word, acquire);
@@ -136,9 +137,12 @@ bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool 
             return true;
         }
         uint64_t units = atom_load(&d->units, relaxed); /* relaxed: final */
-        if (s == RING_CLEAN && (w & RING_REF) != 0 && chance && r->credit >= units * 100) {
-            chance = false;
-            second_chance(r, addr, d, units);
+        if (s == RING_CLEAN && chance == RING_IF_KNOWN) {
+            chance = RING_NO_CHANCE;
+            (void)second_chance(r, addr, d, units, w);
+        } else if (s == RING_CLEAN && chance == RING_IF_READ && (w & RING_REF) != 0 && r->credit >= units * 100) {
+            chance = RING_NO_CHANCE;
+            r->credit -= second_chance(r, addr, d, units, 0) ? units * 100 : 0;
         }
         assert(ring_may_step_(s, RING_EVICTED));
         /* acq_rel: the last unpin and discard happen before; fails on a mark, a pin or a refill. */
@@ -149,7 +153,7 @@ bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, bool 
 }
 
 /* Moves the evict cursor by `want` units, or to what stops it. */
-static void evict_ahead(struct ring *r, uint64_t want)
+static void evict_ahead(struct ring *r, uint64_t want, enum ring_chance chance)
 {
     uint64_t first = atom_load(&r->evict, relaxed); /* relaxed: the reclaimer's own */
     uint64_t e = first;
@@ -158,7 +162,7 @@ static void evict_ahead(struct ring *r, uint64_t want)
     /* acquire: not older than the entries found. */
     while (gained < want && e < atom_load(&r->tail, acquire)) {
         struct ring_desc *d = ring_desc_(r, e);
-        if (!ring_evict_entry_(r, e, d, true)) {
+        if (!ring_evict_entry_(r, e, d, chance)) {
             break;
         }
         uint64_t units = atom_load(&d->units, relaxed); /* relaxed: final */
@@ -167,7 +171,7 @@ static void evict_ahead(struct ring *r, uint64_t want)
             continue; /* the tail will pad as many again */
         }
         gained += units;
-        r->credit += units * r->second_chance_percent;
+        r->credit += chance == RING_IF_READ ? units * r->second_chance_percent : 0;
         r->credit = r->credit < credit_max ? r->credit : credit_max;
     }
     if (e != first) {
@@ -224,7 +228,7 @@ static void evict_for(struct ring *r, struct room m)
     uint64_t e = atom_load(&r->evict, relaxed); /* relaxed: the reclaimer's own */
     while (m.ahead < m.needed + r->batch && e != before) {
         before = e;
-        evict_ahead(r, m.needed + r->batch - m.ahead);
+        evict_ahead(r, m.needed + r->batch - m.ahead, RING_IF_READ);
         e = atom_load(&r->evict, relaxed); /* relaxed: as above */
         m = room_for(r, m.units);
     }
@@ -266,7 +270,7 @@ void ring_reclaim_ahead_(struct ring *r)
     atom_store(&r->low_mark, t + r->batch, relaxed);
     if (m.ahead < r->ahead) {
         uint64_t lack = r->ahead - m.ahead;
-        evict_ahead(r, lack < 2 * r->batch ? lack : 2 * r->batch);
+        evict_ahead(r, lack < 2 * r->batch ? lack : 2 * r->batch, RING_IF_READ);
     }
     /* relaxed: the reclaimer's own. */
     if (ring_distance_(r, atom_load(&r->evict, relaxed), r->stamped) >= r->stamp_size) {
@@ -276,6 +280,33 @@ void ring_reclaim_ahead_(struct ring *r)
         r->next_poll = t + r->stamp_size; /* a look costs a membarrier */
         release_passed(r);
     }
+    ring_reclaimer_leave_(r);
+}
+
+#define ROTATE_BATCHES 1024u /* most of a call, where nothing is left to be copied */
+
+void ring_rotate_(struct ring *r, uint64_t units)
+{
+    if (r->relocate == NULL || !ring_reclaimer_enter_(r)) {
+        return;
+    }
+    release_passed(r);
+    struct room m = room_for(r, 1);
+    if (m.ahead == 0) {
+        evict_for(r, m); /* full to the last unit: without some that are lost nothing can move */
+    }
+    uint64_t most = (m.free + 1) / 2; /* the rest is for those who fill meanwhile */
+    most = units < most ? units : most;
+    /* relaxed, all of them: the reclaimer's own. */
+    uint64_t first = atom_load(&r->relocated_units, relaxed), copied = 0;
+    uint64_t before = 0, e = atom_load(&r->evict, relaxed);
+    for (unsigned i = 0; i < ROTATE_BATCHES && copied < most && e != before; i++) {
+        before = e;
+        evict_ahead(r, most - copied < r->batch ? most - copied : r->batch, RING_IF_KNOWN);
+        e = atom_load(&r->evict, relaxed);
+        copied = atom_load(&r->relocated_units, relaxed) - first;
+    }
+    stamp_evicted(r);
     ring_reclaimer_leave_(r);
 }
 

@@ -14,6 +14,7 @@
 #define WANT_STEPS    1000u
 #define KEPT_PART     8u      /* of the memtables' share stays theirs: an eighth */
 #define WORTH_PART    16u     /* of the cache: what is less is not worth lending */
+#define ALLOCATORS_PART 64u   /* of all memory */
 #define OTHERS_MORE   ((uint64_t)4 << 20) /* what is there in any case, and counts beside the budget */
 
 /* Lets memtables make room for indexes that need more than their share. Returns the memtables'. */
@@ -73,12 +74,13 @@ static void take_back(struct db *db, uint64_t keep)
     }
 }
 
-/* What the log, merges, iterators and all else have beyond what is set aside for them. */
+/* What the log, merges, iterators and all else have beyond what is set aside for them; and what an allocator
+ * keeps of what was freed. */
 static uint64_t beyond_share(struct db *db, uint64_t indexes)
 {
     uint64_t shared = alloc_used_by(&db->alloc, MEM_MEMTABLE) + alloc_used_by(&db->alloc, MEM_RING);
-    uint64_t others = left_of(alloc_used(&db->alloc), shared + indexes);
-    return left_of(others, db->options.limits.other_bytes + OTHERS_MORE);
+    uint64_t all = alloc_used(&db->alloc), others = left_of(all, shared + indexes);
+    return left_of(others, db->options.limits.other_bytes + OTHERS_MORE) + all / ALLOCATORS_PART;
 }
 
 /* Indexes may grow into what is not lent, and no further: many tables are opened between two looks. */
@@ -86,6 +88,11 @@ static void hold_tables(struct db *db, uint64_t indexes, uint64_t unused)
 {
     uint64_t lent = atom_load(&db->share.lent, relaxed); /* relaxed: the keeper's own */
     table_cache_hold(&db->tables, lent != 0 ? indexes + left_of(unused, lent) : UINT64_MAX);
+}
+
+static uint64_t max(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
 }
 
 uint64_t memory_share_keep(struct db *db)
@@ -100,24 +107,26 @@ uint64_t memory_share_keep(struct db *db)
                               beyond_share(db, indexes));
     uint64_t lent = atom_load(&s->lent, relaxed);       /* relaxed: the keeper's own */
     bool wanted = atom_swap(&s->wanted, false, relaxed); /* relaxed: a wish */
-    wanted = table_cache_held_back(&db->tables) || wanted;
     s->all_wanted = lent != 0 && (s->all_wanted || wanted);
-    uint64_t more = left_of(unused, kept);
+    uint64_t more = left_of(unused, kept), room = table_cache_held_back(&db->tables);
     more = more < l->lent_bytes_most ? more : l->lent_bytes_most;
     bool rests = at_rest(s, in_use);
-    if (s->taking || s->all_wanted || (lent != 0 && unused < lent + kept / 2)) {
+    if (s->taking || s->all_wanted || (lent != 0 && unused < lent + max(room, kept / 8 * 7))) {
         /* A part more than must be: writers who are slow would else take a little again and again. */
-        take_back(db, s->all_wanted ? 0 : left_of(more, l->ring_bytes / WORTH_PART));
+        uint64_t keep = left_of(unused, max(room, kept) + l->ring_bytes / WORTH_PART);
+        take_back(db, s->all_wanted ? 0 : keep);
     } else if (rests && more >= lent + l->ring_bytes / WORTH_PART &&
                !block_cache_roomy(&db->cache)) {
         trim_chunks(db, kept + in_use, in_use); /* first: it is theirs what is lent */
         set_lent(s, more);
         block_cache_lend(&db->cache, (size_t)more);
+        s->reaching = true;
     }
+    s->reaching = s->reaching && rests && !s->taking && !block_cache_reach_lent(&db->cache);
     lent = atom_load(&s->lent, relaxed); /* relaxed: as above */
     hold_tables(db, indexes, unused);
     trim_chunks(db, lent != 0 ? kept + in_use : memtables, in_use);
-    return s->taking || s->all_wanted ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
+    return s->taking || s->all_wanted || s->reaching ? STEP_US : lent != 0 && !db->logging ? LENT_US : UINT64_MAX;
 }
 
 int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline)
@@ -150,13 +159,12 @@ int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline)
 void memory_share_make_room(struct db *db)
 {
     const struct limits *l = &db->options.limits;
-    uint64_t least = l->memtable_bytes * l->memtables_max / KEPT_PART / 2;
+    uint64_t least = l->memtable_bytes * l->memtables_max / KEPT_PART / 2; /* of kept, which is not lent */
     for (unsigned i = 0; i < WANT_STEPS; i++) {
-        /* relaxed: seen in time; a wish */
+        /* relaxed: seen in time */
         if (table_cache_held_room(&db->tables) >= least || atom_load(&db->stopping, relaxed)) {
             break;
         }
-        atom_store(&db->share.wanted, true, relaxed);
         wal_wake_keeper(&db->wal);
         thread_sleep_micros(STEP_US);
     }

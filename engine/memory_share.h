@@ -28,6 +28,7 @@ struct memory_share {
     /* the keeper's */
     bool taking;        /* some of what was lent is on its way back */
     bool all_wanted;    /* and so is all of it, soon */
+    bool reaching;      /* the cache is on its way to what was lent last */
     uint64_t memtables; /* bytes that they had when last looked at */
     uint64_t since;     /* micros; when that last changed, or memory came back */
     uint64_t chunks;    /* may be kept for the next memtables */
@@ -46,7 +47,7 @@ uint64_t memory_share_keep(struct db *db);
  * inside the call's section. Returns LOAM_OK or E_CLOSED. */
 int memory_share_want(struct call *c, uint64_t bytes, uint64_t deadline);
 /* Before a background thread opens a table that is to be resident: when indexes have little room left beside
- * what is lent, waits until it is back, a second at most. REQUIRES: no lock held, no section open. */
+ * what is lent, waits until there is more, a second at most. REQUIRES: no lock held, no section open. */
 void memory_share_make_room(struct db *db);
 
 #endif

@@ -167,8 +167,10 @@ static bool install(struct table_cache *tc, struct table *t, struct sst_reader *
         t->cache_bytes = sst_memory(r);
         t->cache_want = sst_want(r);
         tc->bytes += t->cache_bytes;
-        tc->held_back = tc->held_back || (t->cache_want != 0 && tc->hold < tc->options.max_bytes &&
-                                          t->cache_want <= room_below_locked(tc, tc->options.max_bytes));
+        if (t->cache_want > tc->held_back && tc->hold < tc->options.max_bytes &&
+            t->cache_want <= room_below_locked(tc, tc->options.max_bytes)) {
+            tc->held_back = t->cache_want;
+        }
         atom_store(&t->used, 1, relaxed); /* relaxed: a hint */
         /* release: pairs with the acquire in table_cache_get(). */
         atom_store(&t->reader, r, release);
@@ -340,13 +342,13 @@ void table_cache_hold(struct table_cache *tc, uint64_t bytes)
     mutex_unlock(&tc->mu);
 }
 
-bool table_cache_held_back(struct table_cache *tc)
+uint64_t table_cache_held_back(struct table_cache *tc)
 {
     mutex_lock(&tc->mu);
-    bool so = tc->held_back;
-    tc->held_back = false;
+    uint64_t bytes = tc->held_back;
+    tc->held_back = 0;
     mutex_unlock(&tc->mu);
-    return so;
+    return bytes;
 }
 
 uint64_t table_cache_held_room(struct table_cache *tc)

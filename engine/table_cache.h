@@ -68,7 +68,7 @@ struct table_cache {
     uint32_t closing_count, closing_cap;
     uint64_t bytes; /* of the readers in the clock */
     uint64_t hold;  /* no table becomes resident beyond so many of them; UINT64_MAX: none */
-    bool held_back; /* one has met that */
+    uint64_t held_back; /* bytes that the largest one would have taken which met that */
     /* atomic: statistics */
     _Atomic uint64_t opens, evictions;
 };
@@ -121,8 +121,8 @@ void table_cache_set_max_bytes(struct table_cache *tc, uint64_t max_bytes);
 /* Until the next call no table becomes resident beyond so many bytes in all; none that is is closed.
  * UINT64_MAX: as many as max_bytes says. */
 void table_cache_hold(struct table_cache *tc, uint64_t bytes);
-/* Whether that kept a table from being resident since this was last asked. */
-bool table_cache_held_back(struct table_cache *tc);
+/* Bytes that the largest table would take which that kept from being resident since this was last asked; 0: none. */
+uint64_t table_cache_held_back(struct table_cache *tc);
 uint64_t table_cache_held_room(struct table_cache *tc); /* bytes left below it; UINT64_MAX: no such limit */
 uint64_t table_cache_bytes(struct table_cache *tc);
 uint64_t table_cache_bytes_of(struct table_cache *tc, uint32_t ks); /* of one keyspace; O(open tables) */

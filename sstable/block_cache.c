@@ -38,6 +38,7 @@
 #define SECOND_CHANCE_PERCENT 50
 #define DIRTY_LIMIT_BYTES     ((uint64_t)256 << 10) /* blocks are compressed while still in L2 */
 #define WAIT_MICROS           1000u
+#define REACH_BYTES           ((size_t)1 << 20) /* some tenths of a millisecond */
 
 /* ---- the directory --------------------------------------------------------------------------- */
 
@@ -257,6 +258,11 @@ void block_cache_destroy(struct block_cache *c)
 void block_cache_lend(struct block_cache *c, size_t bytes)
 {
     ring_lend(&c->ring, (size_t)(c->ring.own << c->ring.unit_shift) + bytes);
+}
+
+bool block_cache_reach_lent(struct block_cache *c)
+{
+    return ring_reach_lent(&c->ring, REACH_BYTES);
 }
 
 bool block_cache_take_back(struct block_cache *c, size_t bytes)

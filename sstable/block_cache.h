@@ -88,6 +88,9 @@ void block_cache_destroy(struct block_cache *c);
 /* Memory nobody else needs at present: so many more bytes for blocks than its own, as far as that is more
  * than now. REQUIRES: nothing is being taken back. */
 void block_cache_lend(struct block_cache *c, size_t bytes);
+/* One step of making that room the next to be filled, blocks being moved, not lost, see ring_reach_lent(). True: it
+ * is, or nothing is lent. */
+bool block_cache_reach_lent(struct block_cache *c);
 /* One step of taking back what is lent beyond `bytes`, see ring_take_back(). True: it is back. */
 bool block_cache_take_back(struct block_cache *c, size_t bytes);
 size_t block_cache_lent(const struct block_cache *c); /* bytes; the lending thread's */

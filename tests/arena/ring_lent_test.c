@@ -122,6 +122,85 @@ Test(ring_lent, comes_back_in_parts)
     close_ring();
 }
 
+static uint64_t known[FILLS]; /* addresses by cookie; 0: forgotten */
+
+static bool follow(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_addr, uint64_t new_addr)
+{
+    (void)arg, (void)owner;
+    CHECK(cookie < FILLS);
+    if (known[cookie] != old_addr) {
+        return false;
+    }
+    known[cookie] = new_addr != 0 ? new_addr : old_addr;
+    return true;
+}
+
+static unsigned known_count(void)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < FILLS; i++) {
+        n += known[i] != 0 && readable(&r, known[i]);
+    }
+    return n;
+}
+
+static void fill_some(unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        (void)enter(FILLS - 1);
+    }
+    epoch_poll();
+}
+
+static void reach(void)
+{
+    for (unsigned i = 0; !ring_reach_lent(&r, 2 * UNIT); i++) {
+        CHECK(i < 8 * OWN);
+        epoch_poll();
+    }
+}
+
+/* Nobody has read any of it. Wherever the tail stands, and whether something was lent a lap before or not. */
+Test(ring_lent, is_reached_by_entries_that_move_and_not_by_losing_them)
+{
+    open_ring();
+    r.relocate = follow;
+    r.second_chance_percent = 50;
+    for (unsigned n = 0; n < 2 * OWN; n++) {
+        unsigned forgotten = 0;
+        memset(known, 0, sizeof known);
+        for (unsigned i = 0; i < OWN + n; i++) {
+            known[i] = enter(i);
+        }
+        for (unsigned i = n; i < OWN + n; i += 3) {
+            forgotten += readable(&r, known[i]);
+            known[i] = 0;
+        }
+        unsigned before = known_count();
+        CHECK(before + forgotten > OWN * 3 / 4 && before > OWN / 2);
+        ring_lend(&r, ALL * UNIT);
+        reach();
+        CHECK(known_count() + 1 >= before); /* one to make room, when there was none */
+        CHECK(ring_spare_bytes(&r) > (ALL - OWN - 8) * UNIT);
+        unsigned there = known_count();
+        for (unsigned i = 0; i < ALL - OWN - 8; i++) {
+            (void)fill(&r, UNIT, 1, FILLS - 1, false);
+        }
+        CHECK_EQ(known_count(), there);
+        (void)readable_of(known, FILLS, false);
+        CHECK(take_back());
+        CHECK(ring_reach_lent(&r, UNIT));
+        fill_some(OWN / 2); /* what was lent a lap before is still to be passed */
+        ring_lend(&r, ALL * UNIT);
+        do {
+            fill_some(n % 8); /* by readers, who bring the tail there first */
+        } while (!ring_reach_lent(&r, UNIT));
+        CHECK(ring_spare_bytes(&r) > (ALL - OWN - 8) * UNIT);
+        CHECK(take_back());
+    }
+    close_ring();
+}
+
 /* Wherever the tail stands when it is lent and taken back. */
 Test(ring_lent, comes_back_at_any_place_of_the_tail)
 {

@@ -102,6 +102,9 @@ static void model_lend(struct model *m)
     if (!m->taking && random_below(&m->random, 4) == 0) {
         ring_lend(r, (size_t)random_below(&m->random, r->bytes + 1));
     }
+    if (!m->taking && random_below(&m->random, 4) == 0) {
+        (void)ring_reach_lent(r, (size_t)random_below(&m->random, r->bytes / 4));
+    }
     if (!m->taking && random_below(&m->random, 8) == 0) {
         m->taking = true;
         m->keep = random_below(&m->random, 2) != 0 ? (size_t)random_below(&m->random, r->bytes + 1) : 0;

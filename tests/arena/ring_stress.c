@@ -170,6 +170,7 @@ static void lend_some(struct shared *s, struct random *r)
     struct ring *ring = &s->ring;
     ring_lend(ring, (size_t)random_below(r, ring->bytes + 1));
     for (uint64_t i = random_below(r, 50); i > 0; i--) {
+        (void)ring_reach_lent(ring, (size_t)random_below(r, ring->bytes / 8));
         read_some(s, r);
     }
     size_t keep = random_below(r, 2) != 0 ? (size_t)random_below(r, ring->bytes + 1) : 0;

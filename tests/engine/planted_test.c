@@ -329,7 +329,10 @@ Test(planted, a_copy_of_hard_links_stays_as_it_was_when_the_other_is_used)
     link_all(dir, copy);
     for (unsigned round = 0; round < 3; round++) {
         loam_db *db;
+        uint64_t reserve;
         GOES(loam_open(dir, &o, &db));
+        GOES(loam_property(db, NULL, "disk_reserve", &reserve));
+        CHECK(reserve != 0); /* it has one of its own */
         for (unsigned i = 0; i < KEYS; i++) {
             GOES(loam_put(db, NULL, loam_bytes(&i, sizeof i), LOAM_LIT("other"), NULL));
         }

@@ -551,6 +551,51 @@ static void part_check(void)
 SCENARIO(ring_lent_part, .says = "a part of lent memory goes back while it is filled and read", .threads = 3,
          .flags = LOCK_FREE, .setup = setup_lent, .body = part_body, .check = part_check, .bound = 2)
 
+/* Nothing lies beyond yet. */
+static void setup_reach(void)
+{
+    const struct ring_options o = {.alloc = alloc_global(),
+                                   .unit = UNIT,
+                                   .bytes = 2 * (size_t)OWN * UNIT,
+                                   .bytes_own = (size_t)OWN * UNIT,
+                                   .second_chance_percent = 50,
+                                   .relocate = relocate};
+    EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
+    for (uint64_t c = 0; c < OWN - 1; c++) {
+        fill_once(c, true);
+    }
+    ring_lend(&w.ring, 2 * (size_t)OWN * UNIT);
+}
+
+static void reach_body(unsigned thread)
+{
+    if (thread == 0) {
+        (void)ring_reach_lent(&w.ring, OWN * (size_t)UNIT);
+        (void)ring_reach_lent(&w.ring, OWN * (size_t)UNIT);
+    } else if (thread == 1) {
+        fill_once(OWN, true);
+        read_entry(0);
+    } else {
+        read_entry(0);
+        read_entry(1);
+    }
+}
+
+/* None is lost: there was room for all. */
+static void reach_check(void)
+{
+    size_t size;
+    for (uint64_t c = 0; c < OWN - 1; c++) {
+        epoch_enter();
+        EXPECT(ring_read(&w.ring, atom_load(&w.addr[c], relaxed), false, &size) != NULL);
+        epoch_exit();
+    }
+    nothing_lost();
+}
+
+SCENARIO(ring_reach, .says = "entries move on to lent memory while it is filled and read", .threads = 3,
+         .flags = LOCK_FREE, .setup = setup_reach, .body = reach_body, .check = reach_check, .bound = 2)
+
 /* ---- waiting ----------------------------------------------------------------------------- */
 
 static void setup_full(void)
