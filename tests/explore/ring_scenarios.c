@@ -1,10 +1,9 @@
 /* ring_scenarios.c - Producers, evictors, readers and pins on a ring of two to eight units.
  * SPDX-License-Identifier: Apache-2.0
  *
- * Each entry is filled with words that hold its cookie; whoever finds an entry readable checks all
- * of them. An entry is written out exactly once, however often the write fails before. Units are
- * used again as soon as they may be, so each pass over the physical end reuses memory that others
- * have just read.
+ * An entry is written out exactly once, however often the write fails before. Units are used again
+ * as soon as they may be, so each pass over the physical end reuses memory that others have just
+ * read.
  *
  * What each pair of orders is for (take it away, and the scenario named turns red; see
  * mutations.py)
@@ -12,27 +11,13 @@
  *   word of an entry entered (release) / walkers       its size: ring_writers
  *   evict, stamp, sections' ends / head / reserve      reuse after the last reader: ring_read
  *   state change and look at waiters, both seq_cst     a wake-up: ring_sleep
- *   fence and tail / limit, epoch / memory given back  a fill or a read where it was: ring_lent
  */
 #include "arena/ring.h"
 
-#include <string.h>
-
-#include "arena/epoch.h"
 #include "arena/status.h"
 #include "arena/sync.h"
 #include "tests/explore/explore.h"
-
-enum { UNIT = 64, ENTRIES = 8, OWNER = 9 };
-
-static struct {
-    struct ring ring;
-    _Atomic uint64_t addr[ENTRIES]; /* by cookie; 0: not published */
-    unsigned written[ENTRIES];
-    _Atomic uint32_t fails_left; /* writes that fail from now on */
-    _Atomic uint32_t written_count;
-    _Atomic uint32_t produced;
-} w;
+#include "tests/explore/ring_world.h"
 
 static void setup_ring(unsigned units, unsigned second_chance, ring_relocate_fn *relocate)
 {
@@ -57,22 +42,6 @@ static void setup_four(void)
 static void setup_eight(void)
 {
     setup_ring(8, 0, NULL);
-}
-
-static void fill(void *data, size_t size, uint64_t cookie)
-{
-    uint64_t *p = data;
-    for (size_t i = 0; i < size / sizeof *p; i++) {
-        p[i] = cookie;
-    }
-}
-
-static void expect_filled(const void *data, size_t size, uint64_t cookie)
-{
-    const uint64_t *p = data;
-    for (size_t i = 0; i < size / sizeof *p; i++) {
-        EXPECT_EQ(p[i], cookie);
-    }
 }
 
 /* False: no room now. */
@@ -122,38 +91,6 @@ static void evict_until(uint32_t count)
             EXPECT(rc == LOAM_NOTFOUND || rc == LOAM_STOPPED);
             thread_yield();
         }
-    }
-}
-
-static void read_entry(uint64_t cookie)
-{
-    uint64_t addr = atom_load(&w.addr[cookie], relaxed);
-    if (addr == 0) {
-        return;
-    }
-    epoch_enter();
-    size_t size;
-    const void *p = ring_read(&w.ring, addr, true, &size);
-    if (p != NULL) {
-        expect_filled(p, size, cookie);
-    }
-    epoch_exit();
-}
-
-static void ring_check(void)
-{
-    struct ring_metrics m;
-    ring_metrics(&w.ring, &m);
-    EXPECT_EQ(m.dirty_bytes, 0);
-    EXPECT(m.head <= m.evict && m.evict <= m.tail);
-    /* All of it can be had again. */
-    for (unsigned i = 0; i < 40; i++) {
-        uint64_t addr;
-        if (ring_reserve(&w.ring, RING_DIRTY, UNIT, OWNER, 0, &addr) != LOAM_OK) {
-            EXPECT_EQ(ring_wait_space(&w.ring, UNIT, 0), LOAM_OK);
-            EXPECT_EQ(ring_reserve(&w.ring, RING_DIRTY, UNIT, OWNER, 0, &addr), LOAM_OK);
-        }
-        ring_discard(&w.ring, addr);
     }
 }
 
@@ -266,21 +203,6 @@ SCENARIO(ring_pin, .says = "pins while units are used again", .threads = 3, .fla
          .setup = setup_read, .body = pin_body, .check = ring_check, .bound = -1, .budget = 20000)
 
 /* Readers fill, the block of one takes the place of the other's. */
-static void fill_once(uint64_t cookie, bool keep)
-{
-    uint64_t addr;
-    if (ring_reserve(&w.ring, RING_FILL, UNIT, OWNER, cookie, &addr) != LOAM_OK) {
-        return;
-    }
-    fill(ring_data(&w.ring, addr), UNIT, cookie);
-    if (keep) {
-        ring_publish_clean(&w.ring, addr, true);
-        atom_store(&w.addr[cookie], addr, relaxed);
-    } else {
-        ring_discard(&w.ring, addr);
-    }
-}
-
 static void fill_body(unsigned thread)
 {
     fill_once(2 * thread, false);
@@ -404,17 +326,6 @@ SCENARIO(ring_pads, .says = "a pad at the physical end, while another reclaims",
 
 /* ---- second chance ----------------------------------------------------------------------- */
 
-static bool relocate(void *arg, uint64_t owner, uint64_t cookie, uint64_t old_addr,
-                     uint64_t new_addr)
-{
-    (void)arg;
-    (void)owner;
-    if (new_addr == 0) {
-        return atom_load(&w.addr[cookie], relaxed) == old_addr;
-    }
-    return atom_cas(&w.addr[cookie], &old_addr, new_addr, relaxed, relaxed);
-}
-
 /* A ring full of clean entries, of which the oldest but few is hot: eviction has earned copies by
  * the time it gets there. */
 static void setup_second_chance(void)
@@ -448,153 +359,6 @@ static void second_chance_body(unsigned thread)
 SCENARIO(ring_second_chance, .says = "hot entries move to the tail while they are read",
          .threads = 3, .flags = LOCK_FREE, .setup = setup_second_chance, .body = second_chance_body,
          .check = ring_check, .bound = 2)
-
-/* ---- lent memory -------------------------------------------------------------------------- */
-
-enum { OWN = 4, BEYOND = 99 };
-
-/* The next entry lies beyond what the ring has all the time, as one does that can be read; it was read
- * before, so eviction would rather copy it. */
-static void setup_lent(void)
-{
-    const struct ring_options o = {.alloc = alloc_global(),
-                                   .unit = UNIT,
-                                   .bytes = 2 * (size_t)OWN * UNIT,
-                                   .bytes_own = (size_t)OWN * UNIT,
-                                   .second_chance_percent = 75,
-                                   .relocate = relocate};
-    EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
-    ring_lend(&w.ring, 2 * (size_t)OWN * UNIT);
-    for (uint64_t c = 0; c <= OWN; c++) {
-        fill_once(c, true);
-    }
-    EXPECT_EQ(ring_index_(w.addr[OWN]), OWN);
-}
-
-/* Down to so many units; uses the memory that came back for something else. */
-static bool take_back_to(unsigned steps, unsigned units)
-{
-    for (unsigned i = 0; i < steps; i++) {
-        if (ring_take_back(&w.ring, (size_t)units * UNIT)) {
-            size_t left = ring_capacity(&w.ring);
-            fill(w.ring.data + left, 2 * (size_t)OWN * UNIT - left, BEYOND);
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool take_back(unsigned steps)
-{
-    return take_back_to(steps, OWN);
-}
-
-/* What threads 1 and 2 do beside the one that lends. */
-static void fill_or_read(unsigned thread)
-{
-    if (thread == 1) {
-        fill_once(5, true);
-        fill_once(6, true);
-        read_entry(6);
-    } else {
-        read_entry(OWN);
-        read_entry(5);
-    }
-}
-
-static void lent_body(unsigned thread)
-{
-    if (thread != 0) {
-        fill_or_read(thread);
-    } else if (take_back(5)) {
-        ring_lend(&w.ring, (OWN + 1) * (size_t)UNIT);
-    }
-}
-
-/* All is as it should be, and all that is lent still comes back. */
-static void nothing_lost(void)
-{
-    for (uint64_t c = 0; c < ENTRIES; c++) {
-        read_entry(c);
-    }
-    ring_check();
-    EXPECT(take_back(20));
-    ring_check();
-}
-
-static void lent_check(void)
-{
-    EXPECT(w.ring.fence == 0 || take_back(20));
-    nothing_lost();
-}
-
-SCENARIO(ring_lent, .says = "lent memory goes back while it is filled and read", .threads = 3,
-         .flags = LOCK_FREE, .setup = setup_lent, .body = lent_body, .check = lent_check, .bound = 2)
-
-/* A part stays: the entries that lie in it stay readable, those behind it do not. */
-static void part_body(unsigned thread)
-{
-    if (thread != 0) {
-        fill_or_read(thread);
-    } else {
-        (void)take_back_to(5, OWN + 1);
-    }
-}
-
-static void part_check(void)
-{
-    EXPECT(take_back_to(20, OWN + 1));
-    EXPECT_EQ(ring_capacity(&w.ring), (OWN + 1) * (size_t)UNIT);
-    nothing_lost();
-}
-
-SCENARIO(ring_lent_part, .says = "a part of lent memory goes back while it is filled and read", .threads = 3,
-         .flags = LOCK_FREE, .setup = setup_lent, .body = part_body, .check = part_check, .bound = 2)
-
-/* Nothing lies beyond yet. */
-static void setup_reach(void)
-{
-    const struct ring_options o = {.alloc = alloc_global(),
-                                   .unit = UNIT,
-                                   .bytes = 2 * (size_t)OWN * UNIT,
-                                   .bytes_own = (size_t)OWN * UNIT,
-                                   .second_chance_percent = 50,
-                                   .relocate = relocate};
-    EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
-    for (uint64_t c = 0; c < OWN - 1; c++) {
-        fill_once(c, true);
-    }
-    ring_lend(&w.ring, 2 * (size_t)OWN * UNIT);
-}
-
-static void reach_body(unsigned thread)
-{
-    if (thread == 0) {
-        (void)ring_reach_lent(&w.ring, OWN * (size_t)UNIT);
-        (void)ring_reach_lent(&w.ring, OWN * (size_t)UNIT);
-    } else if (thread == 1) {
-        fill_once(OWN, true);
-        read_entry(0);
-    } else {
-        read_entry(0);
-        read_entry(1);
-    }
-}
-
-/* None is lost: there was room for all. */
-static void reach_check(void)
-{
-    size_t size;
-    for (uint64_t c = 0; c < OWN - 1; c++) {
-        epoch_enter();
-        EXPECT(ring_read(&w.ring, atom_load(&w.addr[c], relaxed), false, &size) != NULL);
-        epoch_exit();
-    }
-    nothing_lost();
-}
-
-SCENARIO(ring_reach, .says = "entries move on to lent memory while it is filled and read", .threads = 3,
-         .flags = LOCK_FREE, .setup = setup_reach, .body = reach_body, .check = reach_check, .bound = 2)
 
 /* ---- waiting ----------------------------------------------------------------------------- */
 
