@@ -48,8 +48,8 @@ static inline void sort_elements(void *base, size_t n, size_t size, sort_less_fn
 {
     assert(size <= SORT_ELEMENT_MAX);
     uint8_t *p = base;
-    for (size_t i = n / 2; i-- > 0;) {
-        sort_sift_(p, i, n, size, less, ctx);
+    for (size_t i = n / 2; i > 0; i--) {
+        sort_sift_(p, i - 1, n, size, less, ctx);
     }
     for (size_t last = n; last > 1; last--) {
         sort_swap_(p, p + (last - 1) * size, size);
