@@ -309,7 +309,8 @@ typedef struct loam_iter_opts {
 } loam_iter_opts;
 
 /* An iterator over one keyspace as of one moment. It starts on no entry. However long it is held,
- * it sees that moment and holds no memtable or file. */
+ * it sees that moment and holds no memtable or file. Between calls it takes a kilobyte beside the entry it is on
+ * once there are many, so as many as there is memory for. */
 LOAM_API LOAM_MUST int loam_iter_open(loam_db *db, loam_ks *ks, const loam_iter_opts *opts,
                                       loam_iter **it);
 LOAM_API void loam_iter_close(loam_iter *it); /* NULL is allowed */
@@ -338,8 +339,8 @@ typedef int (*loam_scan_fn)(void *ctx, loam_slice key, loam_slice value);
 LOAM_API LOAM_MUST int loam_scan(loam_db *db, loam_ks *ks, const loam_iter_opts *opts,
                                  uint64_t limit, loam_scan_fn fn, void *ctx);
 
-/* A snapshot fixes what reads given it see. It costs a number: no file or memtable is held, but
- * versions it can see are not compacted away. */
+/* A snapshot fixes what reads given it see. It costs a number, some 80 bytes: no file or memtable is held,
+ * but versions it can see are not compacted away. As many as there is memory for. */
 LOAM_API LOAM_MUST int loam_snap_take(loam_db *db, loam_snap **snap);
 LOAM_API void loam_snap_release(loam_snap *snap);         /* NULL is allowed */
 LOAM_API uint64_t loam_snap_seq(const loam_snap *snap);   /* 0 for a closed handle */
