@@ -124,7 +124,7 @@ Test(object, a_child_finds_whole_slabs_whatever_other_threads_did)
     for (int i = 0; i < 2; i++) {
         CHECK_EQ(pthread_create(&t[i], NULL, take_and_give, NULL), 0);
     }
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 1500; i++) {
         pid_t child = fork();
         CHECK(child >= 0);
         if (child == 0) {
