@@ -115,7 +115,7 @@ static void extend(const struct files *fs, const struct oracle_promise *p, unsig
         }
         try_file(fs, p, i, copy, size, size, "garbage behind it", more[k], HARM_CONTENT);
         for (size_t n = 0; n < more[k]; n++) {
-            copy[f->size + n] = f->bytes[n % (f->used + 1)];
+            copy[f->size + n] = f->used != 0 ? f->bytes[n % f->used] : 0;
         }
         try_file(fs, p, i, copy, size, size, "its own bytes behind it", more[k], HARM_CONTENT);
     }

@@ -447,11 +447,7 @@ Test(memory_share, indexes_do_not_come_on_top_of_what_is_lent)
 Test(memory_share, a_merge_waits_for_the_memory_of_its_indexes)
 {
     begin();
-    read_until_lent();
-    for (unsigned i = 0; table_cache_held_room(&in->tables) == UINT64_MAX; i++) {
-        CHECK(i < 20000); /* a moment later */
-        thread_sleep_micros(1000);
-    }
+    wait_until_settled();
     const struct limits *l = &in->options.limits;
     uint64_t least = l->memtable_bytes * l->memtables_max / 16, lent = atom_load(&in->share.lent, acquire);
     table_cache_hold(&in->tables, table_cache_bytes(&in->tables)); /* until the keeper's next look */
