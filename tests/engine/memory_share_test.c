@@ -390,7 +390,7 @@ Test(memory_share, a_cache_makes_room_for_large_values_in_memtables)
 {
     begin();
     const struct limits *l = &in->options.limits;
-    read_until_lent();
+    wait_until_settled();
     uint64_t most = atom_load(&in->share.lent, acquire);
     size_t size = l->memtable_bytes / 20; /* less than is kept for writers, more than a chunk */
     CHECK(size > l->chunk_bytes);
