@@ -129,7 +129,7 @@ struct ring {
     uint64_t lent;        /* units whose memory is not back yet */
     uint64_t fence;       /* while it is taken back: no entry behind this address is in it; 0: not yet */
     uint64_t left_stamp;  /* of the epoch after which nobody reads there; 0: some entry is still there */
-    uint64_t untouched;   /* address at which memory just lent begins; 0: the tail is past it */
+    uint64_t untouched;   /* address at which memory lent last begins; 0: the tail was past it, or it goes back */
 
     _Alignas(CACHE_LINE) _Atomic uint64_t tail; /* next address to reserve */
     _Alignas(CACHE_LINE) _Atomic uint64_t head; /* oldest address not yet free */

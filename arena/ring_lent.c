@@ -48,7 +48,8 @@ void ring_lend(struct ring *r, size_t bytes)
     atom_store(&r->limit, more, release);
 }
 
-/* The tail is there, and the cursor has passed what was left there a lap before. */
+/* The tail is there, and the cursor has passed what was left there a lap before: once and for all, since neither
+ * ever comes back. */
 static bool is_reached(struct ring *r)
 {
     /* relaxed, both: older ones cost a call. */
@@ -57,13 +58,10 @@ static bool is_reached(struct ring *r)
 
 bool ring_reach_lent(struct ring *r, size_t bytes)
 {
-    if (r->untouched != 0 && !is_reached(r)) {
+    if (!is_reached(r)) {
         ring_rotate_(r, bytes >> r->unit_shift);
     }
-    if (is_reached(r)) {
-        r->untouched = 0;
-    }
-    return r->untouched == 0;
+    return is_reached(r);
 }
 
 /* From where on the limit holds. False: no room for the entry that shows it. */
