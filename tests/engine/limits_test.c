@@ -17,6 +17,7 @@
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/db_support.h"
+#include "tests/support/resident.h"
 
 static char dir[] = "/tmp/loam-limits-XXXXXX";
 static char db_dir[sizeof dir + 8];
@@ -465,15 +466,6 @@ Test(limits, a_million_snapshots_cost_little_each)
 #define ITERATORS (BIG_FRAMES ? 10000u : 100000u)
 #define EACH_MOST 4096u /* bytes of memory of one that stands still */
 
-static int64_t bytes_now(void)
-{
-    long pages = 0, resident = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    CHECK(f != NULL && fscanf(f, "%ld %ld", &pages, &resident) == 2);
-    fclose(f);
-    return (int64_t)resident * sysconf(_SC_PAGESIZE);
-}
-
 /* Each stands on an entry, half of them before the next entry is put behind it and half after. */
 Test(limits, a_hundred_thousand_iterators_keep_their_places_and_moments)
 {
@@ -482,7 +474,7 @@ Test(limits, a_hundred_thousand_iterators_keep_their_places_and_moments)
     CHECK(its != NULL);
     put_numbers(db, 0, 100);
     GOES(loam_flush(db, NULL));
-    int64_t before = bytes_now();
+    uint64_t before = resident_bytes();
     for (uint32_t i = 0; i < ITERATORS; i++) {
         if (i == ITERATORS / 2) {
             put_numbers(db, 100, 200);
@@ -490,7 +482,7 @@ Test(limits, a_hundred_thousand_iterators_keep_their_places_and_moments)
         GOES(loam_iter_open(db, NULL, NULL, &its[i]));
         CHECK_EQ(i % 3 == 0 ? loam_iter_last(its[i]) : loam_iter_first(its[i]), LOAM_OK);
     }
-    CHECK(BIG_FRAMES || bytes_now() - before < (int64_t)ITERATORS * EACH_MOST + (16 << 20));
+    CHECK(BIG_FRAMES || resident_bytes() < before + (uint64_t)ITERATORS * EACH_MOST + (16 << 20));
     GOES(loam_compact(db, NULL, loam_bytes(NULL, 0), loam_bytes(NULL, 0), 0));
     for (uint32_t i = 0; i < ITERATORS; i++) {
         uint32_t left = 0;

@@ -9,6 +9,7 @@
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/engine/load_support.h"
+#include "tests/support/resident.h"
 
 #define BUDGET      ((uint64_t)8 << 20)
 #define ALLOWANCE   ((uint64_t)16 << 20)
@@ -25,16 +26,6 @@ struct hoard {
     _Atomic uint64_t resident_peak;        /* bytes */
     struct watchdog dog;
 };
-
-static uint64_t resident_bytes(void)
-{
-    FILE *f = fopen("/proc/self/statm", "r");
-    CHECK(f != NULL);
-    unsigned long long total, resident;
-    CHECK_EQ(fscanf(f, "%llu %llu", &total, &resident), 2);
-    fclose(f);
-    return resident * 4096;
-}
 
 static void look_at_resident(struct hoard *x)
 {

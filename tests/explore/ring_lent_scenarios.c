@@ -14,17 +14,23 @@
 
 enum { OWN = 4, BEYOND = 99 };
 
-/* The next entry lies beyond what the ring has all the time, as one does that can be read; it was read
- * before, so eviction would rather copy it. */
-static void setup_lent(void)
+/* As much again as it has may be lent to it. */
+static void setup_own(unsigned second_chance)
 {
     const struct ring_options o = {.alloc = alloc_global(),
                                    .unit = UNIT,
                                    .bytes = 2 * (size_t)OWN * UNIT,
                                    .bytes_own = (size_t)OWN * UNIT,
-                                   .second_chance_percent = 75,
+                                   .second_chance_percent = second_chance,
                                    .relocate = relocate};
     EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
+}
+
+/* The next entry lies beyond what the ring has all the time, as one does that can be read; it was read
+ * before, so eviction would rather copy it. */
+static void setup_lent(void)
+{
+    setup_own(75);
     ring_lend(&w.ring, 2 * (size_t)OWN * UNIT);
     for (uint64_t c = 0; c <= OWN; c++) {
         fill_once(c, true);
@@ -115,13 +121,7 @@ SCENARIO(ring_lent_part, .says = "a part of lent memory goes back while it is fi
 /* Nothing lies beyond yet. */
 static void setup_reach(void)
 {
-    const struct ring_options o = {.alloc = alloc_global(),
-                                   .unit = UNIT,
-                                   .bytes = 2 * (size_t)OWN * UNIT,
-                                   .bytes_own = (size_t)OWN * UNIT,
-                                   .second_chance_percent = 50,
-                                   .relocate = relocate};
-    EXPECT_EQ(ring_init(&w.ring, &o), LOAM_OK);
+    setup_own(50);
     for (uint64_t c = 0; c < OWN - 1; c++) {
         fill_once(c, true);
     }
