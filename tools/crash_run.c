@@ -12,8 +12,13 @@
 #include "tools/crash_check.h"
 #include "tools/crash_workload.h"
 
-/* Rounds differ by their numbers, not by chance, so that what is added here leaves the others as they were. */
+/* Rounds differ by their numbers, not by chance, so that what is added here leaves the others as they were.
+ * Most are short: a state of a database of some KiB is checked in a third of the time, and a round of few
+ * large ones would take the time of twenty. */
 #define UNLOGGED_EVERY 4u /* of one in so many every other session keeps no log */
+#define WHOLE_EVERY    7u /* one in so many is of many steps, among all other kinds in turn */
+#define NAMES_EVERY    5u /* of one in so many most steps change names */
+#define LARGER_EVERY   8u /* of one in so many the last session has a larger budget */
 #define LONG_EVERY     8u /* of one in so many some batches are longer than a memtable */
 #define MIX 0x9e3779b97f4a7c15u
 
@@ -359,6 +364,9 @@ void crash_run_round(struct crash_run *r, uint64_t round)
     struct crash_workload w = {.model = &model,
                                .seed = model_random(&mixed),
                                .unlogged_some = round % UNLOGGED_EVERY == UNLOGGED_EVERY / 2,
+                               .larger_last = round % LARGER_EVERY == 1 + round / LARGER_EVERY % 4,
+                               .many_names = round % NAMES_EVERY == 3,
+                               .whole = round % WHOLE_EVERY == 1,
                                .long_batches = has_long_batches(round)};
     loam_vfs *disk;
     r->round = round;

@@ -10,7 +10,7 @@
  * and less than half of that budget. */
 #define LONG_BYTES 130000u
 #define LONG_MORE  100000u
-#define LONG_ONE_IN 12u /* steps */
+#define LONG_ONE_IN 6u /* steps */
 #define LARGER_BUDGET ((uint64_t)6 << 20)
 
 loam_options crash_options(const loam_vfs *vfs)
@@ -121,7 +121,7 @@ static bool write_many(struct crash_workload *w, unsigned n, unsigned big_one_in
 /* Short names and long ones, which make the manifest grow. */
 static void new_name(struct crash_workload *w, char name[MODEL_NAME])
 {
-    size_t n = below(w, 2) == 0 ? 3 + below(w, 8) : 150 + below(w, 100);
+    size_t n = !w->many_names && below(w, 2) == 0 ? 3 + below(w, 8) : 150 + below(w, 100);
     for (size_t i = 0; i < n; i++) {
         name[i] = (char)('a' + below(w, 26));
     }
@@ -207,7 +207,6 @@ static bool ks_rename(struct crash_workload *w)
 static bool session_open(struct crash_workload *w)
 {
     loam_options options = crash_options(w->vfs);
-    w->larger = below(w, 8) == 0;
     options.memory_budget = w->larger ? LARGER_BUDGET : options.memory_budget;
     bool all_durable = below(w, 8) == 0;
     options.durability = all_durable ? LOAM_DUR_POWER : LOAM_DUR_DEFAULT;
@@ -307,6 +306,9 @@ static bool step(struct crash_workload *w)
     if (w->long_batches && below(w, LONG_ONE_IN) == 0) {
         return write_some(w, LONG);
     }
+    if (w->many_names && below(w, 4) != 0) {
+        return below(w, 4) == 0 ? ks_create(w) : ks_rename(w);
+    }
     switch (below(w, 16)) {
     case 0:
     case 1:
@@ -336,13 +338,24 @@ static bool step(struct crash_workload *w)
     }
 }
 
+/* Of a session; now and then nearly none, so that a recovery follows upon a recovery. */
+static unsigned steps_of(struct crash_workload *w, bool first)
+{
+    if (!first && below(w, 4) == 0) {
+        return below(w, 3);
+    }
+    return w->many_names ? 30 + below(w, 30) : w->whole ? 6 + below(w, 18) : 4 + below(w, 8);
+}
+
 bool crash_workload_run(struct crash_workload *w)
 {
     /* Fewer where each state takes longer: other rounds find more in the same time. */
-    unsigned sessions = w->long_batches ? 1 + below(w, 2) : 2 + below(w, 3);
+    bool few = w->long_batches || w->larger_last || w->many_names;
+    unsigned sessions = (few ? 1 : 2) + below(w, w->whole && !few ? 3 : 2);
     bool ok = true;
     for (unsigned i = 0; i < sessions && ok; i++) {
-        unsigned steps = i == 0 || below(w, 4) != 0 ? 8 + below(w, 24) : below(w, 3);
+        unsigned steps = steps_of(w, i == 0);
+        w->larger = w->larger_last && i + 1 == sessions;
         w->own_manifest = false;
         ok = session_open(w);
         note_roll(w, 0);
@@ -353,7 +366,7 @@ bool crash_workload_run(struct crash_workload *w)
         }
         if (w->larger && ok) {
             /* The log is left with more than memtables of a recovery may hold. */
-            ok = write_many(w, 50 + below(w, 50), 1);
+            ok = write_many(w, 30 + below(w, 30), 1);
         }
         ok = ok && session_close(w);
     }

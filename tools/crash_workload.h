@@ -21,9 +21,12 @@ struct crash_workload {
     const loam_vfs *vfs;
     uint64_t seed; /* moves on */
     uint32_t durable_one_in; /* writes of this session */
-    bool larger;             /* the budget of this session is */
     bool unlogged_some;      /* every other session keeps no log */
     bool unlogged;           /* this one */
+    bool larger_last;        /* the last session has a larger budget than those that recover from it */
+    bool larger;             /* this one has */
+    bool whole;              /* of many steps: deeper, and its later states take longer to check */
+    bool many_names;         /* most steps are of keyspaces, and the manifest grows long */
     bool long_batches;       /* some batches are longer than a memtable */
     loam_db *db;
     loam_ks *ks[MODEL_SPACES];
