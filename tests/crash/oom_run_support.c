@@ -37,6 +37,7 @@ static struct oracle oracle;
 static loam_options options_of(const struct oom_scene *s)
 {
     loam_options o = crash_options(s->fault);
+    o.durability = s->durability;
     o.disk_budget = (uint64_t)64 << 20; /* counts files; never reached */
     o.allocator = oom_allocator();
     return o;
@@ -171,7 +172,7 @@ bool oom_open(struct oom_scene *s)
 /* Returns whether something was refused. */
 static bool run(const struct oom_scenario *c, struct oom_plan plan, uint64_t seed)
 {
-    struct oom_scene s = {.w = {.o = &oracle}, .plan = plan};
+    struct oom_scene s = {.w = {.o = &oracle}, .plan = plan, .durability = c->durability};
     oracle_context("%s, seed %llu, allocation %llu %s", c->name, (unsigned long long)seed,
                    (unsigned long long)plan.at, plan.persist ? "and all after it" : "alone");
     crash_alarm(OOM_RUN_SECONDS);

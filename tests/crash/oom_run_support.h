@@ -27,6 +27,7 @@ struct oom_scene {
     loam_vfs *disk, *fault;
     struct oracle_writer w;
     struct oom_plan plan;
+    uint32_t durability; /* LOAM_DUR_* of its opens */
 };
 
 /* Tables on two levels, keyspaces "one" and "two", and a log that nobody closed. */
@@ -38,6 +39,7 @@ struct oom_past {
 struct oom_scenario {
     const char *name;
     void (*act)(struct oom_scene *s);
+    uint32_t durability;         /* LOAM_DUR_* */
     bool open;                   /* the database is opened before memory is short */
     const struct oom_past *past; /* what it begins with; NULL: an empty disk */
 };

@@ -39,6 +39,13 @@ Test(oom, costs_a_new_database_an_error_at_most)
     oom_sweep(&(struct oom_scenario){.name = "a new database", .act = new_database});
 }
 
+Test(oom, costs_a_new_database_without_a_log_an_error_at_most)
+{
+    oom_install();
+    oom_sweep(&(struct oom_scenario){
+        .name = "a new database without a log", .act = new_database, .durability = LOAM_DUR_MEMORY});
+}
+
 /* ---- a database with a past -------------------------------------------------------------------- */
 
 static void recovering(struct oom_scene *s)
@@ -78,6 +85,15 @@ Test(oom, costs_flushes_and_merges_an_error_at_most)
 {
     oom_sweep(&(struct oom_scenario){
         .name = "housekeeping", .act = housekeeping, .open = true, .past = oom_make_past()});
+}
+
+Test(oom, costs_flushes_and_merges_without_a_log_an_error_at_most)
+{
+    oom_sweep(&(struct oom_scenario){.name = "housekeeping without a log",
+                                     .act = housekeeping,
+                                     .durability = LOAM_DUR_MEMORY,
+                                     .open = true,
+                                     .past = oom_make_past()});
 }
 
 /* ---- the first call of a process --------------------------------------------------------------- */
