@@ -102,7 +102,8 @@ Test(unlogged, what_was_logged_before_is_there_after_a_kill)
 /* The disk is full for a while: what waited for the last edit goes with the flush that failed. */
 Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
 {
-    for (uint64_t n = 1; n < 240; n += 17) {
+    bool failed = true;
+    for (uint64_t n = 1; failed; n += 17) { /* to the flush's last call */
         loam_vfs *disk = memory_disk(), *front;
         loam_fault_plan plan = {.struct_size = sizeof plan};
         loam_ks *ks[SPACES];
@@ -117,7 +118,10 @@ Test(unlogged, a_flush_that_fails_leaves_no_tables_behind)
         plan.fail_at = loam_vfs_calls_of(front, plan.fail_calls) + n;
         GOES(loam_vfs_set_plan(front, &plan));
         GOES(loam_flush(db, NULL)); /* tried again */
-        CHECK_EQ(loam_vfs_faults(front), 1);
+        failed = loam_vfs_faults(front) != 0;
+        CHECK(failed || n > SPACES);
+        plan.fail_at = 0;
+        GOES(loam_vfs_set_plan(front, &plan));
         CHECK_EQ(count(db, ks, "k"), SPACES);
         GOES(loam_resume(db));
         GOES(loam_wait_idle(db, UINT64_MAX));
