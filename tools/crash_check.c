@@ -57,10 +57,20 @@ static uint32_t value_of(struct reading *r, loam_slice v)
                : 0;
 }
 
+static unsigned key_of(loam_slice key)
+{
+    for (unsigned k = 0; k <= MODEL_KEYS; k++) {
+        if (same(model_key(k), key)) {
+            return k;
+        }
+    }
+    return MODEL_KEYS + 1;
+}
+
 static bool note_entry(struct reading *r, unsigned space, loam_iter *it, struct model_seen *seen)
 {
     loam_slice key = loam_iter_key(it);
-    unsigned k = model_key_number(key);
+    unsigned k = key_of(key);
     if (k > MODEL_KEYS) {
         return complain(r->why, "keyspace %u: a key of %zu bytes that was never written", space,
                         key.size);

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEY_LONG  700u
-#define KEYS_LONG 3u /* the last ones */
+#define KEY_LONG 700u
 
 static void *grow(void *at, size_t *cap, size_t want, size_t size)
 {
@@ -189,7 +188,7 @@ loam_slice model_key(unsigned i)
         return LOAM_LIT("~one more put");
     }
     if (size[i] == 0) {
-        bool is_long = i >= MODEL_KEYS - KEYS_LONG;
+        bool is_long = i >= MODEL_KEYS - 3;
         memset(keys[i], 'x', sizeof keys[i]);
         keys[i][0] = is_long ? 'z' : 'k';
         size_t n = is_long ? KEY_LONG - 2 : 1 + i % 7;
@@ -197,29 +196,6 @@ loam_slice model_key(unsigned i)
         size[i] = n + 1;
     }
     return loam_bytes(keys[i], size[i]);
-}
-
-/* The number that the letter of a key says; bytes that are no key say any. */
-static unsigned lettered(loam_slice key)
-{
-    const uint8_t *bytes = key.data;
-    if (key.size < 2) {
-        return 0;
-    }
-    unsigned i = bytes[key.size == KEY_LONG - 1 ? key.size - 1 : 1] - (unsigned)'a';
-    return i < MODEL_KEYS ? i : 0;
-}
-
-unsigned model_key_number(loam_slice key)
-{
-    const unsigned may_be[] = {lettered(key), MODEL_KEYS};
-    for (unsigned i = 0; i < 2; i++) {
-        loam_slice k = model_key(may_be[i]);
-        if (k.size == key.size && (k.size == 0 || memcmp(k.data, key.data, k.size) == 0)) {
-            return may_be[i];
-        }
-    }
-    return MODEL_KEYS + 1;
 }
 
 /* Most are small; one in 64 may be up to MODEL_VALUE_MAX. */
@@ -236,10 +212,10 @@ static uint32_t value_size(uint32_t value)
 loam_slice model_value(uint32_t value, uint8_t *buf)
 {
     uint32_t n = value_size(value);
-    uint64_t s = value, r = model_random(&s), half = value; /* of it compresses */
+    uint64_t s = value, r = model_random(&s), same = value;
     for (uint32_t at = 0; at < n; at += 16) {
         memcpy(buf + at, &r, 8);
-        memcpy(buf + at + 8, &half, 8);
+        memcpy(buf + at + 8, &same, 8); /* half of it compresses */
         r = (r ^ r >> 29) * 0xbf58476d1ce4e5b9u;
     }
     memcpy(buf, &value, 4);

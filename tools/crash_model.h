@@ -103,9 +103,6 @@ bool model_judge(const struct model *m, const struct model_promise *p, struct mo
 
 /* The bytes of key i; lent for ever. MODEL_KEYS: the key of the check itself. */
 loam_slice model_key(unsigned i);
-
-/* Of which `i` these bytes are the key; more than MODEL_KEYS: of none. */
-unsigned model_key_number(loam_slice key);
 /* The value that an identity stands for, written into buf of MODEL_VALUE_MAX + 8 bytes. */
 loam_slice model_value(uint32_t value, uint8_t *buf);
 /* The keyspaces with odd numbers beyond 2 are in descending order. */

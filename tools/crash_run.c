@@ -18,8 +18,8 @@
 #define UNLOGGED_EVERY 4u /* of one in so many every other session keeps no log */
 #define WHOLE_EVERY    7u /* one in so many is of many steps, among all other kinds in turn */
 #define NAMES_EVERY    5u /* of one in so many most steps change names */
-#define LARGER_EVERY   8u /* of one in so many the last session has a larger budget */
-#define LONG_EVERY     8u /* of one in so many some batches are longer than a memtable */
+#define LARGE_EVERY    8u /* of one in so many the last session has a larger budget, and of another one
+                             some batches are longer than a memtable */
 #define MIX 0x9e3779b97f4a7c15u
 
 struct crash_run {
@@ -350,10 +350,11 @@ static bool record(struct crash_run *r, struct crash_workload *w, loam_vfs *disk
     return fine;
 }
 
-/* In turn one with a mapped log, one with sessions without a log and one with a buffered log. */
-static bool has_long_batches(uint64_t round)
+/* One of each LARGE_EVERY, another one each time: the `first` and the `kinds` - 1 behind it by turns, so that
+ * they meet a mapped log, sessions without a log and a buffered log. */
+static bool has_turn(uint64_t round, unsigned first, unsigned kinds)
 {
-    return round % LONG_EVERY == 5 + round / LONG_EVERY % 3;
+    return round % LARGE_EVERY == first + round / LARGE_EVERY % kinds;
 }
 
 void crash_run_round(struct crash_run *r, uint64_t round)
@@ -364,10 +365,10 @@ void crash_run_round(struct crash_run *r, uint64_t round)
     struct crash_workload w = {.model = &model,
                                .seed = model_random(&mixed),
                                .unlogged_some = round % UNLOGGED_EVERY == UNLOGGED_EVERY / 2,
-                               .larger_last = round % LARGER_EVERY == 1 + round / LARGER_EVERY % 4,
+                               .larger_last = has_turn(round, 1, 4),
                                .many_names = round % NAMES_EVERY == 3,
                                .whole = round % WHOLE_EVERY == 1,
-                               .long_batches = has_long_batches(round)};
+                               .long_batches = has_turn(round, 5, 3)};
     loam_vfs *disk;
     r->round = round;
     atomic_store(&r->position->round, round);
