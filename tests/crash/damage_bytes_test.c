@@ -94,19 +94,21 @@ static void write_small(struct oracle_writer *w, const loam_vfs *vfs,
 
 static void take_small(struct files *fs, struct oracle_promise *promise, bool closed)
 {
-    loam_vfs *disk;
+    const loam_fault_plan plan = {.struct_size = sizeof plan};
+    loam_vfs *disk = memory_disk(), *fault;
     struct oracle_writer w;
-    disk = memory_disk();
-    write_small(&w, disk, promise);
+    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    write_small(&w, fault, promise);
     if (!closed) {
-        damage_take_files(disk, fs);
+        damage_take_killed(fault, fs); /* the flush may not have removed its log yet */
     }
     oracle_close(&w);
     if (closed) {
-        damage_take_files(disk, fs);
+        damage_take_killed(fault, fs);
         *promise = oracle_promise_low(&damage_oracle, true);
     }
     oracle_promise_high(&damage_oracle, promise);
+    loam_vfs_free(fault);
     loam_vfs_free(disk);
 }
 

@@ -52,6 +52,14 @@ void damage_take_files(const loam_vfs *vfs, struct files *to)
     CHECK(vfs->list(vfs->ctx, DIR, take_file, &t) >= 0);
 }
 
+void damage_take_killed(loam_vfs *fault, struct files *to)
+{
+    loam_vfs *after;
+    CHECK_EQ(loam_vfs_power_cut(fault, LOAM_CUT_ALL, &after), LOAM_OK);
+    damage_take_files(after, to);
+    loam_vfs_free(after);
+}
+
 void damage_free_files(struct files *fs)
 {
     for (unsigned i = 0; i < fs->count; i++) {

@@ -76,8 +76,11 @@ extern struct damage_totals damage_totals;
 extern struct oracle damage_oracle;
 extern uint64_t damage_seed;
 
-/* All files of DIR but LOCK. */
+/* All files of DIR but LOCK, while no thread makes, renames or removes any there. */
 void damage_take_files(const loam_vfs *vfs, struct files *to);
+/* The same as a kill of the process would leave them now: of one moment, whatever the threads of an open
+ * database do. `fault`: a fault vfs. */
+void damage_take_killed(loam_vfs *fault, struct files *to);
 void damage_free_files(struct files *fs);
 /* The files with their changes, on a new disk. */
 loam_vfs *damage_disk_of(const struct files *fs, const struct tried *t);

@@ -209,14 +209,6 @@ struct reference {
     struct oracle_promise promise;
 };
 
-static void take_now(loam_vfs *fault, struct files *to)
-{
-    loam_vfs *after;
-    CHECK_EQ(loam_vfs_power_cut(fault, 0, &after), LOAM_OK);
-    damage_take_files(after, to);
-    loam_vfs_free(after);
-}
-
 /* An empty disk, and a writer of the oracle's first steps. */
 static void begin(loam_vfs **disk, loam_vfs **fault, struct oracle_writer *w)
 {
@@ -238,16 +230,16 @@ static void build(struct reference *ref, bool closed)
     oracle_open(&w, DIR, &options);
     oracle_ks_create(&w, "one");
     oracle_write(&w, 6, false);
-    take_now(fault, &ref->old[0]);
+    damage_take_killed(fault, &ref->old[0]);
     oracle_flush(&w);
     oracle_write(&w, 6, false);
     oracle_close(&w);
-    take_now(fault, &ref->old[1]);
+    damage_take_killed(fault, &ref->old[1]);
     oracle_open(&w, DIR, &options);
     oracle_compact(&w);
     oracle_write(&w, 4, false);
     oracle_flush(&w);
-    take_now(fault, &ref->old[2]);
+    damage_take_killed(fault, &ref->old[2]);
     oracle_write(&w, 8, false);
     oracle_put(&w, 1, true);
     for (unsigned i = 0; i < 4; i++) {
@@ -266,7 +258,7 @@ static void build(struct reference *ref, bool closed)
         ref->promise = oracle_promise_low(&damage_oracle, true);
     }
     oracle_promise_high(&damage_oracle, &ref->promise);
-    take_now(fault, &ref->now);
+    damage_take_killed(fault, &ref->now);
     if (!closed) {
         oracle_close(&w);
     }
@@ -321,13 +313,13 @@ static void build_flushed(struct reference *ref)
     oracle_write(&w, 6, false);
     oracle_flush(&w);
     oracle_close(&w);
-    take_now(fault, &ref->old[0]);
+    damage_take_killed(fault, &ref->old[0]);
     oracle_open(&w, DIR, &options);
     oracle_write(&w, 6, false);
     oracle_flush(&w);
     ref->promise = oracle_promise_low(&damage_oracle, false);
     oracle_promise_high(&damage_oracle, &ref->promise);
-    take_now(fault, &ref->now);
+    damage_take_killed(fault, &ref->now);
     oracle_close(&w);
     loam_vfs_free(fault);
     loam_vfs_free(disk);
