@@ -53,7 +53,8 @@
 #define RING_LAP_MAX    (((uint64_t)1 << 40) - 1)
 #define RING_READABLE   ((uint64_t)8 << 20) /* set in the states whose bytes may be read */
 #define RING_REF        ((uint64_t)1 << 19) /* read since it was published or moved */
-#define RING_PINS       (RING_REF - 1)      /* readable: pins; reserved: thread number + 1 */
+#define RING_COPIED     ((uint64_t)1 << 18) /* had a second chance */
+#define RING_PINS       (RING_COPIED - 1)   /* readable: pins; reserved: thread number + 1 */
 #define RING_STAMPS     16u
 #define RING_HOLES      16u
 
@@ -71,7 +72,7 @@ enum ring_state {
 };
 
 struct ring_desc {
-    _Atomic uint64_t word;  /* lap:40 | state:4 | reference:1 | pins:19 */
+    _Atomic uint64_t word;  /* lap:40 | state:4 | reference:1 | copied:1 | pins:18 */
     _Atomic uint32_t units; /* changes once at most, by ring_shrink */
     uint32_t size;          /* bytes; constant while readable, as are the next two */
     uint64_t owner;
@@ -103,6 +104,11 @@ struct ring_options {
 struct ring_stamp {
     uint64_t end;   /* units below are free once the epoch has passed `stamp` */
     uint64_t stamp; /* epoch */
+};
+
+/* Entries that came to the head, and how many of them had been read since they were published or moved. */
+struct ring_passed {
+    uint64_t entries, read;
 };
 
 struct ring {
@@ -148,6 +154,8 @@ struct ring {
     struct ring_stamp stamp[RING_STAMPS];
     uint64_t stamped;   /* evicted addresses below have a stamp */
     uint64_t credit;    /* percent-units that may still be copied */
+    struct ring_passed fresh, copied; /* of late: those that had no second chance yet, and those that had */
+    bool even;          /* both are read alike: a second chance gains nothing */
     uint64_t next_poll; /* tail at which a passed epoch is looked for again */
     _Atomic uint64_t evicted_units, relocated_units, relocated_entries, pad_units;
     _Alignas(CACHE_LINE) _Atomic uint64_t holes_reused, reserve_full;
@@ -241,7 +249,7 @@ bool ring_live(struct ring *r, uint64_t addr);
 enum ring_state ring_entry_state(struct ring *r, uint64_t addr);
 
 /* Like ring_read, but the bytes are lent until ring_unpin, outside of sections too. Stops the head.
- * NULL: stale, or too many pins (2^19 - 1). Any thread. */
+ * NULL: stale, or too many pins (2^18 - 1). Any thread. */
 const void *ring_pin(struct ring *r, uint64_t addr, size_t *size);
 void ring_unpin(struct ring *r, uint64_t addr);
 

@@ -13,8 +13,8 @@
  * without.
  *
  * Invariants
- *   1. head, evict, stamped, the stamps and the credit are written by the reclaimer only;
- *      head <= stamped <= evict.
+ *   1. head, evict, stamped, the stamps, the credit and what it depends on are written by the reclaimer
+ *      only; head <= stamped <= evict.
  *   2. A stamp is taken after each entry below its end became EVICTED and pinless.
  *   3. Bytes copied are at most second_chance_percent of bytes evicted, so a walk of n units gains
  *      at least a quarter of n. Not so ring_rotate_(), which is not there to gain any.
@@ -94,9 +94,38 @@ static void stamp_evicted(struct ring *r)
     r->stamped = e;
 }
 
-/* Copies a clean entry to the tail, with the reference bit of `mark`, and has its owner swap the address. False:
+/* ---- second chance --------------------------------------------------------------------------- */
+
+#define SAMPLE        4096u /* entries of either kind between two looks at what a second chance gains */
+#define GAIN_PART     64u   /* it gains when one in so many more of the copied entries is read again */
+#define PROBE_PERCENT 6u    /* of reclaimed units that are copied although it does not, to go on seeing */
+
+/* An entry that was read is kept because it will be read again: so it is when some are wanted more than others.
+ * When all are wanted alike, those kept are read again no more than new ones are, and copying them is work for
+ * nothing. So both are counted, as they come to the head. */
+static void weigh(struct ring *r, uint64_t word)
+{
+    struct ring_passed *p = (word & RING_COPIED) != 0 ? &r->copied : &r->fresh;
+    p->entries++;
+    p->read += (word & RING_REF) != 0;
+    if (r->copied.entries < SAMPLE || r->fresh.entries < SAMPLE) {
+        return;
+    }
+    r->even = r->copied.read * r->fresh.entries * GAIN_PART <
+              (r->fresh.read * GAIN_PART + r->fresh.entries) * r->copied.entries;
+    r->fresh = (struct ring_passed){r->fresh.entries / 2, r->fresh.read / 2};
+    r->copied = (struct ring_passed){r->copied.entries / 2, r->copied.read / 2};
+}
+
+static uint64_t copied_percent(const struct ring *r)
+{
+    uint64_t most = r->second_chance_percent;
+    return r->even && most > PROBE_PERCENT ? PROBE_PERCENT : most;
+}
+
+/* Copies a clean entry to the tail, with those `marks`, and has its owner swap the address. False:
  * nobody knows it, or no room: it is lost. */
-static bool second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, uint64_t units, uint64_t mark)
+static bool second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, uint64_t units, uint64_t marks)
 {
     uint64_t copy;
     if (!r->relocate(r->relocate_arg, d->owner, d->cookie, addr, 0) ||
@@ -107,7 +136,7 @@ static bool second_chance(struct ring *r, uint64_t addr, struct ring_desc *d, ui
     memcpy(ring_data(r, copy), ring_data(r, addr), d->size);
     struct ring_desc *to = ring_desc_(r, copy);
     /* release: pairs with the acquire in ring_read(); the address becomes known after it. */
-    atom_store(&to->word, ring_word_(copy, RING_CLEAN) | (mark & RING_REF), release);
+    atom_store(&to->word, ring_word_(copy, RING_CLEAN) | marks, release);
     if (r->relocate(r->relocate_arg, d->owner, d->cookie, addr, copy)) {
         count(&r->relocated_units, units);
         count(&r->relocated_entries, 1);
@@ -139,10 +168,13 @@ bool ring_evict_entry_(struct ring *r, uint64_t addr, struct ring_desc *d, enum 
         uint64_t units = atom_load(&d->units, relaxed); /* relaxed: final */
         if (s == RING_CLEAN && chance == RING_IF_KNOWN) {
             chance = RING_NO_CHANCE;
-            (void)second_chance(r, addr, d, units, w);
-        } else if (s == RING_CLEAN && chance == RING_IF_READ && (w & RING_REF) != 0 && r->credit >= units * 100) {
+            (void)second_chance(r, addr, d, units, w & (RING_REF | RING_COPIED));
+        } else if (s == RING_CLEAN && chance == RING_IF_READ) {
             chance = RING_NO_CHANCE;
-            r->credit -= second_chance(r, addr, d, units, 0) ? units * 100 : 0;
+            weigh(r, w);
+            if ((w & RING_REF) != 0 && r->credit >= units * 100) {
+                r->credit -= second_chance(r, addr, d, units, RING_COPIED) ? units * 100 : 0;
+            }
         }
         assert(ring_may_step_(s, RING_EVICTED));
         /* acq_rel: the last unpin and discard happen before; fails on a mark, a pin or a refill. */
@@ -171,7 +203,7 @@ static void evict_ahead(struct ring *r, uint64_t want, enum ring_chance chance)
             continue; /* the tail will pad as many again */
         }
         gained += units;
-        r->credit += chance == RING_IF_READ ? units * r->second_chance_percent : 0;
+        r->credit += chance == RING_IF_READ ? units * copied_percent(r) : 0;
         r->credit = r->credit < credit_max ? r->credit : credit_max;
     }
     if (e != first) {

@@ -201,6 +201,37 @@ Test(ring_lent, is_reached_by_entries_that_move_and_not_by_losing_them)
     close_ring();
 }
 
+static _Atomic uint64_t *word_of(uint64_t addr)
+{
+    return &ring_desc_(&r, addr)->word;
+}
+
+Test(ring_lent, entries_that_move_keep_their_marks)
+{
+    const uint64_t marks[] = {0, RING_REF, RING_COPIED, RING_REF | RING_COPIED};
+    uint64_t from[FILLS];
+    unsigned moved = 0;
+    open_ring();
+    for (unsigned i = 0; i < OWN + OWN / 2; i++) {
+        known[i] = enter(i);
+        atom_or(word_of(known[i]), marks[i % 4], relaxed); /* relaxed: one thread */
+    }
+    memcpy(from, known, sizeof from);
+    r.relocate = follow;
+    ring_lend(&r, ALL * UNIT);
+    reach();
+    for (unsigned i = 0; i < OWN + OWN / 2; i++) {
+        if (readable(&r, known[i])) {
+            moved += known[i] != from[i];
+            /* relaxed: as above */
+            CHECK_EQ(atom_load(word_of(known[i]), relaxed) & (RING_REF | RING_COPIED), marks[i % 4]);
+        }
+    }
+    CHECK(moved > OWN / 4);
+    CHECK(take_back());
+    close_ring();
+}
+
 /* Wherever the tail stands when it is lent and taken back. */
 Test(ring_lent, comes_back_at_any_place_of_the_tail)
 {

@@ -7,8 +7,10 @@
 
 #include <stdlib.h>
 
+#include "arena/random.h"
 #include "arena/sync.h"
 #include "tests/arena/ring_support.h"
+#include "tests/support/seed.h"
 
 Test(ring, an_entry_goes_through_its_states_and_stays_readable_after_it_is_written)
 {
@@ -268,9 +270,11 @@ Test(ring, no_more_pins_than_the_word_counts)
     ring_destroy(&r);
 }
 
+#define ENTRIES 512u
+
 /* Owner side of second chance: where each cookie is. */
 struct index {
-    uint64_t addr[64];
+    uint64_t addr[ENTRIES];
     unsigned moves, questions;
     bool forget;
 };
@@ -336,6 +340,61 @@ Test(ring, a_touched_entry_moves_to_the_tail_and_the_share_of_copies_is_bounded)
     }
     ring_metrics(&r, &m);
     CHECK_EQ(m.relocated_bytes, copied); /* nobody asks for them: nothing is copied */
+    ring_destroy(&r);
+}
+
+/* Of entries told by `wanted` some are read, those that are not there are filled in, until `n` were evicted.
+ * Returns how many were copied for a thousand evicted. */
+static uint64_t copies_per_thousand(struct ring *r, struct index *x, unsigned n,
+                                    unsigned (*wanted)(struct random *), struct random *random)
+{
+    /* relaxed, all of them: one thread. */
+    uint64_t evicted = atom_load(&r->evicted_units, relaxed), copied = atom_load(&r->relocated_units, relaxed);
+    while (atom_load(&r->evicted_units, relaxed) - evicted < n) {
+        unsigned i = wanted(random);
+        size_t size = 0;
+        epoch_enter();
+        bool hit = ring_read(r, x->addr[i], true, &size) != NULL;
+        epoch_exit();
+        if (!hit) {
+            x->addr[i] = fill(r, 64, 1, i, false);
+        }
+    }
+    return (atom_load(&r->relocated_units, relaxed) - copied) * 1000 / n;
+}
+
+static unsigned any_of_them(struct random *r)
+{
+    return (unsigned)random_below(r, ENTRIES);
+}
+
+/* Nine of ten are of an eighth of them. */
+static unsigned favourites(struct random *r)
+{
+    return (unsigned)random_below(r, random_below(r, 10) == 0 ? ENTRIES : ENTRIES / 8);
+}
+
+/* Copies are made where they are read more than others, hardly any where all are read alike, and again when
+ * that changes. */
+Test(ring, entries_get_a_second_chance_only_while_that_gains_something)
+{
+    static struct index x;
+    struct random random;
+    struct ring r;
+    struct ring_options o = {.alloc = alloc_global(),
+                             .unit = 64,
+                             .bytes = 64 * ENTRIES / 2,
+                             .second_chance_percent = 50,
+                             .relocate = index_relocate,
+                             .relocate_arg = &x};
+    random_init(&random, seed_of_run());
+    CHECK_EQ(ring_init(&r, &o), LOAM_OK);
+    for (unsigned i = 0; i < 2; i++) {
+        (void)copies_per_thousand(&r, &x, 50000, any_of_them, &random);
+        CHECK(copies_per_thousand(&r, &x, 50000, any_of_them, &random) < 100);
+        (void)copies_per_thousand(&r, &x, 200000, favourites, &random);
+        CHECK(copies_per_thousand(&r, &x, 50000, favourites, &random) > 400);
+    }
     ring_destroy(&r);
 }
 

@@ -154,7 +154,7 @@ MUTATIONS = [
     ("ring-lent-part-too-much-stays", "arena/ring_lent.c", "if (ring_index_(p) + units > limit &&",
      "if (ring_index_(p) + units > limit + 1 &&", "ring_lent_part"),
     ("ring-relocate-relaxed", "arena/ring_reclaim.c",
-     "atom_store(&to->word, ring_word_(copy, RING_CLEAN) | (mark & RING_REF), release);",
+     "atom_store(&to->word, ring_word_(copy, RING_CLEAN) | marks, release);",
      "atom_store(&to->word, ring_word_(copy, RING_CLEAN), relaxed);", "ring"),
     ("ring-hole-without-cas", "arena/ring.c",
      "if (atom_cas(&d->word, &w, ring_word_(a, RING_FILLING) | self_bits(), acq_rel, relaxed)) {",
