@@ -96,25 +96,27 @@ static void stamp_evicted(struct ring *r)
 
 /* ---- second chance --------------------------------------------------------------------------- */
 
-#define SAMPLE        4096u /* entries of either kind between two looks at what a second chance gains */
-#define GAIN_PART     64u   /* it gains when one in so many more of the copied entries is read again */
+#define SAMPLE        8192u /* entries of a kind that say how many of it are read */
+#define GAIN_PART     64u   /* a second chance gains when one in so many more of the copied entries is read */
 #define PROBE_PERCENT 6u    /* of reclaimed units that are copied although it does not, to go on seeing */
 
 /* An entry that was read is kept because it will be read again: so it is when some are wanted more than others.
  * When all are wanted alike, those kept are read again no more than new ones are, and copying them is work for
- * nothing. So both are counted, as they come to the head. */
+ * nothing. So both are counted, as they come to the head; each count forgets by itself, for of copied ones few
+ * may come for long. */
 static void weigh(struct ring *r, uint64_t word)
 {
     struct ring_passed *p = (word & RING_COPIED) != 0 ? &r->copied : &r->fresh;
     p->entries++;
     p->read += (word & RING_REF) != 0;
-    if (r->copied.entries < SAMPLE || r->fresh.entries < SAMPLE) {
+    if (p->entries < 2 * SAMPLE) {
         return;
     }
-    r->even = r->copied.read * r->fresh.entries * GAIN_PART <
-              (r->fresh.read * GAIN_PART + r->fresh.entries) * r->copied.entries;
-    r->fresh = (struct ring_passed){r->fresh.entries / 2, r->fresh.read / 2};
-    r->copied = (struct ring_passed){r->copied.entries / 2, r->copied.read / 2};
+    *p = (struct ring_passed){p->entries / 2, p->read / 2};
+    if (r->fresh.entries >= SAMPLE && r->copied.entries >= SAMPLE) {
+        r->even = r->copied.read * r->fresh.entries * GAIN_PART <
+                  (r->fresh.read * GAIN_PART + r->fresh.entries) * r->copied.entries;
+    }
 }
 
 static uint64_t copied_percent(const struct ring *r)

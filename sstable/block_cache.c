@@ -32,8 +32,8 @@
 #define ADDRESS_BITS 52 /* of a ring address that a slot of the directory holds; the rest is hash */
 #define ADDRESS_MAX  (((uint64_t)1 << ADDRESS_BITS) - 1)
 /* Share of hits by loam-bench --suite=cache, 20 and 43 % of the data cached, with an LRU of as many bytes in
- * brackets: Zipf 0.99 0.687 [0.676] and 0.785 [0.813], with walks between 0.684 [0.670] and 0.792 [0.807],
- * uniform 0.190 [0.208] and 0.407 [0.446], a hot set that shifts 0.892 [0.907] and 0.911 [0.941]. 75 % gives
+ * brackets: Zipf 0.99 0.686 [0.676] and 0.793 [0.818], with walks between 0.684 [0.670] and 0.791 [0.807],
+ * uniform 0.191 [0.208] and 0.410 [0.446], a hot set that shifts 0.896 [0.917] and 0.910 [0.941]. 75 % gives
  * the same and copies more. Blocks that enter as if used would take the chances of those that are. */
 #define SECOND_CHANCE_PERCENT 50
 #define DIRTY_LIMIT_BYTES     ((uint64_t)256 << 10) /* blocks are compressed while still in L2 */
