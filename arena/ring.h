@@ -95,7 +95,8 @@ struct ring_options {
     void *memory;  /* NULL: mapped by the ring; else `bytes` of the caller's, aligned to
                     * min(unit, 4096), which stay the caller's. Cannot be lent. */
     bool in_order; /* claims stop at a RESERVED entry instead of going past it */
-    uint32_t second_chance_percent; /* of reclaimed bytes that may be copied to the tail; <= 75 */
+    uint32_t second_chance_percent; /* of reclaimed bytes that may be copied to the tail; <= 75. Fewer are while
+                                     * copied entries are read no more than others */
     ring_relocate_fn *relocate;     /* NULL: no second chance */
     void *relocate_arg;
     uint64_t first_lap; /* 0 = 1; tests of the end of the address space start near it */

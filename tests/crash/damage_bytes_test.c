@@ -21,7 +21,6 @@
 #include "engine/handles.h"
 #include "tests/crash/damage_support.h"
 #include "tests/crash/io_run_support.h"
-#include "tests/support/memory_disk.h"
 #include "tests/support/seed.h"
 
 #define RESERVE_STEP 1009u
@@ -75,9 +74,6 @@ static void write_small(struct oracle_writer *w, const loam_vfs *vfs,
                         struct oracle_promise *promise)
 {
     loam_options options = crash_options(vfs);
-    oracle_init(&damage_oracle);
-    *w = (struct oracle_writer){.o = &damage_oracle, .strict = true};
-    random_init(&w->random, damage_seed);
     oracle_open(w, DIR, &options);
     oracle_ks_create(w, "one");
     for (unsigned i = 0; i < 4; i++) {
@@ -94,10 +90,9 @@ static void write_small(struct oracle_writer *w, const loam_vfs *vfs,
 
 static void take_small(struct files *fs, struct oracle_promise *promise, bool closed)
 {
-    const loam_fault_plan plan = {.struct_size = sizeof plan};
-    loam_vfs *disk = memory_disk(), *fault;
+    loam_vfs *disk, *fault;
     struct oracle_writer w;
-    CHECK_EQ(loam_vfs_fault(disk, &plan, &fault), LOAM_OK);
+    damage_begin(&disk, &fault, &w);
     write_small(&w, fault, promise);
     if (!closed) {
         damage_take_killed(fault, fs); /* the flush may not have removed its log yet */
@@ -179,7 +174,7 @@ Test(damage_bytes, of_a_killed_database_are_found_or_cost_unpromised_records_onl
 /* ---- open -------------------------------------------------------------------------------------- */
 
 struct open_database {
-    loam_vfs *disk;
+    loam_vfs *disk, *fault;
     loam_options options;
     struct oracle_writer w;
     struct oracle_promise promise;
@@ -265,9 +260,9 @@ Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
     struct random r;
     damage_seed = seed_of_run();
     random_init(&r, damage_seed);
-    d.disk = memory_disk();
-    d.options = crash_options(d.disk);
-    write_small(&d.w, d.disk, &d.promise);
+    damage_begin(&d.disk, &d.fault, &d.w);
+    d.options = crash_options(d.fault);
+    write_small(&d.w, d.fault, &d.promise);
     oracle_sync(&d.w);
     oracle_promise_high(&damage_oracle, &d.promise);
     crash_must(loam_wait_idle(d.w.db, 0), "waiting");
@@ -285,6 +280,7 @@ Test(damage_bytes, of_an_open_database_are_found_by_verify_as_by_check)
     damage_print_totals("bytes that neither finds");
     oracle_close(&d.w);
     damage_free_files(&d.files);
+    loam_vfs_free(d.fault);
     loam_vfs_free(d.disk);
     crash_alarm(0);
 }

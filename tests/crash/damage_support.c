@@ -19,6 +19,16 @@ uint64_t damage_seed;
 
 /* ---- files in and out of disks ----------------------------------------------------------------- */
 
+void damage_begin(loam_vfs **disk, loam_vfs **fault, struct oracle_writer *w)
+{
+    const loam_fault_plan plan = {.struct_size = sizeof plan, .seed = damage_seed};
+    *disk = memory_disk();
+    CHECK_EQ(loam_vfs_fault(*disk, &plan, fault), LOAM_OK);
+    oracle_init(&damage_oracle);
+    *w = (struct oracle_writer){.o = &damage_oracle, .strict = true};
+    random_init(&w->random, damage_seed);
+}
+
 struct taking {
     const loam_vfs *vfs;
     struct files *to;

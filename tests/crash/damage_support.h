@@ -76,6 +76,8 @@ extern struct damage_totals damage_totals;
 extern struct oracle damage_oracle;
 extern uint64_t damage_seed;
 
+/* An empty disk behind a fault vfs that fails nothing, and a writer before the oracle's first steps. */
+void damage_begin(loam_vfs **disk, loam_vfs **fault, struct oracle_writer *w);
 /* All files of DIR but LOCK, while no thread makes, renames or removes any there. */
 void damage_take_files(const loam_vfs *vfs, struct files *to);
 /* The same as a kill of the process would leave them now: of one moment, whatever the threads of an open

@@ -209,23 +209,12 @@ struct reference {
     struct oracle_promise promise;
 };
 
-/* An empty disk, and a writer of the oracle's first steps. */
-static void begin(loam_vfs **disk, loam_vfs **fault, struct oracle_writer *w)
-{
-    const loam_fault_plan plan = {.struct_size = sizeof plan, .seed = damage_seed};
-    CHECK_EQ(loam_vfs_memory(disk), LOAM_OK);
-    CHECK_EQ(loam_vfs_fault(*disk, &plan, fault), LOAM_OK);
-    oracle_init(&damage_oracle);
-    *w = (struct oracle_writer){.o = &damage_oracle, .strict = true};
-    random_init(&w->random, damage_seed);
-}
-
 /* Every kind of file, records in the log included. */
 static void build(struct reference *ref, bool closed)
 {
     loam_vfs *disk, *fault;
     struct oracle_writer w;
-    begin(&disk, &fault, &w);
+    damage_begin(&disk, &fault, &w);
     loam_options options = crash_options(fault);
     oracle_open(&w, DIR, &options);
     oracle_ks_create(&w, "one");
@@ -307,7 +296,7 @@ static void build_flushed(struct reference *ref)
 {
     loam_vfs *disk, *fault;
     struct oracle_writer w;
-    begin(&disk, &fault, &w);
+    damage_begin(&disk, &fault, &w);
     loam_options options = crash_options(fault);
     oracle_open(&w, DIR, &options);
     oracle_write(&w, 6, false);
