@@ -144,6 +144,27 @@ Test(resume, is_asked_for_once_a_sync_of_the_background_has_failed, .timeout = 6
     sick_close(&s);
 }
 
+enum { KEEPER_ROUNDS_US = 400000 }; /* some of the keeper's, which heals what heals by itself */
+
+/* Neither what works again nor the time that passes makes a log whole that has lost records. */
+Test(resume, is_asked_for_however_long_all_goes_well)
+{
+    struct sick s = sick_open(UINT32_MAX);
+    GOES(put_durable(&s, "before"));
+    syncs_fail(&s, EIO);
+    FAILS(put_durable(&s, "during"), LOAM_E_IO);
+    syncs_fail(&s, 0);
+    FAILS(loam_flush(s.db, NULL), LOAM_E_IO);
+    for (unsigned i = 0; i < KEEPER_ROUNDS_US / 1000; i++) {
+        CHECK_EQ(loam_health(s.db, NULL), LOAM_REFUSING_WRITES);
+        thread_sleep_micros(1000);
+    }
+    FAILS(loam_put(s.db, NULL, text("key"), text("not resumed"), NULL), LOAM_E_IO);
+    GOES(loam_resume(s.db));
+    GOES(put_durable(&s, "after"));
+    sick_close(&s);
+}
+
 /* A merge fails over and over while nobody writes, and each time somebody resumes. */
 Test(resume, works_however_often_without_a_write_in_between)
 {

@@ -399,7 +399,7 @@ FAULTS = [
           "        int rc = seal_and_wait(db, generation);\n", suite("engine", "resume/*")),
     Fault("sticky-error-heals-by-itself", "engine/background.c",
           "    return db->error.code != LOAM_OK && (db->error.flags & LOAM_ERR_STICKY) == 0;",
-          "    return db->error.code != LOAM_OK;", MODEL),
+          "    return db->error.code != LOAM_OK;", suite("engine", "resume/is_asked*")),
     Fault("full-disk-is-for-good", "arena/status.c",
           "    return e->code == LOAM_E_NOSPACE || e->code == LOAM_E_NOMEM ||", "    return e->code == LOAM_E_NOMEM ||", suite("crash", "full_disk/*")),
     Fault("names-tried-are-kept", "engine/disk_account.c", "    if (f->users == 0 && f->size == 0 && !f->removed) {",
