@@ -12,13 +12,16 @@
 
 #include "arena/poison.h"
 
-static int in_table(struct db *db, struct table *t, loam_slice key, uint64_t hash,
+static int in_table(struct db *db, struct table *t, bool likely, loam_slice key, uint64_t hash,
                     uint64_t snapshot, struct sst_get_scratch *scratch, struct entry *e)
 {
     struct sst_reader *r;
     int rc = table_cache_get(&db->tables, t, &r);
     if (rc < 0) {
         return rc;
+    }
+    if (likely) {
+        sst_expect(r, key, hash);
     }
     struct stats_stripe *stripe = stats_stripe_self(&db->stats);
     if (!sst_may_contain(r, hash)) {
@@ -42,12 +45,16 @@ static int in_tables(struct db *db, const struct ks_version *k, const loam_compa
         if (t->meta.min_seq > snapshot || !table_covers(t, cmp, key)) {
             continue;
         }
-        int rc = in_table(db, t, key, hash, snapshot, scratch, e);
+        int rc = in_table(db, t, false, key, hash, snapshot, scratch, e);
         if (rc != LOAM_NOTFOUND) {
             return rc;
         }
     }
-    for (int n = 1; n < LEVEL_COUNT; n++) {
+    int deepest = LEVEL_COUNT - 1;
+    while (deepest > 0 && k->level[deepest].count == 0) {
+        deepest--;
+    }
+    for (int n = 1; n <= deepest; n++) {
         const struct level *l = &k->level[n];
         if (l->count == 0) {
             continue;
@@ -56,7 +63,7 @@ static int in_tables(struct db *db, const struct ks_version *k, const loam_compa
         if (i == l->count || key_compare(cmp, l->tables[i]->meta.smallest, key) > 0) {
             continue;
         }
-        int rc = in_table(db, l->tables[i], key, hash, snapshot, scratch, e);
+        int rc = in_table(db, l->tables[i], n == deepest, key, hash, snapshot, scratch, e);
         if (rc != LOAM_NOTFOUND) {
             return rc;
         }

@@ -55,6 +55,11 @@ static inline bool filter_line_has(const uint8_t *line, uint32_t probes, uint64_
     return true;
 }
 
+static inline void filter_prefetch(const struct filter *f, uint64_t hash)
+{
+    __builtin_prefetch(f->lines + filter_line_of(hash, f->line_count) * FILTER_LINE);
+}
+
 static inline bool filter_may_contain(const struct filter *f, uint64_t hash)
 {
     return filter_line_has(f->lines + filter_line_of(hash, f->line_count) * FILTER_LINE, f->probes,

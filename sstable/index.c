@@ -208,34 +208,64 @@ static inline uint32_t count_below(const uint64_t *node, uint64_t k)
     return n;
 }
 
-/* The first block whose 8 bytes are >= k; count when there is none. Below the top, the node entered
- * always has a number that is not below k: its last one, which stands in the node above. */
-static uint32_t find_number(const struct index *x, uint64_t k)
+/* The first number >= k of the level above `end`; what is not there when there is none. Below the top, the
+ * node entered always has a number that is not below k: its last one, which stands in the node above. */
+static inline size_t descend(const struct index *x, uint64_t k, uint32_t end)
 {
     size_t i = 0;
-    for (uint32_t level = x->level_count; level != 0;) {
+    for (uint32_t level = x->level_count; level > end;) {
         level--;
         if (i >= x->level_nodes[level]) {
-            return x->count; /* k is above a full top node */
+            return SIZE_MAX; /* k is above a full top node */
         }
         i = i * NODE + count_below(x->levels[level] + i * NODE, k);
     }
+    return i;
+}
+
+/* The first block whose 8 bytes are >= k; count when there is none. */
+static uint32_t find_number(const struct index *x, uint64_t k)
+{
+    size_t i = descend(x, k, 0);
     return i < x->count ? (uint32_t)i : x->count;
+}
+
+/* The key without the prefix that all separators share. False: it is on one side of them, *c tells which. */
+static inline bool strip_prefix(const struct index *x, loam_slice key, loam_slice *rest, int *c)
+{
+    size_t common = key.size < x->prefix_size ? key.size : x->prefix_size;
+    *c = common != 0 ? memcmp(key.data, x->rests, common) : 0;
+    if (*c != 0 || common < x->prefix_size) {
+        return false;
+    }
+    *rest = common != 0 ? loam_bytes((const uint8_t *)key.data + common, key.size - common) : key;
+    return true;
+}
+
+uint32_t index_prefetch(const struct index *x, loam_slice key)
+{
+    loam_slice rest;
+    int c;
+    if (x->cmp != NULL || !strip_prefix(x, key, &rest, &c)) {
+        return 0;
+    }
+    size_t node = descend(x, key_prefix64(rest.data, rest.size), 1);
+    if (node >= x->level_nodes[0]) {
+        return 0;
+    }
+    __builtin_prefetch(x->levels[0] + node * NODE);
+    return (uint32_t)(node * NODE);
 }
 
 uint32_t index_find(const struct index *x, loam_slice key)
 {
+    loam_slice rest;
+    int c;
     if (x->cmp != NULL) {
         return find_ordered(x, key);
     }
-    size_t common = key.size < x->prefix_size ? key.size : x->prefix_size;
-    int c = common != 0 ? memcmp(key.data, x->rests, common) : 0;
-    if (c != 0 || common < x->prefix_size) {
+    if (!strip_prefix(x, key, &rest, &c)) {
         return c > 0 ? x->count : 0;
-    }
-    loam_slice rest = key;
-    if (common != 0) {
-        rest = loam_bytes((const uint8_t *)key.data + common, key.size - common);
     }
     uint64_t k = key_prefix64(rest.data, rest.size);
     uint32_t i = find_number(x, k);

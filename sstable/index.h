@@ -62,6 +62,9 @@ void index_close(struct index *x);
 
 /* The first block whose separator is >= key; count when there is none. */
 uint32_t index_find(const struct index *x, loam_slice key);
+/* Brings what index_find() will wait for on its way. Returns the first of 8 blocks one of which it will be; 0
+ * when that is not known. */
+uint32_t index_prefetch(const struct index *x, loam_slice key);
 /* Separator i without the prefix that all share. */
 static inline loam_slice index_rest(const struct index *x, uint32_t i)
 {

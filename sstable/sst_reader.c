@@ -326,6 +326,20 @@ static int get_block(const struct sst_reader *r, uint32_t block, struct sst_get_
     return rc;
 }
 
+void sst_expect(const struct sst_reader *r, loam_slice key, uint64_t key_hash)
+{
+    if (!r->resident) {
+        return;
+    }
+    if (r->filter.probes != 0) {
+        filter_prefetch(&r->filter, key_hash);
+    }
+    uint32_t first = index_prefetch(&r->index, key);
+    if (r->cached != NULL) {
+        block_cache_prefetch_addresses(&r->cached->blocks, first);
+    }
+}
+
 int sst_get(struct sst_reader *r, loam_slice key, uint64_t key_hash, uint64_t snapshot,
             struct sst_get_scratch *s, struct entry *e)
 {
