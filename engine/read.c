@@ -12,6 +12,7 @@
 
 #include "arena/poison.h"
 
+/* likely: as a rule in this table, if anywhere; what is looked at next is then fetched all at once. */
 static int in_table(struct db *db, struct table *t, bool likely, loam_slice key, uint64_t hash,
                     uint64_t snapshot, struct sst_get_scratch *scratch, struct entry *e)
 {
@@ -50,7 +51,7 @@ static int in_tables(struct db *db, const struct ks_version *k, const loam_compa
             return rc;
         }
     }
-    int deepest = LEVEL_COUNT - 1;
+    int deepest = LEVEL_COUNT - 1; /* has most of the keys */
     while (deepest > 0 && k->level[deepest].count == 0) {
         deepest--;
     }

@@ -157,6 +157,9 @@ static const char *check_items(const struct block *b, size_t end, const loam_com
         last_bytes = b->data[from] < 0x80 ? bytes : UINT64_MAX;
         from = to;
     }
+    while (from < end && b->data[from] == 0) { /* the tail may be longer than it must be */
+        from++;
+    }
     return from == end ? NULL : "bytes are left over";
 }
 

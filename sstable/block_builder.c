@@ -270,7 +270,7 @@ void block_emit(const struct block_input *in, uint32_t n, const struct block_sha
         p = put_bytes(p, in[i].value, in[i].value_size);
     }
     put_offset(offset, s->offset_width, (uint64_t)(p - data));
-    memset(p, 0, BLOCK_TAIL_SIZE);
-    assert((size_t)(p + BLOCK_TAIL_SIZE - data) == s->size);
+    assert((size_t)(p + BLOCK_TAIL_SIZE - data) <= s->size);
+    memset(p, 0, (size_t)(data + s->size - p));
     put_fixed64(data, block_sum(data, s->size, file_seed, number));
 }

@@ -18,6 +18,8 @@
 #include "arena/poison.h"
 
 #define BLOCK_BYTES_DEFAULT 4096u
+#define PAGE_BYTES          4096u
+#define STRETCH_PART        16u /* of a block: bytes it may have more to end with a page */
 #define RAW_FACTOR          8u /* a block is cut, too, when stripped prefixes add up to that */
 #define VALUE_MAX           ((uint64_t)1 << 30)
 #define BLOCKS_MAX          ((uint32_t)1 << 30) /* pages and partitions are numbered behind them */
@@ -28,6 +30,7 @@ struct sst_builder {
     struct block_cache *cache;
     const loam_comparator *cmp;
     uint32_t block_bytes, filter_bits, level;
+    uint32_t features; /* SST_FEATURE_* that its blocks need */
 
     struct sst_output out; /* by its own rules */
 
@@ -249,6 +252,19 @@ static int cut(struct sst_builder *b, const struct block_input *in, uint32_t n,
     return buf_status(&b->last_key);
 }
 
+/* Lets the block end where a page of the file does if that takes few bytes: then the next one begins there, and
+ * a block of a page is read from one page, not two. */
+static void stretch(struct sst_builder *b, struct block_shape *s)
+{
+    /* As long as blocks come to the file in their order, which a few do not. */
+    uint64_t place = SST_HEADER_SIZE + b->cut_bytes + (uint64_t)b->blocks * SST_TRAILER_SIZE;
+    uint64_t more = -(place + s->size + SST_TRAILER_SIZE) % PAGE_BYTES;
+    if (b->out.codec == SST_CODEC_NONE && more != 0 && more <= s->size / STRETCH_PART) {
+        s->size += more;
+        b->features |= SST_FEATURE_STRETCHED;
+    }
+}
+
 static int cut_gathered(struct sst_builder *b)
 {
     struct block_shape s;
@@ -256,6 +272,7 @@ static int cut_gathered(struct sst_builder *b)
         return LOAM_OK;
     }
     block_builder_shape(&b->block, &s);
+    stretch(b, &s);
     int rc = cut(b, b->block.inputs, b->block.count, &s);
     block_builder_clear(&b->block);
     return rc;
@@ -334,7 +351,8 @@ static int add_large(struct sst_builder *b, const struct entry *e, uint8_t finge
 
 static int add_small(struct sst_builder *b, const struct entry *e, uint8_t fingerprint)
 {
-    bool full = !block_builder_fits(&b->block, e, b->block_bytes) ||
+    size_t trailer = b->block_bytes > 2 * SST_TRAILER_SIZE ? SST_TRAILER_SIZE : 0; /* of a page, too */
+    bool full = !block_builder_fits(&b->block, e, b->block_bytes - trailer) ||
                 b->block.bytes_size > (size_t)RAW_FACTOR * b->block_bytes;
     int rc = full ? cut_gathered(b) : LOAM_OK;
     if (rc == LOAM_OK && b->block.count == 0) {
@@ -504,7 +522,7 @@ int sst_builder_finish(struct sst_builder *b, struct sst_info *info)
     if (b->entries == 0) {
         return latch(b, FAIL(LOAM_E_INVAL, "a table without entries"));
     }
-    struct sst_footer footer = {0};
+    struct sst_footer footer = {.features = b->features};
     uint64_t checksum = 0;
     int rc = cut_gathered(b);
     if (rc == LOAM_OK && b->staged) {

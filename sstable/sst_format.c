@@ -94,6 +94,7 @@ void sst_footer_encode(const struct sst_footer *f, uint8_t out[SST_FOOTER_SIZE])
     put_fixed64(out + 96, f->file_size);
     put_fixed64(out + 104, f->db_id);
     put_fixed64(out + 112, f->file_number);
+    put_fixed32(out + 120, f->features);
     put_fixed32(out + 128, SST_FOOTER_SIZE);
     put_fixed32(out + 132, SST_VERSION);
     put_fixed64(out + 136, FOOTER_MAGIC);
@@ -129,7 +130,7 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
                             (unsigned long long)h->file_number);
     }
     if (get_fixed32(in + 132) != SST_VERSION || get_fixed32(in + 128) != SST_FOOTER_SIZE ||
-        get_fixed32(in + 120) != 0) {
+        (get_fixed32(in + 120) & ~SST_FEATURE_STRETCHED) != 0) {
         return FAIL_AT(LOAM_E_FORMAT, h->file_number, file_size - SST_FOOTER_SIZE + 120,
                        "table %llu needs features this build does not know",
                        (unsigned long long)h->file_number);
@@ -144,6 +145,7 @@ int sst_footer_decode(const uint8_t in[SST_FOOTER_SIZE], const struct sst_header
         .file_size = get_fixed64(in + 96),
         .db_id = get_fixed64(in + 104),
         .file_number = get_fixed64(in + 112),
+        .features = get_fixed32(in + 120),
     };
     if (v.file_size != file_size || v.db_id != h->db_id || v.file_number != h->file_number ||
         !footer_tiles(&v)) {

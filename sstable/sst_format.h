@@ -1,8 +1,7 @@
 /* sst_format.h - The bytes of a table file: layout, codecs, checksums, header, footer, properties.
  * SPDX-License-Identifier: Apache-2.0
  *
- * All numbers are little-endian; "varint" is LEB128 of up to 64 bits. Nothing in the file is
- * padding: every byte is under a checksum, and the parts tile the file without gap or overlap.
+ * All numbers are little-endian; "varint" is LEB128 of up to 64 bits. Every byte is under a checksum, and the parts tile the file without gap or overlap.
  *
  *   file    := header  data block*  filter page*  partition+  top  properties  range deletes  footer
  *
@@ -33,7 +32,8 @@
  *   96  8  size of the file
  *  104  8  id of the database
  *  112  8  number of the file
- *  120  4  features a reader must know (0; an unknown bit: LOAM_E_FORMAT)
+ *  120  4  features a reader must know: 1 = data blocks may end in more zeros than 8 (another bit:
+ *          LOAM_E_FORMAT)
  *  124  4  features a reader may ignore (0)
  *  128  4  size of the footer (144)
  *  132  4  format version (2)
@@ -58,7 +58,7 @@
  *   12  4  n
  *   16  8  base: smallest sequence number in the block
  *   24  2  length of the prefix that all keys share; 0 under a comparator
- *   26  1  width of an offset: 2, or 4 when the block is 64 KiB or larger
+ *   26  1  width of an offset: 2, or 4 where entries may end beyond 64 KiB
  *   27  1  width of a tag: 0 to 8
  *   28  4  zero
  *   32     fingerprints: n bytes, zero-padded to a multiple of 16; bits 24..31 of hash_key(key)
@@ -66,7 +66,8 @@
  *          the shared prefix
  *          entries: varint length of the key's rest; tag = (sequence - base) << 3 | kind, in
  *          "width" bytes; the key's rest; the value, up to the next entry
- *          8 bytes of zero, so that a tag can be loaded as 8 bytes
+ *          8 bytes of zero, so that a tag can be loaded as 8 bytes; more of them where that lets the
+ *          block end with a page of the file
  *   Kinds 0 delete (without value), 1 put; others are LOAM_E_FORMAT.
  *
  * Index. One separator per block: it is >= every key of its block, and < the first key of the next
@@ -114,6 +115,7 @@
 #define SST_HEADER_SIZE    48u
 #define SST_FOOTER_SIZE    144u
 #define SST_TRAILER_SIZE   16u
+#define SST_FEATURE_STRETCHED 1u /* data blocks may end in more than 8 zeros */
 #define SST_KEY_MAX        65535u /* bytes; LOAM_MAX_KEY */
 #define SST_RATIO_MAX      255u   /* uncompressed bytes per compressed one that a reader believes */
 #define SST_PIECE_MAX      0x7fffffffu           /* bytes of a block, page or partition as stored */
@@ -161,6 +163,7 @@ struct sst_footer {
     struct sst_handle filter, index, top, props, range_deletes;
     uint64_t data_end, file_size;
     uint64_t db_id, file_number;
+    uint32_t features; /* that a reader must know: SST_FEATURE_* */
 };
 
 /* The numbers of the properties block, by enum sst_prop, and its byte strings (lent). */

@@ -270,13 +270,21 @@ FAULTS = [
           "                                           .first = d->last,\n                                           .last = d->last});",
           suite("crash", "damage_bytes/of_a_closed*")),
     Fault("gets-go-on-to-older-tables-behind-damage", "engine/read.c",
-          "        int rc = in_table(db, t, key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
-          "        int rc = in_table(db, t, key, hash, snapshot, scratch, e);\n"
+          "        int rc = in_table(db, t, false, key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
+          "        int rc = in_table(db, t, false, key, hash, snapshot, scratch, e);\n"
           "        if (rc != LOAM_NOTFOUND && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
     Fault("gets-go-on-to-deeper-levels-behind-damage", "engine/read.c",
-          "        int rc = in_table(db, l->tables[i], key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
-          "        int rc = in_table(db, l->tables[i], key, hash, snapshot, scratch, e);\n"
+          "        int rc = in_table(db, l->tables[i], n == deepest, key, hash, snapshot, scratch, e);\n        if (rc != LOAM_NOTFOUND) {\n",
+          "        int rc = in_table(db, l->tables[i], n == deepest, key, hash, snapshot, scratch, e);\n"
           "        if (rc != LOAM_NOTFOUND && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
+    Fault("a-longer-tail-may-hold-anything", "sstable/block.c", "from < end && b->data[from] == 0", "from < end",
+          suite("sstable", "block/*")),
+    Fault("blocks-end-anywhere", "sstable/sst_builder.c", "        s->size += more;\n", "",
+          suite("sstable", "sst_golden/*")),
+    Fault("stretched-blocks-are-no-feature", "sstable/sst_builder.c", "        b->features |= SST_FEATURE_STRETCHED;\n", "",
+          suite("sstable", "sst_golden/*")),
+    Fault("the-deepest-level-is-not-asked", "engine/read.c", "n <= deepest; n++", "n < deepest; n++",
+          suite("engine", "older_versions/*")),
     Fault("gets-pass-by-a-block-they-cannot-read", "sstable/sst_reader.c", "        if (rc != BLOCK_GET_MORE) {\n",
           "        if (rc != BLOCK_GET_MORE && rc != LOAM_E_CORRUPT) {\n", suite("crash", "damage/*clean_close_is_an*")),
     Fault("walks-end-at-damage", "engine/source.c", "    s->rc = sst_cursor_rc(&s->cursor);\n",

@@ -30,6 +30,7 @@ static void build(struct built *b, const struct model *m, size_t from, size_t n)
                  LOAM_OK);
     }
     block_builder_shape(&bb, &s);
+    s.size += n % 3 * 17; /* a longer tail */
     b->size = s.size;
     b->data = malloc(s.size + 16);
     block_emit(bb.inputs, bb.count, &s, SEED, 3, b->data);
@@ -291,6 +292,28 @@ Test(block, seeks_near_an_entry_as_from_the_start)
         free(b.data);
         model_free(&m);
     }
+}
+
+Test(block, may_end_in_more_zeros_and_in_nothing_else)
+{
+    struct random r;
+    struct model m;
+    struct built b;
+    random_init(&r, model_seed());
+    model_generate(&m, &r, SHAPE_DECIMAL, 14, NULL);
+    build(&b, &m, 0, m.n);
+    size_t tail = BLOCK_TAIL_SIZE + m.n % 3 * 17;
+    CHECK(tail > 2 * BLOCK_TAIL_SIZE);
+    for (size_t i = 1; i <= tail; i++) {
+        const char *what = NULL;
+        CHECK_EQ(block_check(b.data, b.size, NULL, 65535, &what), LOAM_OK);
+        b.data[b.size - i] = 1;
+        CHECK_EQ(block_check(b.data, b.size, NULL, 65535, &what), LOAM_E_CORRUPT);
+        CHECK(what != NULL);
+        b.data[b.size - i] = 0;
+    }
+    free(b.data);
+    model_free(&m);
 }
 
 Test(block, refuses_entries_out_of_order)
