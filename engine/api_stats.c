@@ -113,10 +113,8 @@ static void fill_state(struct db *db, bool one, uint32_t ks, loam_stats *o)
     }
     o->durable_seq = wal_durable(&db->wal) - 1;
     o->disk_reserve = disk_reserve_bytes(&db->reserve);
+    o->wal_bytes = wal_live_bytes(&db->wal);
     mutex_lock(&db->mu);
-    o->wal_bytes = db->logging
-                       ? memtable_list_count(&db->memtables) * db->options.limits.segment_bytes
-                       : 0;
     o->debt_bytes = db->debt;
     mutex_unlock(&db->mu);
 }

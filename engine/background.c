@@ -530,6 +530,17 @@ void background_give_up_logs(struct db *db)
     }
 }
 
+/* A log at rest keeps little beside its tables. */
+static void rest_log(struct db *db)
+{
+    mutex_lock(&db->mu);
+    bool rests = db->error.code == LOAM_OK && rests_locked(db, quiet_now_locked(db));
+    mutex_unlock(&db->mu);
+    if (rests) {
+        log_preparer_shrink(&db->preparer);
+    }
+}
+
 /* What became due by time alone and nobody is there to see: idle merges, the scout, a flush whose
  * thread could not be started. A database at rest goes without threads. */
 static void start_for_what_is_due(struct db *db)
@@ -576,6 +587,7 @@ static void *keeper_main(void *arg)
             retry_errors(db);
             start_for_what_is_due(db);
             background_give_up_logs(db);
+            rest_log(db);
             epoch_poll();
             table_cache_poll(&db->tables);
             version_set_reap(&db->versions);

@@ -1,4 +1,4 @@
-/* log_preparer.h - Has the log's next segment made ready while writers fill the current one.
+/* log_preparer.h - Has the log's next segment made ready while writers fill the current one, or rest.
  * SPDX-License-Identifier: Apache-2.0
  *
  * Making a file takes as long as the disk takes, and longer while that writes tables. The keeper cannot
@@ -7,17 +7,23 @@
 #ifndef LOAM_ENGINE_LOG_PREPARER_H_
 #define LOAM_ENGINE_LOG_PREPARER_H_
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "engine/errand.h"
 
 struct log_preparer {
-    uint32_t failed; /* tries in a row; the errand's while it runs, else the keeper's */
+    /* the errand's while it runs, else the keeper's */
+    uint32_t failed; /* tries in a row */
+    bool shrink;     /* writers rest: a small segment will do */
     struct errand errand;
 };
 
 void log_preparer_init(struct log_preparer *p, struct db *db);
 /* Begins to prepare a segment when one is due. REQUIRES: called by one thread, the keeper. */
 void log_preparer_poll(struct log_preparer *p);
+/* Lets the log go on in a small segment if the current one is larger and has no record: a database at rest keeps
+ * little beside its tables. Threads: the keeper alone. */
+void log_preparer_shrink(struct log_preparer *p);
 
 #endif

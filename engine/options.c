@@ -164,6 +164,7 @@ static void divide_budget(uint64_t budget, uint64_t disk, struct limits *l)
     l->merge_read_bytes = (uint32_t)clamp(budget / 256, 16 * 1024, 256 * 1024);
     l->merge_reads_bytes = clamp(budget / 192, 64 * 1024, UINT64_MAX);
     l->segment_bytes = l->memtable_bytes + l->memtable_bytes / 4;
+    l->segment_bytes_first = clamp(4 * MIB, 0, l->segment_bytes);
     l->manifest_bytes = clamp(budget / 128, 8 * 1024, MIB);
     l->window_bytes =
         (uint32_t)power_of_two_below(clamp(l->memtable_bytes / 8, 64 * 1024, 256 * 1024));

@@ -26,6 +26,7 @@ struct limits {
     uint64_t table_bytes_most; /* the same when memtables make room */
     uint64_t other_bytes;      /* all else: the log, merges, iterators, versions */
     uint64_t segment_bytes;    /* capacity of one log segment */
+    uint64_t segment_bytes_first; /* of the first, and of one at rest; each may have four times the last one's */
     uint64_t manifest_bytes;   /* a manifest this large is replaced by what it comes to */
     uint32_t window_bytes;     /* of a log segment mapped at once; a power of two */
     uint64_t chunk_bytes;      /* arena chunk; a power of two */

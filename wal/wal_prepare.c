@@ -13,6 +13,8 @@
 
 #include "arena/poison.h"
 
+#define GROWTH 4u /* of a segment, from one to the next */
+
 void wal_shape(const struct wal *w, uint64_t capacity, struct wal_segment_plan *plan)
 {
     uint32_t shift = 12;
@@ -62,6 +64,15 @@ static int plan_locked(struct wal *w, uint64_t capacity, struct wal_segment_plan
     return LOAM_OK;
 }
 
+/* A log begins small, for so are most databases, and grows as it is filled. */
+uint64_t wal_next_bytes_locked(struct wal *w)
+{
+    mutex_assert_held(&w->mu);
+    /* relaxed: written under mu. */
+    uint64_t grown = GROWTH * wal_slot_of(w, atom_load(&w->current, relaxed))->capacity;
+    return w->idle_count != 0 || grown > w->segment_bytes ? w->segment_bytes : grown;
+}
+
 int wal_prepare_locked(struct wal *w, uint64_t capacity)
 {
     mutex_assert_held(&w->mu);
@@ -95,13 +106,34 @@ int wal_prepare_locked(struct wal *w, uint64_t capacity)
 }
 
 /* With every slot alive there is nothing to prepare into, which wal_release ends. */
-static bool due_locked(struct wal *w)
+static bool may_prepare_locked(struct wal *w)
 {
-    /* relaxed: current, bases and generations of slots are written under mu. */
+    /* relaxed: current and generations of slots are written under mu. */
     uint32_t current = atom_load(&w->current, relaxed);
     return !w->next_ready && !w->preparing &&
-           atom_load(&wal_slot_of(w, current + 1)->generation, relaxed) == 0 &&
-           wal_position(w) > atom_load(&wal_slot_of(w, current)->base, relaxed);
+           atom_load(&wal_slot_of(w, current + 1)->generation, relaxed) == 0;
+}
+
+/* Whether the current segment has a record. */
+static bool is_used_locked(struct wal *w)
+{
+    /* relaxed: current and bases are written under mu. */
+    uint32_t current = atom_load(&w->current, relaxed);
+    return wal_position(w) > atom_load(&wal_slot_of(w, current)->base, relaxed);
+}
+
+static bool due_locked(struct wal *w)
+{
+    return may_prepare_locked(w) && is_used_locked(w);
+}
+
+static bool shrink_due_locked(struct wal *w)
+{
+    struct wal_segment_plan small;
+    wal_shape(w, w->first_bytes, &small);
+    /* relaxed: as above. */
+    uint64_t capacity = wal_slot_of(w, atom_load(&w->current, relaxed))->capacity;
+    return w->mode != WAL_NO_FILES && capacity > small.capacity && may_prepare_locked(w) && !is_used_locked(w);
 }
 
 bool wal_prepare_due(struct wal *w)
@@ -118,7 +150,7 @@ int wal_prepare(struct wal *w)
     uint32_t made = 0; /* generation */
     mutex_lock(&w->mu);
     if (due_locked(w)) {
-        rc = wal_prepare_locked(w, w->segment_bytes);
+        rc = wal_prepare_locked(w, wal_next_bytes_locked(w));
         made = rc == LOAM_OK ? atom_load(&w->current, relaxed) + 1 : 0; /* relaxed: as above */
     }
     mutex_unlock(&w->mu);
@@ -128,4 +160,20 @@ int wal_prepare(struct wal *w)
         (void)wal_windows_first(w, made);
     }
     return rc;
+}
+
+bool wal_shrink_due(struct wal *w)
+{
+    mutex_lock(&w->mu);
+    bool due = shrink_due_locked(w);
+    mutex_unlock(&w->mu);
+    return due;
+}
+
+bool wal_shrink(struct wal *w)
+{
+    mutex_lock(&w->mu);
+    bool made = shrink_due_locked(w) && wal_prepare_locked(w, w->first_bytes) == LOAM_OK;
+    mutex_unlock(&w->mu);
+    return made;
 }

@@ -53,6 +53,20 @@ uint64_t wal_idle_bytes(struct wal *w)
     return bytes;
 }
 
+uint64_t wal_live_bytes(struct wal *w)
+{
+    uint64_t bytes = 0;
+    mutex_lock(&w->mu);
+    for (unsigned i = 0; i < WAL_SLOTS; i++) {
+        const struct wal_segment *seg = &w->slots[i];
+        /* relaxed: slots come and go under mu. */
+        bool alive = atom_load(&seg->generation, relaxed) != 0 && seg->file != NULL;
+        bytes += alive ? WAL_HEADER_PAGE + seg->capacity : 0;
+    }
+    mutex_unlock(&w->mu);
+    return bytes;
+}
+
 /* Empties the slots below the generation asked for; files that are not kept for recycling go to `out`.
  * As sync leader, so that no file goes while it is synced. */
 static unsigned take_files_locked(struct wal *w, struct wal_idle_file out[WAL_SLOTS])

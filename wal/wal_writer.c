@@ -77,6 +77,9 @@ static void init_fields(struct wal *w, const struct wal_options *o, uint64_t sta
     w->mode = o->no_files ? WAL_NO_FILES : o->vfs->map == NULL ? WAL_BUFFERED : WAL_MAPPED;
     w->window_bytes = o->window_bytes;
     w->segment_bytes = o->segment_bytes;
+    /* Without files nothing is saved. */
+    bool whole = o->first_bytes == 0 || o->first_bytes > o->segment_bytes || o->no_files;
+    w->first_bytes = whole ? o->segment_bytes : o->first_bytes;
     w->next_number = o->first_number;
     uint32_t first = o->first_generation != 0 ? o->first_generation : 1;
     w->sync_from = first;
@@ -99,7 +102,7 @@ static void init_fields(struct wal *w, const struct wal_options *o, uint64_t sta
 static int open_first(struct wal *w, uint64_t start)
 {
     mutex_lock(&w->mu);
-    int rc = wal_prepare_locked(w, w->segment_bytes);
+    int rc = wal_prepare_locked(w, w->first_bytes);
     mutex_unlock(&w->mu);
     if (rc < 0) {
         return rc;
@@ -414,25 +417,25 @@ static uint64_t enter_next_locked(struct wal *w, struct wal_segment *next)
 }
 
 /* Bytes a segment needs so that a record of this payload fits, also behind small ones. */
-static uint64_t capacity_for(const struct wal *w, uint64_t payload)
+static uint64_t capacity_for_locked(struct wal *w, uint64_t payload)
 {
-    uint64_t need = wal_record_size(payload);
-    return need <= w->segment_bytes ? w->segment_bytes : need + w->segment_bytes;
+    uint64_t need = wal_record_size(payload), next = wal_next_bytes_locked(w);
+    return need <= next ? next : need <= w->segment_bytes ? w->segment_bytes : need + w->segment_bytes;
 }
 
-/* REQUIRES: mu, which may be released meanwhile. Sees that the next slot is prepared and holds `capacity` bytes. */
-static int need_next_locked(struct wal *w, uint64_t capacity)
+/* REQUIRES: mu, which may be released meanwhile. Sees that the next slot is prepared and holds such a record. */
+static int need_next_locked(struct wal *w, uint64_t payload)
 {
     struct wal_segment *next = wal_slot_of(w, atom_load(&w->current, relaxed) + 1);
     while (w->preparing) {
         cond_wait(&w->prepared_cv, &w->mu);
     }
-    if (w->next_ready && next->capacity < capacity) {
+    if (w->next_ready && next->capacity < wal_record_size(payload)) {
         w->next_ready = false;
         wal_windows_drop(w, next);
         wal_segment_discard(next, &w->place, true);
     }
-    return w->next_ready ? LOAM_OK : wal_prepare_locked(w, capacity);
+    return w->next_ready ? LOAM_OK : wal_prepare_locked(w, capacity_for_locked(w, payload));
 }
 
 static int switch_locked(struct wal *w, uint64_t hint, uint64_t *boundary, uint32_t *generation)
@@ -444,7 +447,7 @@ static int switch_locked(struct wal *w, uint64_t hint, uint64_t *boundary, uint3
     if (still && w->still >= STILL_MAX) {
         return FAIL(LOAM_E_BUSY, "%u log segments in a row without a record", STILL_MAX);
     }
-    int rc = need_next_locked(w, capacity_for(w, hint));
+    int rc = need_next_locked(w, hint);
     if (rc < 0) {
         return rc;
     }

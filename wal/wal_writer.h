@@ -69,6 +69,9 @@ struct wal_options {
     struct alloc *alloc;
     uint64_t db_id;
     uint64_t segment_bytes; /* for records; rounded up to a multiple of window_bytes */
+    /* Of the first segment, and of one that wal_shrink() makes; the next has up to four times as many as the one
+     * before it. 0: segment_bytes. */
+    uint64_t first_bytes;
     uint32_t window_bytes;  /* a power of two >= 64 KiB; a 64th of the segment when that is more */
     bool no_files;          /* positions and generations only; slots have payload NULL */
     uint64_t start_position; /* rounded up to a multiple of 8 */
@@ -82,7 +85,7 @@ struct wal {
     /* constant after init */
     enum wal_mode mode;
     struct wal_place place; /* where segment files live */
-    uint64_t segment_bytes;
+    uint64_t segment_bytes, first_bytes;
     uint32_t window_bytes;
 
     _Alignas(CACHE_LINE) _Atomic uint64_t tail;
@@ -260,6 +263,12 @@ bool wal_prepare_due(struct wal *w);
 /* Prepares the next segment if that is due: waits for the disk, and no writer waits for it that has room.
  * Threads:  any; beside everything else but open, close and abandon. */
 int wal_prepare(struct wal *w);
+/* Whether wal_shrink() has something to do: the current segment is larger than the first one was, has no record,
+ * and there is no next. Any thread. */
+bool wal_shrink_due(struct wal *w);
+/* Prepares a next segment as small as the first one, for a log at rest, which wal_switch() is to enter. Waits
+ * for the disk. Returns whether there is one. Threads: as wal_prepare(). */
+bool wal_shrink(struct wal *w);
 /* Ticket first, then wal_keep, then wait: work that comes up in between ends the wait at once. */
 uint32_t wal_work_ticket(const struct wal *w);
 void wal_wait_work(struct wal *w, uint32_t ticket, uint64_t micros);
@@ -280,6 +289,9 @@ void wal_adopt(struct wal *w, uint64_t number);
 unsigned wal_shed(struct wal *w);
 /* Bytes of the files kept for recycling. Any thread. */
 uint64_t wal_idle_bytes(struct wal *w);
+
+/* Bytes of the files of live generations, the next one included. Any thread. */
+uint64_t wal_live_bytes(struct wal *w);
 
 /* File number of a live generation; 0 when it is not alive. */
 uint64_t wal_segment_number(struct wal *w, uint32_t generation);
@@ -348,6 +360,8 @@ void wal_shape(const struct wal *w, uint64_t capacity, struct wal_segment_plan *
 /* Prepares the slot of generation current + 1. REQUIRES: mu, which is released meanwhile; it is not
  * ready, and nobody prepares it. */
 int wal_prepare_locked(struct wal *w, uint64_t capacity);
+/* Bytes of the next segment unless a record asks for more. REQUIRES: mu. */
+uint64_t wal_next_bytes_locked(struct wal *w);
 /* Does what wal_release left for later, unless a sync runs still. */
 void wal_release_rest(struct wal *w);
 /* Likewise, when the sync has ended. */

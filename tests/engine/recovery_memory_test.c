@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "tests/engine/db_support.h"
+#include "tests/engine/log_support.h"
 #include "tests/support/disk_files.h"
 
 TestSuite(recovery_memory);
@@ -46,6 +47,7 @@ static void write_large_log(const loam_vfs *disk)
     o.memory_budget = (uint64_t)1 << 30;
     loam_db *db;
     GOES(loam_open("/db", &o, &db));
+    grow_log(db);
     char key[16];
     for (unsigned i = 0; i < KEYS + DELETED_LATER; i++) {
         if (i < KEYS) {

@@ -223,6 +223,38 @@ Test(rest, gives_up_log_files_after_a_while_without_a_write)
     loam_vfs_free(disk);
 }
 
+static uint64_t log_bytes(loam_db *db)
+{
+    loam_stats s = {.struct_size = sizeof s};
+    GOES(loam_get_stats(db, NULL, &s));
+    return s.wal_bytes;
+}
+
+/* It comes by itself; and who writes on gets whole segments again. */
+Test(rest, leaves_a_small_log)
+{
+    loam_vfs *disk = memory_disk();
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit, 1);
+    uint64_t small = log_bytes(db);
+    CHECK(small < limit);
+    put_some(db, 40000);
+    GOES(loam_flush(db, NULL));
+    CHECK(log_bytes(db) > limit);
+    while (log_bytes(db) != small || disk_files(disk, "/db", FILE_LOG) != 1) {
+        thread_sleep_micros(10000);
+    }
+    put_some(db, 40000);
+    CHECK(log_bytes(db) > limit);
+    GOES(loam_close(db));
+    db = open_with(disk, &limit, 1);
+    for (int key = 0; key < 40000; key += 1 + key / 8) {
+        GOES(loam_get(db, NULL, loam_bytes(&key, sizeof key), NULL, 0, NULL, NULL));
+    }
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 Test(rest, keeps_log_files_that_are_little_beside_the_data)
 {
     loam_vfs *disk = memory_disk();

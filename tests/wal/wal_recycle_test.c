@@ -258,6 +258,67 @@ Test(wal_recycle, a_log_without_a_record_holds_one_window_and_one_file)
     loam_vfs_free(disk);
 }
 
+static uint64_t capacity_now(void)
+{
+    return wal_slot_of(&w, wal_generation(&w))->capacity;
+}
+
+Test(wal_recycle, a_log_begins_small_and_grows_as_it_is_filled)
+{
+    loam_vfs *disk = memory_disk();
+    struct wal_options o = log_options(disk, "/");
+    o.first_bytes = o.window_bytes;
+    o.segment_bytes = 8 * o.window_bytes;
+    uint64_t number, end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    CHECK_EQ(capacity_now(), o.first_bytes);
+    CHECK_EQ(wal_live_bytes(&w), WAL_HEADER_PAGE + o.first_bytes);
+    next_segment();
+    CHECK_EQ(capacity_now(), 4 * o.first_bytes);
+    for (int i = 0; i < 3; i++) {
+        next_segment();
+        CHECK_EQ(capacity_now(), o.segment_bytes);
+    }
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    /* A record that is longer than the next segment would be gets one of full size. */
+    o.first_number = number + 1;
+    o.start_position = end;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    uint64_t boundary;
+    uint32_t generation;
+    CHECK_EQ(wal_switch(&w, 5 * o.first_bytes, &boundary, &generation), LOAM_OK);
+    CHECK_EQ(capacity_now(), o.segment_bytes);
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
+Test(wal_recycle, a_log_without_a_record_can_go_on_small)
+{
+    loam_vfs *disk = memory_disk();
+    struct wal_options o = log_options(disk, "/");
+    o.first_bytes = o.window_bytes;
+    o.segment_bytes = 4 * o.window_bytes;
+    uint64_t number, end, boundary;
+    uint32_t generation;
+    CHECK_EQ(wal_open(&w, &o), LOAM_OK);
+    CHECK(!wal_shrink_due(&w) && !wal_shrink(&w)); /* it is small */
+    append();
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    CHECK_EQ(capacity_now(), o.segment_bytes);
+    CHECK(wal_shrink_due(&w));
+    append();
+    CHECK(!wal_shrink_due(&w) && !wal_shrink(&w));
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    CHECK(wal_shrink(&w));
+    CHECK(!wal_shrink_due(&w) && !wal_shrink(&w)); /* there is a next one */
+    CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+    CHECK_EQ(capacity_now(), o.first_bytes);
+    CHECK(!wal_shrink_due(&w));
+    append();
+    CHECK_EQ(wal_close(&w, &number, &end), LOAM_OK);
+    loam_vfs_free(disk);
+}
+
 /* An unmap that fails must not leave the slot with a window of the file that was in it. */
 static int refuse_unmap(void *ctx, void *p, size_t len)
 {
