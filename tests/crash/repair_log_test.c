@@ -9,6 +9,7 @@
 #include "tests/crash/oracle_support.h"
 #include "tests/crash/repair_support.h"
 #include "tests/crash/tap_support.h"
+#include "tests/engine/log_support.h"
 
 enum { MANY = 100 /* keyspaces: more than a flush holds open at once */, STEP = 7 };
 
@@ -214,6 +215,7 @@ static void make_large_log(struct repair_files *fs)
     uint8_t *value = calloc(1, LARGE_BYTES);
     CHECK(value != NULL);
     GOES(loam_open(DIR, &o, &db));
+    grow_log(db);
     put_text(db, NULL, "damaged", "v");
     for (unsigned i = 0; i < LARGE; i++) {
         GOES(loam_put(db, NULL, large_key(i), loam_bytes(value, LARGE_BYTES), NULL));
