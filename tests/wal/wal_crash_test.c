@@ -18,6 +18,7 @@
 #define NUMBERS  40u
 
 static struct wal w;
+static unsigned shrunk; /* times the log went on in a small segment */
 static size_t written, synced, released; /* records; those below `released` need not be there */
 static uint64_t position_of[STEPS + 1];  /* of record i */
 static uint64_t first_live;              /* segment number, as a manifest would have it */
@@ -135,13 +136,17 @@ static void step(struct random *r, uint64_t i)
         uint64_t boundary;
         uint32_t generation;
         CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+        if (wal_shrink(&w)) { /* a rest */
+            CHECK_EQ(wal_switch(&w, 0, &boundary, &generation), LOAM_OK);
+            shrunk++;
+        }
         first_live = wal_segment_number(&w, generation);
         released = synced = written;
         wal_release(&w, generation);
     }
 }
 
-static void crash_everywhere(bool mapped, uint64_t seed)
+static void crash_everywhere(bool mapped, bool grows, uint64_t seed)
 {
     loam_vfs *disk, *vfs;
     struct random r;
@@ -150,7 +155,9 @@ static void crash_everywhere(bool mapped, uint64_t seed)
     loam_fault_plan plan = {.struct_size = sizeof plan, .seed = seed, .no_map = !mapped};
     CHECK_EQ(loam_vfs_fault(disk, &plan, &vfs), LOAM_OK);
     struct wal_options o = log_options(vfs, "/");
-    o.segment_bytes = o.window_bytes;
+    o.first_bytes = o.window_bytes;
+    o.segment_bytes = grows ? 4 * o.window_bytes : o.window_bytes;
+    shrunk = 0;
     CHECK_EQ(wal_open(&w, &o), LOAM_OK);
     CHECK_EQ(w.mode, mapped ? WAL_MAPPED : WAL_BUFFERED);
     written = synced = released = 0;
@@ -169,6 +176,7 @@ static void crash_everywhere(bool mapped, uint64_t seed)
             loam_vfs_free(after);
         }
     }
+    CHECK(shrunk == 0 || grows);
     wal_abandon(&w);
     loam_vfs_free(vfs);
     loam_vfs_free(disk);
@@ -283,10 +291,12 @@ Test(wal_crash, records_survive_a_power_cut_while_the_next_segment_is_made)
 
 Test(wal_crash, a_mapped_log_recovers_a_prefix_with_all_that_was_synced)
 {
-    crash_everywhere(true, seed_of_run());
+    crash_everywhere(true, false, seed_of_run());
+    crash_everywhere(true, true, seed_of_run());
 }
 
 Test(wal_crash, a_buffered_log_recovers_a_prefix_with_all_that_was_synced)
 {
-    crash_everywhere(false, seed_of_run());
+    crash_everywhere(false, false, seed_of_run());
+    crash_everywhere(false, true, seed_of_run());
 }
