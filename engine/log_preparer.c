@@ -8,6 +8,7 @@
 #include "arena/poison.h"
 
 #define AGAIN_US 50000u /* after a failure: on a full disk the keeper comes by every few milliseconds */
+#define MUCH_PART 8u    /* of the tables' bytes, and as much is set aside: a quarter in all */
 #define FAILED_TELL 3u  /* in a row: what passes by itself is not told of */
 
 /* The large segment is given back like any other whose memtable is flushed, and this one is empty. */
@@ -54,9 +55,18 @@ void log_preparer_poll(struct log_preparer *p)
     }
 }
 
+bool log_is_much(struct db *db)
+{
+    struct version *v = version_set_ref_current(&db->versions);
+    uint64_t tables = version_bytes(v);
+    version_unref(v);
+    return db->options.limits.segment_bytes > tables / MUCH_PART;
+}
+
 void log_preparer_shrink(struct log_preparer *p)
 {
-    if (errand_may_begin(&p->errand) && wal_shrink_due(&p->errand.db->wal)) {
+    struct db *db = p->errand.db;
+    if (errand_may_begin(&p->errand) && wal_shrink_due(&db->wal) && log_is_much(db)) {
         p->shrink = true;
         errand_begin(&p->errand);
     }

@@ -22,6 +22,9 @@ struct log_preparer {
 void log_preparer_init(struct log_preparer *p, struct db *db);
 /* Begins to prepare a segment when one is due. REQUIRES: called by one thread, the keeper. */
 void log_preparer_poll(struct log_preparer *p);
+/* Whether a segment of full size is much beside the tables: then the log begins, and rests, with a small one. For
+ * others that would only mean a small memtable, and a small table, after each rest. Any thread, mu not held. */
+bool log_is_much(struct db *db);
 /* Lets the log go on in a small segment if the current one is larger and has no record: a database at rest keeps
  * little beside its tables. Threads: the keeper alone. */
 void log_preparer_shrink(struct log_preparer *p);

@@ -295,7 +295,7 @@ static int start_log(struct db *db, struct replay *p)
         .alloc = &db->alloc,
         .db_id = db->versions.db_id,
         .segment_bytes = db->options.limits.segment_bytes,
-        .first_bytes = db->options.limits.segment_bytes_first,
+        .first_bytes = log_is_much(db) ? db->options.limits.segment_bytes_first : 0,
         .window_bytes = db->options.limits.window_bytes,
         .no_files = !db->logging,
         .start_position = p->logs.end,

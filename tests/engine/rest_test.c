@@ -255,6 +255,23 @@ Test(rest, leaves_a_small_log)
     loam_vfs_free(disk);
 }
 
+Test(rest, leaves_a_large_log_beside_many_tables)
+{
+    loam_vfs *disk = memory_disk();
+    uint64_t limit;
+    loam_db *db = open_with(disk, &limit, 1);
+    put_noise(db, 0, 400000);
+    GOES(loam_flush(db, NULL));
+    GOES(loam_wait_idle(db, 0));
+    thread_sleep_micros(2000000); /* a rest, and some of the keeper's rounds */
+    CHECK(log_bytes(db) > limit);
+    GOES(loam_close(db));
+    db = open_with(disk, &limit, 1);
+    CHECK(log_bytes(db) > limit);
+    GOES(loam_close(db));
+    loam_vfs_free(disk);
+}
+
 Test(rest, keeps_log_files_that_are_little_beside_the_data)
 {
     loam_vfs *disk = memory_disk();

@@ -287,6 +287,8 @@ FAULTS = [
           suite("engine", "older_versions/*")),
     Fault("a-log-at-rest-stays-large", "engine/background.c", "    if (rests) {\n        log_preparer", "    if (false && rests) {\n        log_preparer",
           suite("engine", "rest/leaves*")),
+    Fault("a-log-is-always-much", "engine/log_preparer.c", "segment_bytes > tables / MUCH_PART", "segment_bytes > tables / UINT32_MAX",
+          suite("engine", "rest/leaves*")),
     Fault("a-log-begins-with-a-whole-segment", "wal/wal_writer.c", "whole ? o->segment_bytes : o->first_bytes", "whole ? o->segment_bytes : o->segment_bytes",
           suite("wal", "wal_recycle/*")),
     Fault("a-small-segment-made-for-rest-is-thrown-away", "wal/wal_writer.c", "< wal_record_size(payload)) {",
