@@ -114,9 +114,9 @@ static bool may_prepare_locked(struct wal *w)
            atom_load(&wal_slot_of(w, current + 1)->generation, relaxed) == 0;
 }
 
-/* Whether the current segment has a record. */
-static bool is_used_locked(struct wal *w)
+bool wal_is_used_locked(struct wal *w)
 {
+    mutex_assert_held(&w->mu);
     /* relaxed: current and bases are written under mu. */
     uint32_t current = atom_load(&w->current, relaxed);
     return wal_position(w) > atom_load(&wal_slot_of(w, current)->base, relaxed);
@@ -124,7 +124,7 @@ static bool is_used_locked(struct wal *w)
 
 static bool due_locked(struct wal *w)
 {
-    return may_prepare_locked(w) && is_used_locked(w);
+    return may_prepare_locked(w) && wal_is_used_locked(w);
 }
 
 static bool shrink_due_locked(struct wal *w)
@@ -133,7 +133,7 @@ static bool shrink_due_locked(struct wal *w)
     wal_shape(w, w->first_bytes, &small);
     /* relaxed: as above. */
     uint64_t capacity = wal_slot_of(w, atom_load(&w->current, relaxed))->capacity;
-    return w->mode != WAL_NO_FILES && capacity > small.capacity && may_prepare_locked(w) && !is_used_locked(w);
+    return w->mode != WAL_NO_FILES && capacity > small.capacity && may_prepare_locked(w) && !wal_is_used_locked(w);
 }
 
 bool wal_prepare_due(struct wal *w)

@@ -442,9 +442,7 @@ static int switch_locked(struct wal *w, uint64_t hint, uint64_t *boundary, uint3
 {
     /* relaxed: current and the live bases are written under mu. */
     uint32_t current = atom_load(&w->current, relaxed);
-    uint64_t position = wal_position(w);
-    bool still = atom_load(&wal_slot_of(w, current)->base, relaxed) == position;
-    if (still && w->still >= STILL_MAX) {
+    if (!wal_is_used_locked(w) && w->still >= STILL_MAX) {
         return FAIL(LOAM_E_BUSY, "%u log segments in a row without a record", STILL_MAX);
     }
     int rc = need_next_locked(w, hint);

@@ -360,6 +360,8 @@ void wal_shape(const struct wal *w, uint64_t capacity, struct wal_segment_plan *
 /* Prepares the slot of generation current + 1. REQUIRES: mu, which is released meanwhile; it is not
  * ready, and nobody prepares it. */
 int wal_prepare_locked(struct wal *w, uint64_t capacity);
+/* Whether the current segment has a record. REQUIRES: mu. */
+bool wal_is_used_locked(struct wal *w);
 /* Bytes of the next segment unless a record asks for more. REQUIRES: mu. */
 uint64_t wal_next_bytes_locked(struct wal *w);
 /* Does what wal_release left for later, unless a sync runs still. */

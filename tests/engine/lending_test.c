@@ -8,10 +8,9 @@
 
 #include <stdlib.h>
 
-#include "arena/epoch.h"
 #include "arena/random.h"
 #include "engine/db.h"
-#include "engine/handles.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 
 #define MIB ((uint64_t)1 << 20)
@@ -111,10 +110,7 @@ static void empty(struct shelf *s)
 /* Bytes that iterators and pins lend of large values. */
 static uint64_t held(loam_db *handle)
 {
-    epoch_enter();
-    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
-    epoch_exit();
-    return large_held(&db->large);
+    return large_held(&db_behind(handle)->large);
 }
 
 static uint64_t pinned(loam_db *db)

@@ -6,11 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "arena/epoch.h"
 #include "arena/random.h"
 #include "arena/sync.h"
 #include "engine/db.h"
-#include "engine/handles.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 
 enum { BUDGET = 4 << 20, ENTRIES = 200000, VALUE = 100, GETS = 3000, ALLOWANCE = 4 << 20 };
@@ -33,11 +32,7 @@ static void get_some(loam_db *db, struct random *r, unsigned n)
 
 static uint64_t table_opens(loam_db *handle)
 {
-    epoch_enter();
-    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
-    uint64_t n = atom_load(&db->tables.opens, relaxed);
-    epoch_exit();
-    return n;
+    return atom_load(&db_behind(handle)->tables.opens, relaxed);
 }
 
 /* The allowance also catches merges that keep the buffers of every table they have written.
@@ -77,14 +72,6 @@ Test(memory_share, tables_stay_open_beyond_the_share_of_indexes)
 }
 
 /* ---- tables that are not resident -------------------------------------------------------------- */
-
-static struct db *db_of(loam_db *handle)
-{
-    epoch_enter();
-    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
-    epoch_exit();
-    return db;
-}
 
 static uint32_t resident_tables(struct db *db)
 {
@@ -126,7 +113,7 @@ Test(memory_share, tables_whose_indexes_do_not_fit_stay_open)
 {
     loam_vfs *disk = memory_disk();
     loam_db *db = fill_quiet(disk);
-    struct db *in = db_of(db);
+    struct db *in = db_behind(db);
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(db, NULL, &s));
     CHECK(s.files > 4);
@@ -146,7 +133,7 @@ Test(memory_share, tables_become_resident_once_there_is_room)
 {
     loam_vfs *disk = memory_disk();
     loam_db *db = fill_quiet(disk);
-    struct db *in = db_of(db);
+    struct db *in = db_behind(db);
     loam_stats s = {.struct_size = sizeof s};
     struct random r;
     random_init(&r, 1);
@@ -175,7 +162,7 @@ static void begin(void)
 {
     disk = memory_disk();
     db = fill_quiet(disk);
-    in = db_of(db);
+    in = db_behind(db);
     random_init(&r, 1);
 }
 
@@ -313,7 +300,7 @@ Test(memory_share, what_is_made_ready_for_writers_beside_what_is_lent_stays)
     enum { SMALL = 1 << 20, FEW = 40000 };
     disk = memory_disk();
     db = fill_small(disk, SMALL, FEW);
-    in = db_of(db);
+    in = db_behind(db);
     random_init(&r, 1);
     size_t size = (size_t)in->options.limits.memtable_bytes / 8; /* worth it, and no flush at rest */
     char *value = calloc(1, size);

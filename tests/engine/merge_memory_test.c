@@ -3,9 +3,8 @@
  */
 #include <criterion/criterion.h>
 
-#include "arena/epoch.h"
 #include "engine/db.h"
-#include "engine/handles.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 
 enum { TABLES = 24, ENTRIES = 400, VALUE = 1000, TAKEN_MAX = 3 << 20 };
@@ -14,10 +13,7 @@ TestSuite(merge_memory, .timeout = 60);
 
 static struct alloc *alloc_of(loam_db *handle)
 {
-    epoch_enter();
-    struct db *db = slotmap_get(&registry_get()->dbs, HANDLE_OF(handle));
-    epoch_exit();
-    return &db->alloc;
+    return &db_behind(handle)->alloc;
 }
 
 /* A level 0 that has fallen behind, each of its tables larger than what is read of it at once. */

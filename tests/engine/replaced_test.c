@@ -9,11 +9,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "arena/epoch.h"
 #include "arena/hash.h"
 #include "arena/sync.h"
 #include "engine/db.h"
-#include "engine/handles.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 #include "tests/support/disk_files.h"
 
@@ -232,9 +231,7 @@ Test(replaced, by_nothing_it_misses_no_file)
     is_elsewhere(loam_verify(a, NULL, NULL));
     CHECK_EQ(loam_health(a, &why), LOAM_REFUSING_WRITES);
     CHECK_EQ(why.sys_errno, ESTALE);
-    epoch_enter();
-    struct db *in = slotmap_get(&registry_get()->dbs, HANDLE_OF(a));
-    epoch_exit();
+    struct db *in = db_behind(a);
     CHECK_EQ(in->vfs->remove(in->vfs->ctx, "/db/000000000001.sst"), -ESTALE);
     move("/moved", "/db");
     GOES(loam_resume(a));

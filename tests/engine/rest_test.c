@@ -37,11 +37,16 @@ static loam_db *open_with(const loam_vfs *disk, uint64_t *limit, uint32_t thread
     return db;
 }
 
-static uint64_t held(loam_db *db)
+static loam_stats stats_of(loam_db *db)
 {
     loam_stats s = {.struct_size = sizeof s};
     GOES(loam_get_stats(db, NULL, &s));
-    return s.memtable_bytes;
+    return s;
+}
+
+static uint64_t held(loam_db *db)
+{
+    return stats_of(db).memtable_bytes;
 }
 
 static void put_one(loam_db *db, int key)
@@ -72,9 +77,7 @@ static void put_until(loam_db *db, uint64_t bytes)
 
 static uint64_t flushes(loam_db *db)
 {
-    loam_stats s = {.struct_size = sizeof s};
-    GOES(loam_get_stats(db, NULL, &s));
-    return s.flushes;
+    return stats_of(db).flushes;
 }
 
 static void seek_often(loam_db *db, int times)
@@ -225,9 +228,7 @@ Test(rest, gives_up_log_files_after_a_while_without_a_write)
 
 static uint64_t log_bytes(loam_db *db)
 {
-    loam_stats s = {.struct_size = sizeof s};
-    GOES(loam_get_stats(db, NULL, &s));
-    return s.wal_bytes;
+    return stats_of(db).wal_bytes;
 }
 
 /* It comes by itself; and who writes on gets whole segments again. */
@@ -364,9 +365,7 @@ Test(rest, begins_no_merge_for_readers_in_the_midst_of_a_seal)
 
 static uint64_t merges(loam_db *db)
 {
-    loam_stats s = {.struct_size = sizeof s};
-    GOES(loam_get_stats(db, NULL, &s));
-    return s.compactions;
+    return stats_of(db).compactions;
 }
 
 /* Flushes seem to take a byte a second: any writer is a fast one then. */

@@ -6,11 +6,10 @@
  */
 #include <criterion/criterion.h>
 
-#include "arena/epoch.h"
 #include "arena/sync.h"
 #include "engine/compaction.h"
-#include "engine/handles.h"
 #include "engine/registry.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 
 enum { KEYS = 1200, VALUE = 300 };
@@ -28,9 +27,7 @@ static void start_within(struct trimmed *t, uint64_t budget)
     o.disk_budget = budget;
     GOES(loam_open("/db", &o, &t->db));
     GOES(loam_pause(t->db, 1));
-    epoch_enter();
-    t->in = slotmap_get(&registry_get()->dbs, HANDLE_OF(t->db));
-    epoch_exit();
+    t->in = db_behind(t->db);
 }
 
 static void start(struct trimmed *t)

@@ -3,10 +3,9 @@
  */
 #include <criterion/criterion.h>
 
-#include "arena/epoch.h"
 #include "arena/sync.h"
 #include "engine/db.h"
-#include "engine/handles.h"
+#include "tests/engine/db_inside.h"
 #include "tests/engine/db_support.h"
 
 TestSuite(wait_idle, .timeout = 60);
@@ -127,9 +126,7 @@ Test(wait_idle, does_not_call_idle_what_is_being_closed)
     loam_vfs *disk = memory_disk();
     loam_db *db = open_small(disk, "/db");
     GOES(loam_wait_idle(db, 0));
-    epoch_enter();
-    struct db *in = slotmap_get(&registry_get()->dbs, HANDLE_OF(db));
-    epoch_exit();
+    struct db *in = db_behind(db);
     atom_store(&in->stopping, true, release);
     FAILS(loam_wait_idle(db, 0), LOAM_E_CLOSED);
     atom_store(&in->stopping, false, release);

@@ -293,7 +293,7 @@ FAULTS = [
           suite("wal", "wal_recycle/*")),
     Fault("a-small-segment-made-for-rest-is-thrown-away", "wal/wal_writer.c", "< wal_record_size(payload)) {",
           "< capacity_for_locked(w, payload)) {", suite("wal", "wal_recycle/*")),
-    Fault("a-log-with-records-goes-on-small", "wal/wal_prepare.c", " && may_prepare_locked(w) && !is_used_locked(w);",
+    Fault("a-log-with-records-goes-on-small", "wal/wal_prepare.c", " && may_prepare_locked(w) && !wal_is_used_locked(w);",
           " && may_prepare_locked(w);", suite("wal", "wal_recycle/*")),
     Fault("long-records-get-a-small-segment", "wal/wal_writer.c", "need <= next ? next : need <= w", "true ? next : need <= w",
           suite("wal", "wal_recycle/*")),
