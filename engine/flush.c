@@ -358,6 +358,16 @@ static int build(struct flush *f)
     return rc;
 }
 
+/* Whether there is anything to flush: a log that shrinks at rest leaves an empty memtable. */
+static bool any_entries(const struct flush *f)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < f->count; i++) {
+        any = any || !memtable_empty(f->mems[i]);
+    }
+    return any;
+}
+
 int flush_run(struct db *db)
 {
     struct flush *f = flush_new(db, NULL);
@@ -373,9 +383,11 @@ int flush_run(struct db *db)
         rc = install(f, true);
     }
     if (rc == LOAM_OK && f->count != 0) {
+        if (any_entries(f)) {
+            stats_add(&db->stats, STAT_FLUSHES, 1);
+            stats_time(&db->stats, LOAM_HIST_FLUSH, clock_nanos() - start);
+        }
         retire(f, fresh);
-        stats_add(&db->stats, STAT_FLUSHES, 1);
-        stats_time(&db->stats, LOAM_HIST_FLUSH, clock_nanos() - start);
     } else {
         view_discard(fresh);
     }
