@@ -224,12 +224,13 @@ static inline const void *ring_read(struct ring *r, uint64_t addr, bool touch, s
     return ring_data(r, addr);
 }
 /* Begins to bring an entry into the processor's cache; any address will do. */
-static inline void ring_prefetch(const struct ring *r, uint64_t addr)
+static inline const void *ring_prefetch(const struct ring *r, uint64_t addr)
 {
     const unsigned char *p = ring_data(r, addr);
     __builtin_prefetch(&r->desc[addr & (RING_UNITS_MAX - 1)]);
     __builtin_prefetch(p);
     __builtin_prefetch(p + CACHE_LINE);
+    return p;
 }
 /* Like ring_read, but NULL as well when the entry is not the owner's own of that cookie; it is not
  * touched then. */

@@ -415,6 +415,7 @@ static bool run_next(struct db *db, struct db_iter *it, bool *settled)
     if (__builtin_expect(hidden != 0, 0)) {
         stats_add(&db->stats, STAT_TOMBSTONES_SKIPPED, hidden);
     }
+    block_cursor_fetch_ahead(c);
     struct entry e;
     entry_copy(&e, &c->entry);
     it->face->key = e.key;

@@ -346,5 +346,6 @@ void block_cursor_init(struct block_cursor *c, const void *data, uint8_t *key)
     block_init(&c->block, data);
     c->index = UINT32_MAX;
     c->key = key;
+    c->ahead = 0;
     copy_bytes(key, c->block.prefix, c->block.prefix_size);
 }

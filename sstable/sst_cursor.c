@@ -229,9 +229,6 @@ static int load_cached(struct sst_cursor *c, uint32_t i, bool sequential, const 
             memset(to + size, 0, BEHIND);
             *data = to;
             *block_size = size;
-            if (i + 1 < c->count) { /* a walk goes on there */
-                block_cache_prefetch(r->cache, &r->cached->blocks, i + 1);
-            }
         }
     }
     epoch_exit();
@@ -378,6 +375,16 @@ static int load_stored(struct sst_cursor *c, uint32_t i, bool sequential, const 
 
 _Static_assert(BEHIND <= SST_TRAILER_SIZE, "a block in the window has its trailer behind it");
 
+/* A walk goes on behind block i, which is at data: see block_cursor_fetch_ahead(). */
+static uintptr_t fetch_next(const struct sst_cursor *c, uint32_t i, const uint8_t *data)
+{
+    const struct sst_reader *r = c->r;
+    const void *next = r->cached != NULL && i + 1 < c->count
+                           ? block_cache_prefetch(r->cache, &r->cached->blocks, i + 1)
+                           : NULL;
+    return next != NULL ? (uintptr_t)next - (uintptr_t)data : 0;
+}
+
 /* Reads block i. */
 static int bring(struct sst_cursor *c, uint32_t i, bool sequential)
 {
@@ -395,6 +402,7 @@ static int bring(struct sst_cursor *c, uint32_t i, bool sequential)
         rc = settle_large(c, data, size);
     } else if (rc == LOAM_OK && !c->single) {
         block_cursor_init(&c->at, data, c->key);
+        c->at.ahead = fetch_next(c, i, data);
     }
     if (rc == LOAM_OK) {
         c->block = i;
