@@ -327,7 +327,7 @@ FAULTS = [
           "    int rc = makes_tables(f) ? db_sync_names(db) : LOAM_OK;\n    rc = db->logging ? rc : LOAM_OK;\n",
           suite("crash", "after_fault/*without_a_log*")),
     Fault("failed-flush-without-a-log-is-over", "engine/flush.c",
-          "    if (rc == LOAM_OK && f->count != 0) {\n        retire(", "    if ((rc == LOAM_OK || !db->logging) && f->count != 0) {\n        retire(",
+          "    if (rc == LOAM_OK && f->count != 0) {\n        if (any_entries(", "    if ((rc == LOAM_OK || !db->logging) && f->count != 0) {\n        if (any_entries(",
           suite("crash", "io_error/*without_a_log*")),
     Fault("flush-without-a-log-is-not-waited-for", "engine/lifecycle.c",
           "    return wait_flushed(db, empty ? generation : generation + 1);\n",
