@@ -223,6 +223,13 @@ static inline const void *ring_read(struct ring *r, uint64_t addr, bool touch, s
     *size = d->size;
     return ring_data(r, addr);
 }
+/* Whether the entry was evicted, as far as that is told without a look at its descriptor, which lies somewhere in
+ * memory: for a cache that remembers the addresses of what it has lost. */
+static inline bool ring_has_passed(const struct ring *r, uint64_t addr)
+{
+    /* relaxed: an old value says of fewer entries that they are gone, never of one that is not. */
+    return addr < atom_load(&r->evict, relaxed);
+}
 /* Begins to bring an entry into the processor's cache; any address will do. */
 static inline const void *ring_prefetch(const struct ring *r, uint64_t addr)
 {

@@ -117,7 +117,7 @@ static inline const void *block_cache_prefetch(const struct block_cache *c, cons
 {
     /* relaxed: nothing is read through it. In the directory it would have to be looked for. */
     uint64_t addr = t->addr != NULL ? atom_load(&t->addr[block], relaxed) : 0;
-    return addr != 0 ? ring_prefetch(&c->ring, addr) : NULL;
+    return addr != 0 && !ring_has_passed(&c->ring, addr) ? ring_prefetch(&c->ring, addr) : NULL;
 }
 /* Whether a block just read is worth entering. While there is free room every one is; then one that
  * was missed before, not longer ago than about as many misses as the cache has blocks: it would have
