@@ -77,8 +77,9 @@ static void model_verify(struct model *m)
         struct live *e = &m->live[i];
         size_t size = 0;
         const void *p = ring_read(&m->r, e->addr, random_below(&m->random, 4) == 0, &size);
+        CHECK(p == NULL || !ring_has_passed(&m->r, e->addr));
         if (e->state == RESERVED || e->state == FILLING) {
-            CHECK(p == NULL && ring_live(&m->r, e->addr));
+            CHECK(p == NULL && ring_live(&m->r, e->addr) && !ring_has_passed(&m->r, e->addr));
             pattern_check(ring_data(&m->r, e->addr), e->size, e->pattern);
         } else if (p == NULL) {
             CHECK(e->state == CLEAN && e->pins == 0);

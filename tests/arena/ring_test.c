@@ -166,7 +166,7 @@ Test(ring, memory_of_an_evicted_entry_is_not_reused_while_a_section_is_open)
     epoch_enter();
     size_t size = 0;
     const unsigned char *p = ring_read(&r, a, false, &size);
-    CHECK(p != NULL);
+    CHECK(p != NULL && !ring_has_passed(&r, a));
     unsigned filled = 0;
     uint64_t b = 0;
     while (ring_reserve(&r, RING_FILL, 64, 1, 1, &b) ==
@@ -179,6 +179,7 @@ Test(ring, memory_of_an_evicted_entry_is_not_reused_while_a_section_is_open)
     CHECK(!ring_reclaim(&r, 64));
     CHECK(p[0] == 77 && p[63] == 77);
     CHECK(ring_read(&r, a, false, &size) == NULL); /* already stale to those who come now */
+    CHECK(ring_has_passed(&r, a) && !ring_has_passed(&r, b));
     epoch_exit();
     CHECK_EQ(ring_reserve(&r, RING_FILL, 64, 1, 1, &b), LOAM_OK);
     ring_discard(&r, b);
