@@ -420,6 +420,9 @@ void ring_discard(struct ring *r, uint64_t addr)
 
 bool ring_live(struct ring *r, uint64_t addr)
 {
+    if (ring_has_passed(r, addr)) {
+        return false;
+    }
     /* relaxed: whoever wants the bytes reads again, with acquire. */
     uint64_t w = atom_load(&ring_desc_(r, addr)->word, relaxed);
     return ring_word_readable(w, addr) ||

@@ -520,10 +520,8 @@ void background_give_up_logs(struct db *db)
         return;
     }
     mutex_lock(&db->mu);
-    struct version *v = version_set_ref_current(&db->versions);
     bool rests = rests_locked(db, quiet_now_locked(db));
-    uint64_t kept = version_bytes(v) / LOG_PART;
-    version_unref(v);
+    uint64_t kept = version_set_bytes(&db->versions) / LOG_PART;
     mutex_unlock(&db->mu);
     if (rests && idle > kept) {
         (void)wal_shed(&db->wal); /* what cannot be removed is told of by the log, and no loss */

@@ -201,9 +201,7 @@ static void open_reserve(struct db *db)
     const struct limits *l = &db->options.limits;
     uint64_t wanted = db->options.user.disk_reserve;
     uint64_t whole = 2 * l->segment_bytes + 3 * l->memtable_bytes;
-    struct version *v = version_set_ref_current(&db->versions);
-    uint64_t share = version_bytes(v) / 8;
-    version_unref(v);
+    uint64_t share = version_set_bytes(&db->versions) / 8;
     share = share > RESERVE_LEAST ? share : RESERVE_LEAST;
     share = share < whole ? share : whole;
     disk_reserve_open(&db->reserve, wanted != 0 ? wanted : share, wanted != 0);

@@ -57,10 +57,7 @@ void log_preparer_poll(struct log_preparer *p)
 
 bool log_is_much(struct db *db)
 {
-    struct version *v = version_set_ref_current(&db->versions);
-    uint64_t tables = version_bytes(v);
-    version_unref(v);
-    return db->options.limits.segment_bytes > tables / MUCH_PART;
+    return db->options.limits.segment_bytes > version_set_bytes(&db->versions) / MUCH_PART;
 }
 
 void log_preparer_shrink(struct log_preparer *p)

@@ -153,6 +153,14 @@ struct version *version_set_ref_current(struct version_set *vs)
     return v;
 }
 
+uint64_t version_set_bytes(struct version_set *vs)
+{
+    struct version *v = version_set_ref_current(vs);
+    uint64_t bytes = version_bytes(v);
+    version_unref(v);
+    return bytes;
+}
+
 uint64_t version_set_new_file(struct version_set *vs)
 {
     /* relaxed: only uniqueness matters; the edit that uses the number records what is above it. */

@@ -108,6 +108,8 @@ static inline struct version *version_set_current(const struct version_set *vs)
 }
 /* The current version with a reference for the caller. */
 struct version *version_set_ref_current(struct version_set *vs);
+/* Bytes of all tables of the current version. Any thread. */
+uint64_t version_set_bytes(struct version_set *vs);
 
 uint64_t version_set_new_file(struct version_set *vs); /* a number never used before. Any thread */
 uint64_t version_set_new_ks_id(struct version_set *vs); /* likewise; above KS_ID_MAX: none is left */

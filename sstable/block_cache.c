@@ -345,7 +345,7 @@ static bool enter_address(struct block_cache *c, struct cached_blocks *t, uint32
     /* acquire: whether the entry lives is looked up as of its entering at least. */
     uint64_t seen = atom_load(&t->addr[block], acquire);
     /* release: pairs with the acquire in block_cache_peek(). */
-    return (seen == 0 || ring_has_passed(&c->ring, seen) || !ring_live(&c->ring, seen)) &&
+    return (seen == 0 || !ring_live(&c->ring, seen)) &&
            atom_cas(&t->addr[block], &seen, addr, acq_rel, relaxed);
 }
 

@@ -113,7 +113,7 @@ static inline void block_cache_prefetch_addresses(const struct cached_blocks *t,
 /* Begins to bring the block nearer if it is cached; needs no section. Where it is, to be fetched but not read;
  * NULL: it is not. */
 static inline const void *block_cache_prefetch(const struct block_cache *c, const struct cached_blocks *t,
-                                        uint32_t block)
+                                               uint32_t block)
 {
     /* relaxed: nothing is read through it. In the directory it would have to be looked for. */
     uint64_t addr = t->addr != NULL ? atom_load(&t->addr[block], relaxed) : 0;
