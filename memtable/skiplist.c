@@ -31,26 +31,29 @@ const loam_comparator skiplist_all_before_ = {.compare = compare_always, .ctx = 
 
 /* ---- search ---- */
 
-/* What the guide of x says about the target; false: nothing. */
+/* What the guide of x says about the target; false: nothing. last_higher: whether that is wanted. */
 static inline bool ask_guide(const struct skiplist *s, const struct skiplist_node *x,
-                             uint32_t level, const struct skiplist_target *t,
+                             uint32_t level, const struct skiplist_target *t, bool last_higher,
                              struct guide_answer *a)
 {
     if (t->cmp != NULL || node_ks(x) != t->ks) {
         return false;
     }
     uint32_t code = guide_code(node_key(s, x), loam_bytes(t->data, t->size));
-    guide_find(node_guide(x, level / 2), code, a);
+    if (code == 0) {
+        return false;
+    }
+    guide_find(node_guide(x, level / 2), code, last_higher, a);
     return (a->last | a->first) != 0;
 }
 
 /* The node of the target, else NULL; *at is its reference, or that of the first node behind the
  * target. With `lower`, an equal node counts as behind, and *lower is the last node before. Down from
  * the head; prev, if wanted, becomes a node before the target at each level passed, at even levels the
- * last (when the node is found, levels below are not filled). */
+ * last, at odd ones below `height` one that is close (when the node is found, levels below are not filled). */
 static inline __attribute__((always_inline)) struct skiplist_node *
 search(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_node **prev,
-       uint32_t *at, struct skiplist_node **lower)
+       uint32_t height, uint32_t *at, struct skiplist_node **lower)
 {
     struct skiplist_node *const head = head_node(s);
     struct skiplist_node *x = head;
@@ -60,11 +63,21 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
     while (level-- != 0) {
         bool guides =
             level != 0 && level % 2 == 0; /* nodes of the level have one, but not the head */
+        struct guide_answer a;
+        bool asked = false, told = false;
         uint32_t ref;
         while ((ref = node_next(x, level)) != known && ref != 0) {
             struct skiplist_node *n = node_at(s, ref);
             /* Where the search goes on if n is behind the target. */
-            if (guides && x != head) {
+            if (level == 2 && x != head) {
+                /* Far away as a rule, as n is: both come at once, and the guide is read meanwhile. */
+                __builtin_prefetch(n);
+                asked = true;
+                told = ask_guide(s, x, level, t, level <= height, &a);
+                if (told && a.last != 0) {
+                    __builtin_prefetch(node_at(s, a.last));
+                }
+            } else if (guides && x != head) {
                 guide_prefetch(node_guide(x, level / 2));
             } else if (level != 0) {
                 __builtin_prefetch(node_at(s, node_next(x, level - 1)));
@@ -79,12 +92,15 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
                 break;
             }
             x = n;
+            asked = false;
         }
         if (prev != NULL) {
             prev[level] = x;
         }
-        struct guide_answer a;
-        if (guides && x != head && ask_guide(s, x, level, t, &a)) {
+        if (!asked) {
+            told = guides && x != head && ask_guide(s, x, level, t, level <= height, &a);
+        }
+        if (told) {
             level--;
             if (prev != NULL) {
                 prev[level] = a.last_higher != 0 ? node_at(s, a.last_higher) : x;
@@ -107,15 +123,15 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
 }
 
 struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
-                                       struct skiplist_node **prev, uint32_t *at)
+                                       struct skiplist_node **prev, uint32_t height, uint32_t *at)
 {
-    return search(s, t, prev, at, NULL);
+    return search(s, t, prev, height, at, NULL);
 }
 
 struct skiplist_node *skiplist_find(const struct skiplist *s, const struct skiplist_target *t)
 {
     uint32_t at;
-    return search(s, t, NULL, &at, NULL);
+    return search(s, t, NULL, 0, &at, NULL);
 }
 
 struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
@@ -128,7 +144,7 @@ struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t)
 {
     uint32_t at;
-    struct skiplist_node *n = search(s, t, NULL, &at, NULL);
+    struct skiplist_node *n = search(s, t, NULL, 0, &at, NULL);
     return n != NULL || at == 0 ? n : node_at(s, at);
 }
 
@@ -136,7 +152,7 @@ struct skiplist_node *skiplist_find_lt_(const struct skiplist *s, const struct s
 {
     uint32_t at;
     struct skiplist_node *lower;
-    search(s, t, NULL, &at, &lower);
+    search(s, t, NULL, 0, &at, &lower);
     return lower;
 }
 

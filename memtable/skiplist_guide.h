@@ -72,18 +72,31 @@ static inline uint32_t guide_common(loam_slice a, loam_slice b)
     return at;
 }
 
+/* The bytes from `at` on, 8 at most, as the first of a number; zeros behind. */
+static inline uint64_t guide_bytes(loam_slice key, uint32_t at)
+{
+    const unsigned char *p = key.data;
+    size_t left = key.size - at;
+    if (left >= 8) {
+        return load_be64(p + at);
+    }
+    if (key.size >= 8 && left != 0) {
+        return load_be64(p + key.size - 8) << (64 - 8 * left);
+    }
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < left; i++) {
+        bytes |= (uint64_t)p[at + i] << (56 - 8 * i);
+    }
+    return bytes;
+}
+
 /* The code of a key that has its first `common` bytes with x. */
 static inline uint32_t guide_code_at(loam_slice key, uint32_t common)
 {
     if (common >= GUIDE_DEEP) {
         return 0;
     }
-    const unsigned char *p = key.data;
-    uint32_t next = 0;
-    for (uint32_t i = common; i < common + 3; i++) {
-        next = next << 8 | (i < key.size ? p[i] : 0u);
-    }
-    return (GUIDE_DEEP - common) << 23 | next >> 1;
+    return (GUIDE_DEEP - common) << 23 | (uint32_t)(guide_bytes(key, common) >> 41);
 }
 
 static inline uint32_t guide_code(loam_slice x, loam_slice key)
@@ -101,27 +114,45 @@ static inline void guide_prefetch(const _Atomic uint64_t *guide)
 struct guide_answer {
     uint32_t last;        /* the last one before every key of the code */
     bool higher;          /* that one has the level 2j - 1 */
-    uint32_t last_higher; /* of those that have the level 2j - 1 */
+    uint32_t last_higher; /* of those that have the level 2j - 1; only if asked for */
     uint32_t first;       /* the first one behind every key of the code */
 };
 
-static inline void guide_find(const _Atomic uint64_t *guide, uint32_t code, struct guide_answer *a)
+static inline __attribute__((always_inline)) void
+guide_search(const _Atomic uint64_t *guide, uint32_t code, bool last_higher, struct guide_answer *a)
 {
     uint64_t from = (uint64_t)code << GUIDE_CODE_SHIFT;
     uint64_t to = from | (((uint64_t)1 << GUIDE_CODE_SHIFT) - 1);
-    uint64_t low = 0, low_higher = 0, high = UINT64_MAX;
+    /* The least distances to either side: from an entry of the other side the difference wraps around and
+     * is larger than all, and 0 is as far as it can be. Two steps an entry in place of a choice. */
+    uint64_t low = from - 1, low_higher = from - 1, high = UINT64_MAX - to;
     for (uint32_t i = 0; i < GUIDE_SLOTS; i++) {
         /* acquire: pairs with the release in guide_set(). */
         uint64_t entry = atom_load(&guide[i], acquire);
-        uint64_t higher = (entry & GUIDE_HIGHER) != 0 ? entry : 0;
-        low = entry < from && entry > low ? entry : low;
-        low_higher = higher < from && higher > low_higher ? higher : low_higher;
-        high = entry > to && entry < high ? entry : high;
+        uint64_t before = from - 1 - entry, behind = entry - to - 1;
+        low = before < low ? before : low;
+        high = behind < high ? behind : high;
+        if (last_higher) {
+            before = (entry & GUIDE_HIGHER) != 0 ? before : UINT64_MAX;
+            low_higher = before < low_higher ? before : low_higher;
+        }
     }
-    a->last = (uint32_t)low;
-    a->higher = (low & GUIDE_HIGHER) != 0;
-    a->last_higher = (uint32_t)low_higher;
-    a->first = high != UINT64_MAX ? (uint32_t)high : 0;
+    uint64_t last = from - 1 - low;
+    a->last = (uint32_t)last;
+    a->higher = (last & GUIDE_HIGHER) != 0;
+    a->last_higher = (uint32_t)(from - 1 - low_higher);
+    a->first = (uint32_t)(high + to + 1);
+}
+
+/* last_higher: whether that is wanted; as a rule it is not. REQUIRES: code != 0. */
+static inline void guide_find(const _Atomic uint64_t *guide, uint32_t code, bool last_higher,
+                              struct guide_answer *a)
+{
+    if (__builtin_expect(last_higher, 0)) {
+        guide_search(guide, code, true, a);
+    } else {
+        guide_search(guide, code, false, a);
+    }
 }
 
 static inline void guide_set(_Atomic uint64_t *slot, uint64_t entry)

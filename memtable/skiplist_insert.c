@@ -164,7 +164,8 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
         return;
     }
     uint32_t at;
-    p->found = skiplist_search_(s, t, w->prev, &at);
+    uint64_t random = w->random; /* what link_version() will draw */
+    p->found = skiplist_search_(s, t, w->prev, height_draw(&random), &at);
     p->node = p->found != NULL ? at : 0;
     w->after = at;
     w->has_place = false; /* until a node of this thread is there */

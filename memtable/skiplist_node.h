@@ -245,9 +245,10 @@ static inline void entry_fill(const struct skiplist *s, const struct skiplist_no
 extern const loam_comparator skiplist_all_behind_;
 extern const loam_comparator skiplist_all_before_;
 /* The node of the target, else NULL. Then prev holds, for each level in use, a node before the target
- * that has the level, at even levels the last; and *at is the link behind prev[0]. */
+ * that has the level, at even levels the last, at odd ones below `height` one that is close; and *at is
+ * the link behind prev[0]. */
 struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
-                                       struct skiplist_node **prev, uint32_t *at);
+                                       struct skiplist_node **prev, uint32_t height, uint32_t *at);
 /* The first node >= target, or NULL. */
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t);
 /* The last node < target, or NULL. */

@@ -322,6 +322,57 @@ Test(skiplist, codes_of_guides_never_contradict_the_order_of_keys)
     CHECK(told > 10000);
 }
 
+static uint32_t random_code(struct random *r)
+{
+    static const uint32_t ends[] = {1, 2, 1u << 23, (1u << 31) - 2, (1u << 31) - 1};
+    return random_below(r, 2) != 0 ? ends[random_below(r, 5)] : 1 + (uint32_t)random_below(r, 8);
+}
+
+/* What guide_find() is to say, entry by entry. */
+static void read_guide(const _Atomic uint64_t *guide, uint32_t code, struct guide_answer *a)
+{
+    uint64_t last = 0, last_higher = 0, first = 0;
+    for (uint32_t i = 0; i < GUIDE_SLOTS; i++) {
+        uint64_t entry = guide[i];
+        uint32_t its = (uint32_t)(entry >> GUIDE_CODE_SHIFT);
+        bool before = entry != 0 && its < code, higher = (entry & GUIDE_HIGHER) != 0;
+        last = before && entry > last ? entry : last;
+        last_higher = before && higher && entry > last_higher ? entry : last_higher;
+        first = its > code && (first == 0 || entry < first) ? entry : first;
+    }
+    a->last = (uint32_t)last;
+    a->higher = (last & GUIDE_HIGHER) != 0;
+    a->last_higher = (uint32_t)last_higher;
+    a->first = (uint32_t)first;
+}
+
+Test(skiplist, guides_are_searched_as_if_entry_by_entry)
+{
+    struct random r;
+    _Atomic uint64_t guide[GUIDE_SLOTS];
+    struct guide_answer want, is;
+    random_init(&r, seed_of_run());
+    for (int i = 0; i < 100000; i++) {
+        uint64_t taken = random_below(&r, GUIDE_SLOTS + 1);
+        guide_clear(guide);
+        for (uint64_t slot = 0; slot < taken; slot++) {
+            uint32_t ref = i % 2 == 0 ? UINT32_MAX - (uint32_t)slot : 1 + (uint32_t)slot;
+            guide_set(&guide[random_below(&r, GUIDE_SLOTS)],
+                      guide_entry(random_code(&r), random_below(&r, 2) != 0, ref));
+        }
+        uint32_t code = random_code(&r);
+        read_guide(guide, code, &want);
+        guide_find(guide, code, true, &is);
+        CHECK_EQ(is.last_higher, want.last_higher);
+        for (int again = 0; again < 2; again++) {
+            CHECK_EQ(is.last, want.last);
+            CHECK_EQ(is.higher, want.higher);
+            CHECK_EQ(is.first, want.first);
+            guide_find(guide, code, false, &is);
+        }
+    }
+}
+
 static int order_keys(const void *a, const void *b)
 {
     return bytes_compare(*(const loam_slice *)a, *(const loam_slice *)b);
