@@ -355,26 +355,33 @@ struct addition {
     uint64_t seq; /* of the next operation */
     uint32_t ks;  /* of the last one, with its order */
     const loam_comparator *order;
+    struct memtable_op one; /* the only one, if it is */
 };
 
-static void addition_begin(struct addition *a, struct db *db, struct memtable *m, uint64_t seq)
-{
-    *a = (struct addition){.db = db,
-                           .m = m,
-                           .stats = stats_stripe_self(&db->stats),
-                           .seq = seq,
-                           .ks = KS_DEFAULT,
-                           .order = memtable_order(m, KS_DEFAULT)};
-}
-
-/* The operation as the memtable takes it. */
+/* The operation as the memtable takes it, with what its addition looks at first on the way. */
 static inline struct memtable_op op_of(struct addition *a, const struct op *o)
 {
+    uint64_t hash = hash_key(o->key.data, o->key.size);
+    memtable_prefetch(a->m, hash);
     return (struct memtable_op){.ks = o->ks,
                                 .key = o->key,
-                                .key_hash = hash_key(o->key.data, o->key.size),
+                                .key_hash = hash,
                                 .tag = entry_tag(a->seq++, o->kind),
                                 .value = o->value};
+}
+
+static void addition_begin(struct addition *a, struct db *db, struct memtable *m, const struct op *one,
+                           uint64_t seq)
+{
+    a->db = db;
+    a->m = m;
+    a->stats = stats_stripe_self(&db->stats);
+    a->seq = seq;
+    a->ks = KS_DEFAULT;
+    a->order = memtable_order(m, KS_DEFAULT);
+    if (one != NULL) {
+        a->one = op_of(a, one);
+    }
 }
 
 static void add_op(struct addition *a, const struct memtable_op *o)
@@ -401,7 +408,6 @@ static void add_op(struct addition *a, const struct memtable_op *o)
     }
 }
 
-/* The next operation, with what its addition looks at first on the way. */
 static bool take_op(struct addition *a, struct reader *r, struct memtable_op *next)
 {
     struct op o;
@@ -409,29 +415,25 @@ static bool take_op(struct addition *a, struct reader *r, struct memtable_op *ne
         return false;
     }
     *next = op_of(a, &o);
-    memtable_prefetch(a->m, next->key_hash);
     return true;
 }
 
 /* Inserts every operation; cannot fail after memtable_reserve(). */
-static void add_all(struct db *db, struct memtable *m, const struct write_request *q, uint64_t seq)
+static void add_all(struct addition *a, const struct write_request *q)
 {
-    struct addition a;
-    addition_begin(&a, db, m, seq);
     if (q->one != NULL) {
-        const struct memtable_op one = op_of(&a, q->one);
-        add_op(&a, &one);
+        add_op(a, &a->one);
         return;
     }
     struct reader r = reader_of(q->ops.data, q->ops.size);
     struct memtable_op window[ADD_AHEAD];
     uint32_t read = 0;
-    while (read < ADD_AHEAD && take_op(&a, &r, &window[read])) {
+    while (read < ADD_AHEAD && take_op(a, &r, &window[read])) {
         read++;
     }
     for (uint32_t i = 0; i < read; i++) {
-        add_op(&a, &window[i % ADD_AHEAD]);
-        read += take_op(&a, &r, &window[i % ADD_AHEAD]);
+        add_op(a, &window[i % ADD_AHEAD]);
+        read += take_op(a, &r, &window[i % ADD_AHEAD]);
     }
 }
 
@@ -492,12 +494,16 @@ static int log_and_apply(struct call *c, const struct write_request *q, uint64_t
         return rc;
     }
     rc = set_aside(c, q, size, &patience, s, &m);
-    rc = rc == LOAM_OK ? log_request(db, q, s) : rc;
+    struct addition a;
+    if (rc == LOAM_OK) {
+        addition_begin(&a, db, m, q->one, s->position);
+        rc = log_request(db, q, s);
+    }
     end_large(db, &patience);
     if (rc < 0) {
         return rc;
     }
-    add_all(db, m, q, s->position);
+    add_all(&a, q);
     commit_publish(&db->commit, s->position, s->end);
     if (s->at_edge) {
         wal_relieve(&db->wal, commit_visible(&db->commit));

@@ -198,11 +198,11 @@ FAULTS = [
           "        if (end > atom_load(&w->durable, relaxed)) {\n            wal_raise_durable(w, end < goal ? end : goal);\n"
           "            int rc", HISTORIES),
     Fault("visible-before-the-log", "engine/write.c",
-          "    rc = rc == LOAM_OK ? log_request(db, q, s) : rc;\n    end_large(db, &patience);\n"
+          "        rc = log_request(db, q, s);\n    }\n    end_large(db, &patience);\n"
           "    if (rc < 0) {\n        return rc;\n    }\n"
-          "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
-          "    end_large(db, &patience);\n    if (rc < 0) {\n        return rc;\n    }\n"
-          "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n"
+          "    add_all(&a, q);\n    commit_publish(&db->commit, s->position, s->end);\n",
+          "    }\n    end_large(db, &patience);\n    if (rc < 0) {\n        return rc;\n    }\n"
+          "    add_all(&a, q);\n    commit_publish(&db->commit, s->position, s->end);\n"
           "    rc = log_request(db, q, s);\n", HISTORIES),
     Fault("switch-waits-for-no-sync", "wal/wal_writer.c", "    if (slot_taken(w)) {\n        wal_release_wait(w);\n    }\n",
           "    (void)slot_taken(w);\n", suite("engine", "log_syncer/*")),
@@ -605,8 +605,8 @@ FAULTS = [
     # ---- writing ----
     Fault("batch-under-one-number", "engine/write.c", "entry_tag(a->seq++, o->kind)", "entry_tag(a->seq, o->kind)", MODEL),
     Fault("batch-visible-in-part", "engine/write.c",
-          "    add_all(db, m, q, s->position);\n    commit_publish(&db->commit, s->position, s->end);\n",
-          "    commit_publish(&db->commit, s->position, s->end);\n    add_all(db, m, q, s->position);\n",
+          "    add_all(&a, q);\n    commit_publish(&db->commit, s->position, s->end);\n",
+          "    commit_publish(&db->commit, s->position, s->end);\n    add_all(&a, q);\n",
           "loam-stress-engine --scale=8 batches_are_seen_whole"),
     Fault("health-blind-to-what-comes", "engine/log_preparer.c", "    if (++p->failed >= FAILED_TELL) {\n",
           "    if (++p->failed == 0) {\n", suite("engine", "log_preparer/*")),
