@@ -408,6 +408,7 @@ static void add_op(struct addition *a, const struct memtable_op *o)
     }
 }
 
+/* The next operation of a batch; false: none is left. */
 static bool take_op(struct addition *a, struct reader *r, struct memtable_op *next)
 {
     struct op o;

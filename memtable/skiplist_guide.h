@@ -61,7 +61,7 @@ static inline uint32_t guide_common(loam_slice a, loam_slice b)
     uint32_t at = 0;
     n = n < GUIDE_DEEP ? n : GUIDE_DEEP;
     for (; at + 8 <= n; at += 8) {
-        uint64_t differ = load_be64(p + at) ^ load_be64(q + at);
+        uint64_t differ = get_big64(p + at) ^ get_big64(q + at);
         if (differ != 0) {
             return at + (uint32_t)__builtin_clzll(differ) / 8;
         }
@@ -77,17 +77,10 @@ static inline uint64_t guide_bytes(loam_slice key, uint32_t at)
 {
     const unsigned char *p = key.data;
     size_t left = key.size - at;
-    if (left >= 8) {
-        return load_be64(p + at);
+    if (left < 8 && left != 0 && key.size >= 8) {
+        return get_big64(p + key.size - 8) << (64 - 8 * left); /* one load: those before are shifted out */
     }
-    if (key.size >= 8 && left != 0) {
-        return load_be64(p + key.size - 8) << (64 - 8 * left);
-    }
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < left; i++) {
-        bytes |= (uint64_t)p[at + i] << (56 - 8 * i);
-    }
-    return bytes;
+    return key_prefix64(p + at, left);
 }
 
 /* The code of a key that has its first `common` bytes with x. */

@@ -46,16 +46,6 @@ struct skiplist_version {
     unsigned char value[];
 };
 
-static inline uint64_t load_be64(const unsigned char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, sizeof v);
-#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    v = __builtin_bswap64(v);
-#endif
-    return v;
-}
-
 static inline struct skiplist_node *node_at(const struct skiplist *s, uint32_t ref)
 {
     return arena_at(s->nodes, ref);
@@ -156,14 +146,14 @@ static inline int compare_rest(const unsigned char *a, size_t an, const unsigned
     size_t n = an < bn ? an : bn;
     size_t at = 8;
     for (; at + 8 <= n; at += 8) {
-        uint64_t x = load_be64(a + at), y = load_be64(b + at);
+        uint64_t x = get_big64(a + at), y = get_big64(b + at);
         if (x != y) {
             return x < y ? -1 : 1;
         }
     }
     if (at < n) {
         /* The last 8 bytes again with what is known to be equal: no loop over the tail. */
-        uint64_t x = load_be64(a + n - 8), y = load_be64(b + n - 8);
+        uint64_t x = get_big64(a + n - 8), y = get_big64(b + n - 8);
         if (x != y) {
             return x < y ? -1 : 1;
         }
@@ -183,7 +173,7 @@ static __attribute__((noinline)) int compare_wide(const struct skiplist *s,
     if (t->cmp != NULL) {
         return t->cmp->compare(t->cmp->ctx, key, loam_bytes(t->data, t->size));
     }
-    uint64_t prefix = load_be64(n->key);
+    uint64_t prefix = get_big64(n->key);
     if (prefix != t->prefix) {
         return prefix < t->prefix ? -1 : 1;
     }
@@ -201,7 +191,7 @@ static inline int compare(const struct skiplist *s, const struct skiplist_node *
     if (ks != t->ks) {
         return ks < t->ks ? -1 : 1;
     }
-    uint64_t prefix = load_be64(n->key);
+    uint64_t prefix = get_big64(n->key);
     if (prefix != t->prefix) {
         return prefix < t->prefix ? -1 : 1;
     }
