@@ -15,7 +15,6 @@
 
 #define LARGE_WRITE ((uint64_t)64 << 10) /* bytes from which on a write counts before it is there */
 #define SLEEP_MIN_US 50u        /* shorter pauses are left on the clock: sleeping costs about this */
-#define ADD_AHEAD 4u /* operations of a batch whose lines are fetched before they are added */
 #define OVER_MAX ((uint64_t)256 << 10) /* what deletes on a full disk may take beyond a memtable's limit */
 #define ROOM_POLL_US 100000u    /* how long one wait for room lasts before errors are looked at */
 
@@ -347,25 +346,21 @@ static void copy_one(uint8_t *to, const struct op *o)
     copy_bytes(to + o->key.size, o->value.data, o->value.size);
 }
 
-/* Where operations go, and what one has in common with the next. */
+/* Where operations go, and the number of the next one. */
 struct addition {
     struct db *db;
     struct memtable *m;
     struct stats_stripe *stats;
-    uint64_t seq; /* of the next operation */
-    uint32_t ks;  /* of the last one, with its order */
-    const loam_comparator *order;
+    uint64_t seq;
     struct memtable_op one; /* the only one, if it is */
 };
 
-/* The operation as the memtable takes it, with what its addition looks at first on the way. */
+/* The operation as the memtable takes it. */
 static inline struct memtable_op op_of(struct addition *a, const struct op *o)
 {
-    uint64_t hash = hash_key(o->key.data, o->key.size);
-    memtable_prefetch(a->m, hash);
     return (struct memtable_op){.ks = o->ks,
                                 .key = o->key,
-                                .key_hash = hash,
+                                .key_hash = hash_key(o->key.data, o->key.size),
                                 .tag = entry_tag(a->seq++, o->kind),
                                 .value = o->value};
 }
@@ -377,28 +372,18 @@ static void addition_begin(struct addition *a, struct db *db, struct memtable *m
     a->m = m;
     a->stats = stats_stripe_self(&db->stats);
     a->seq = seq;
-    a->ks = KS_DEFAULT;
-    a->order = memtable_order(m, KS_DEFAULT);
     if (one != NULL) {
         a->one = op_of(a, one);
+        memtable_prefetch(m, a->one.key_hash);
     }
 }
 
-static void add_op(struct addition *a, const struct memtable_op *o)
+/* What is to be known of an operation before it is visible. */
+static void tell(const struct addition *a, const struct memtable_op *o)
 {
     struct db *db = a->db;
-    bool put = tag_kind(o->tag) == ENTRY_PUT;
-    if (put) {
+    if (tag_kind(o->tag) == ENTRY_PUT) {
         dead_ranges_put(&db->dead, o->ks, o->key);
-    }
-    if (__builtin_expect(o->ks != a->ks, 0)) {
-        a->ks = o->ks;
-        a->order = memtable_order(a->m, o->ks);
-    }
-    int rc = memtable_add_in(a->m, a->order, o);
-    assert(rc == LOAM_OK);
-    (void)rc;
-    if (put) {
         stats_bump(a->stats, STAT_PUTS, 1);
     } else {
         stats_bump(a->stats, STAT_DELETES, 1);
@@ -408,34 +393,32 @@ static void add_op(struct addition *a, const struct memtable_op *o)
     }
 }
 
-/* The next operation of a batch; false: none is left. */
-static bool take_op(struct addition *a, struct reader *r, struct memtable_op *next)
+static void add_batch(struct addition *a, loam_slice ops)
 {
+    struct reader r = reader_of(ops.data, ops.size);
+    struct memtable_pipeline p;
+    memtable_pipeline_begin(&p, a->m);
     struct op o;
-    if (op_read(r, &o) != LOAM_OK) {
-        return false;
+    while (op_read(&r, &o) == LOAM_OK) {
+        struct memtable_op next = op_of(a, &o);
+        tell(a, &next);
+        memtable_pipeline_add(&p, &next);
     }
-    *next = op_of(a, &o);
-    return true;
+    memtable_pipeline_end(&p);
 }
 
 /* Inserts every operation; cannot fail after memtable_reserve(). */
 static void add_all(struct addition *a, const struct write_request *q)
 {
-    if (q->one != NULL) {
-        add_op(a, &a->one);
+    if (q->one == NULL) {
+        add_batch(a, q->ops);
         return;
     }
-    struct reader r = reader_of(q->ops.data, q->ops.size);
-    struct memtable_op window[ADD_AHEAD];
-    uint32_t read = 0;
-    while (read < ADD_AHEAD && take_op(a, &r, &window[read])) {
-        read++;
-    }
-    for (uint32_t i = 0; i < read; i++) {
-        add_op(a, &window[i % ADD_AHEAD]);
-        read += take_op(a, &r, &window[i % ADD_AHEAD]);
-    }
+    const struct memtable_op *o = &a->one;
+    tell(a, o);
+    int rc = memtable_add(a->m, o->ks, o->key, o->key_hash, o->tag, o->value);
+    assert(rc == LOAM_OK);
+    (void)rc;
 }
 
 static uint64_t encoded_size(const struct write_request *q)

@@ -174,9 +174,9 @@ static int check_add(const struct memtable *m, loam_slice key, loam_slice value)
     return LOAM_OK;
 }
 
-/* in_way NULL: whatever the key has. */
+/* ahead NULL: nothing was searched yet. in_way NULL: whatever the key has. */
 static inline int add(struct memtable *m, const loam_comparator *cmp, const struct memtable_op *o,
-                      struct entry *in_way)
+                      struct skiplist_ahead *ahead, struct entry *in_way)
 {
     uint64_t key_hash = o->key_hash;
     int rc = check_add(m, o->key, o->value);
@@ -197,7 +197,11 @@ static inline int add(struct memtable *m, const loam_comparator *cmp, const stru
     if (known != NULL) {
         skiplist_locate_node(&m->list, known, &place);
     } else {
-        skiplist_locate(&m->list, &t, &place);
+        if (ahead != NULL) {
+            skiplist_locate_ahead(&m->list, ahead, &place);
+        } else {
+            skiplist_locate(&m->list, &t, &place);
+        }
         if (hashed && place.found == NULL) {
             key_filter_add(&m->filter, key_hash);
         }
@@ -218,17 +222,7 @@ int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_h
                  loam_slice value)
 {
     const struct memtable_op o = {ks, key, key_hash, tag, value};
-    return add(m, skiplist_order(&m->list, ks), &o, NULL);
-}
-
-const loam_comparator *memtable_order(const struct memtable *m, uint32_t ks)
-{
-    return skiplist_order(&m->list, ks);
-}
-
-int memtable_add_in(struct memtable *m, const loam_comparator *order, const struct memtable_op *o)
-{
-    return add(m, order, o, NULL);
+    return add(m, skiplist_order(&m->list, ks), &o, NULL, NULL);
 }
 
 void memtable_prefetch(const struct memtable *m, uint64_t key_hash)
@@ -241,7 +235,7 @@ int memtable_add_new(struct memtable *m, uint32_t ks, loam_slice key, uint64_t k
                      uint64_t tag, loam_slice value, struct entry *in_way)
 {
     const struct memtable_op o = {ks, key, key_hash, tag, value};
-    return add(m, skiplist_order(&m->list, ks), &o, in_way);
+    return add(m, skiplist_order(&m->list, ks), &o, NULL, in_way);
 }
 
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n)
@@ -255,11 +249,73 @@ int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t
     if (rc == LOAM_OK) {
         rc = memtable_reserve(m, &need);
     }
-    for (size_t i = 0; i < n && rc == LOAM_OK; i++) {
-        rc = add(m, skiplist_order(&m->list, ops[i].ks), &ops[i], NULL);
-        assert(rc == LOAM_OK);
+    if (rc == LOAM_OK) {
+        struct memtable_pipeline p;
+        memtable_pipeline_begin(&p, m);
+        for (size_t i = 0; i < n; i++) {
+            memtable_pipeline_add(&p, &ops[i]);
+        }
+        memtable_pipeline_end(&p);
     }
     return rc;
+}
+
+void memtable_pipeline_begin(struct memtable_pipeline *p, struct memtable *m)
+{
+    p->m = m;
+    p->taken = p->added = 0;
+    p->ks = 0;
+    p->order = skiplist_order(&m->list, 0);
+}
+
+/* Takes the search for an addition to come a step further. */
+static void look_ahead(struct memtable *m, struct memtable_stage *g)
+{
+    if (g->search == STAGE_SEARCHED) {
+        skiplist_ahead_step(&m->list, &g->ahead);
+    } else if (g->search == STAGE_NEW) {
+        struct skiplist_target t = skiplist_target_in(g->order, g->op.ks, g->op.key);
+        /* A key that is there is found by the index when it is its turn. */
+        bool known = uses_hash(&t) && key_filter_may_contain(&m->filter, g->op.key_hash);
+        bool begun = !known && skiplist_ahead_begin(&m->list, &t, &g->ahead);
+        g->search = begun ? STAGE_SEARCHED : STAGE_NOT_SEARCHED;
+    }
+}
+
+/* Adds the oldest one that waits. */
+static void add_next(struct memtable_pipeline *p)
+{
+    uint64_t at = p->added++;
+    for (uint64_t i = at + 1; i < p->taken && i <= at + SKIPLIST_AHEAD_STEPS; i++) {
+        look_ahead(p->m, &p->stages[i % MEMTABLE_STAGES]);
+    }
+    struct memtable_stage *g = &p->stages[at % MEMTABLE_STAGES];
+    int rc = add(p->m, g->order, &g->op, g->search == STAGE_SEARCHED ? &g->ahead : NULL, NULL);
+    assert(rc == LOAM_OK);
+    (void)rc;
+}
+
+void memtable_pipeline_add(struct memtable_pipeline *p, const struct memtable_op *o)
+{
+    memtable_prefetch(p->m, o->key_hash);
+    if (__builtin_expect(o->ks != p->ks, 0)) {
+        p->ks = o->ks;
+        p->order = skiplist_order(&p->m->list, o->ks);
+    }
+    struct memtable_stage *g = &p->stages[p->taken++ % MEMTABLE_STAGES];
+    g->op = *o;
+    g->order = p->order;
+    g->search = STAGE_NEW;
+    if (p->taken - p->added == MEMTABLE_STAGES) {
+        add_next(p);
+    }
+}
+
+void memtable_pipeline_end(struct memtable_pipeline *p)
+{
+    while (p->added != p->taken) {
+        add_next(p);
+    }
 }
 
 void memtable_freeze(struct memtable *m)

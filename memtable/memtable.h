@@ -96,12 +96,31 @@ struct memtable_op {
     uint64_t tag;
     loam_slice value;
 };
-/* add for whom knows the order of the keyspace, as many additions in a row do. */
-const loam_comparator *memtable_order(const struct memtable *m, uint32_t ks);
-int memtable_add_in(struct memtable *m, const loam_comparator *order, const struct memtable_op *op);
 /* All or nothing: LOAM_OK, or as memtable_add() with nothing added. Readers see the additions one by
  * one; that they appear together is the sequence numbers' business. */
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n);
+
+#define MEMTABLE_STAGES 8 /* a power of two: those to come, and the one that is added */
+
+/* Additions by one thread in a row, which are made in the order in which they come, each while those behind it are
+ * searched for step by step: their cache misses overlap. Lives in the caller's memory. */
+struct memtable_pipeline {
+    struct memtable *m;
+    uint64_t taken, added;
+    uint32_t ks; /* of the last one taken, with its order */
+    const loam_comparator *order;
+    struct memtable_stage {
+        struct memtable_op op;
+        const loam_comparator *order;
+        enum { STAGE_NEW, STAGE_SEARCHED, STAGE_NOT_SEARCHED } search;
+        struct skiplist_ahead ahead;
+    } stages[MEMTABLE_STAGES];
+};
+void memtable_pipeline_begin(struct memtable_pipeline *p, struct memtable *m);
+/* An addition that memtable_reserve() has set aside; key and value are lent until the end. */
+void memtable_pipeline_add(struct memtable_pipeline *p, const struct memtable_op *op);
+/* After it all are added. Between begin and end the thread adds nothing else to the memtable. */
+void memtable_pipeline_end(struct memtable_pipeline *p);
 
 /* Ends additions: from here on they get LOAM_E_CLOSED. REQUIRES: those of other threads have returned, so
  * that what is read from now on never changes. */

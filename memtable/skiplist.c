@@ -47,20 +47,26 @@ static inline bool ask_guide(const struct skiplist *s, const struct skiplist_nod
     return (a->last | a->first) != 0;
 }
 
-/* The node of the target, else NULL; *at is its reference, or that of the first node behind the
- * target. With `lower`, an equal node counts as behind, and *lower is the last node before. Down from
- * the head; prev, if wanted, becomes a node before the target at each level passed, at even levels the
- * last, at odd ones below `height` one that is close (when the node is found, levels below are not filled). */
+static inline struct skiplist_finger finger_at_head(const struct skiplist *s)
+{
+    /* relaxed: with a smaller height the search starts lower and takes longer. */
+    return (struct skiplist_finger){.node = head_node(s), .level = atom_load(&s->height, relaxed)};
+}
+
+/* Moves the finger down to level `end`. The node of the target, if it is met, else NULL; f->known is then its
+ * reference. With `lower`, an equal node counts as behind. prev, if wanted, becomes a node before the
+ * target at each level passed, at even levels the last, at odd ones below `height` one that is close (when
+ * the node is found, levels below are not filled). */
 static inline __attribute__((always_inline)) struct skiplist_node *
-search(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_node **prev,
-       uint32_t height, uint32_t *at, struct skiplist_node **lower)
+descend(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_finger *f,
+        uint32_t end, struct skiplist_node **prev, uint32_t height, bool lower)
 {
     struct skiplist_node *const head = head_node(s);
-    struct skiplist_node *x = head;
-    uint32_t known = 0; /* a node behind the target; need not be compared again */
-    /* relaxed: with a smaller height the search starts lower and takes longer. */
-    uint32_t level = atom_load(&s->height, relaxed);
-    while (level-- != 0) {
+    struct skiplist_node *x = f->node;
+    uint32_t known = f->known;
+    uint32_t level = f->level;
+    while (level > end) {
+        level--;
         bool guides =
             level != 0 && level % 2 == 0; /* nodes of the level have one, but not the head */
         struct guide_answer a;
@@ -83,8 +89,8 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
                 __builtin_prefetch(node_at(s, node_next(x, level - 1)));
             }
             int c = compare(s, n, t);
-            if (c == 0 && lower == NULL) {
-                *at = ref;
+            if (c == 0 && !lower) {
+                f->known = ref;
                 return n;
             }
             if (c >= 0) {
@@ -115,23 +121,63 @@ search(const struct skiplist *s, const struct skiplist_target *t, struct skiplis
             known = a.first != 0 ? a.first : known;
         }
     }
-    if (lower != NULL) {
-        *lower = x != head ? x : NULL;
+    if (end != 0) {
+        __builtin_prefetch(x); /* by when it goes on, this is there */
     }
-    *at = known;
+    *f = (struct skiplist_finger){.node = x, .level = level, .known = known};
     return NULL;
 }
 
 struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
                                        struct skiplist_node **prev, uint32_t height, uint32_t *at)
 {
-    return search(s, t, prev, height, at, NULL);
+    struct skiplist_finger f = finger_at_head(s);
+    struct skiplist_node *n = descend(s, t, &f, 0, prev, height, false);
+    *at = f.known;
+    return n;
+}
+
+static void go_on(const struct skiplist *s, struct skiplist_ahead *a, uint32_t end)
+{
+    if (a->found == NULL) {
+        a->found = descend(s, &a->target, &a->at, end, a->prev, a->height, false);
+    }
+}
+
+void skiplist_ahead_init_(const struct skiplist *s, struct skiplist_ahead *a)
+{
+    a->steps = 0;
+    a->found = NULL;
+    a->at = finger_at_head(s);
+    /* Not the places of this thread: its inserts until then may raise the list, and lie behind the target. */
+    for (uint32_t level = a->at.level; level < SKIPLIST_MAX_HEIGHT; level++) {
+        a->prev[level] = head_node(s);
+    }
+}
+
+void skiplist_ahead_step(const struct skiplist *s, struct skiplist_ahead *a)
+{
+    uint32_t step = a->steps;
+    if (step == SKIPLIST_AHEAD_STEPS) {
+        return;
+    }
+    a->steps++;
+    if (step % 2 == 0) {
+        go_on(s, a, SKIPLIST_AHEAD_STEPS - step);
+    } else {
+        __builtin_prefetch(node_at(s, node_next(a->at.node, a->at.level - 1)));
+    }
+}
+
+void skiplist_ahead_end_(const struct skiplist *s, struct skiplist_ahead *a)
+{
+    go_on(s, a, 0);
 }
 
 struct skiplist_node *skiplist_find(const struct skiplist *s, const struct skiplist_target *t)
 {
-    uint32_t at;
-    return search(s, t, NULL, 0, &at, NULL);
+    struct skiplist_finger f = finger_at_head(s);
+    return descend(s, t, &f, 0, NULL, 0, false);
 }
 
 struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
@@ -143,17 +189,16 @@ struct skiplist_node *skiplist_match(const struct skiplist *s, uint32_t ref,
 
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t)
 {
-    uint32_t at;
-    struct skiplist_node *n = search(s, t, NULL, 0, &at, NULL);
-    return n != NULL || at == 0 ? n : node_at(s, at);
+    struct skiplist_finger f = finger_at_head(s);
+    struct skiplist_node *n = descend(s, t, &f, 0, NULL, 0, false);
+    return n != NULL || f.known == 0 ? n : node_at(s, f.known);
 }
 
 struct skiplist_node *skiplist_find_lt_(const struct skiplist *s, const struct skiplist_target *t)
 {
-    uint32_t at;
-    struct skiplist_node *lower;
-    search(s, t, NULL, 0, &at, &lower);
-    return lower;
+    struct skiplist_finger f = finger_at_head(s);
+    descend(s, t, &f, 0, NULL, 0, true);
+    return f.node != head_node(s) ? f.node : NULL;
 }
 
 /* ---- reading ---- */

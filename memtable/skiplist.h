@@ -71,6 +71,7 @@ struct skiplist_writer {
     uint64_t random;
     uint32_t slot;  /* thread slot of the owner */
     uint32_t next;  /* reference of the list's next writer */
+    bool in_order;  /* the last key it looked for lay in the gap behind the one before */
     bool has_place; /* prev is the place behind the node inserted last, prev[0] that node */
     uint32_t after; /* reference: what follows prev[0] */
     uint32_t guide;      /* of `guided`: the one that was entered last */
@@ -100,12 +101,32 @@ struct skiplist_target {
     uint32_t ks;
 };
 
+/* Where a search has come to on its way down. */
+struct skiplist_finger {
+    struct skiplist_node *node; /* before the target, and linked at the next level */
+    uint32_t level;             /* those from here up are done */
+    uint32_t known;             /* reference: a node behind the target, or that of it; 0 = the end */
+};
+
+#define SKIPLIST_AHEAD_STEPS 4u /* the level down to which the first goes; each looks at lines the one before fetched */
+
+/* The search for an insert to come. */
+struct skiplist_ahead {
+    uint32_t steps;  /* taken */
+    uint32_t height; /* of the node, if one is made */
+    struct skiplist_finger at;
+    struct skiplist_node *found; /* NULL: not yet */
+    struct skiplist_target target;
+    struct skiplist_node *prev[SKIPLIST_MAX_HEIGHT]; /* as a writer's; from at.level up */
+};
+
 /* Where a key is, or belongs; from skiplist_locate for skiplist_link. */
 struct skiplist_place {
     struct skiplist_target target;
     struct skiplist_node *found; /* NULL: the key is not in the list, or link made its node */
     uint32_t node;               /* reference of `found`, or after link of the node made; 0: the
                                     caller knew the node */
+    uint32_t height;             /* of the node, if one is made; 0: to be drawn */
     struct skiplist_writer *writer;
     struct skiplist_writer stray; /* used by threads without a slot */
 };
@@ -134,7 +155,16 @@ int skiplist_ensure(struct skiplist *s, const struct skiplist_need *need);
  * bytes, value <= 1 GiB; (key, tag) is not in the list. link copies key and value. LOAM_OK;
  * LOAM_E_BUDGET or E_NOMEM: nothing was added. */
 void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct skiplist_place *p);
-/* The same for a key whose node is known, from skiplist_match. */
+/* The same for a key whose search was begun, by the same thread. Other inserts, of this thread too, may have come
+ * in between: those of the same key are found. */
+void skiplist_locate_ahead(struct skiplist *s, struct skiplist_ahead *a, struct skiplist_place *p);
+/* Begins one: true; false: it is not worth it, as keys come in order, or not possible. At most one for each insert
+ * that the thread has ensured. The target's key is lent until it is located. */
+bool skiplist_ahead_begin(struct skiplist *s, const struct skiplist_target *t, struct skiplist_ahead *a);
+/* Goes on, if steps are left. Between two of them something else is to be done, so that what the first one has
+ * fetched is there: searches of several keys by turns. */
+void skiplist_ahead_step(const struct skiplist *s, struct skiplist_ahead *a);
+/* locate for a key whose node is known, from skiplist_match. */
 void skiplist_locate_node(struct skiplist *s, struct skiplist_node *n, struct skiplist_place *p);
 int skiplist_link(struct skiplist *s, struct skiplist_place *p, uint64_t tag, loam_slice value);
 /* link for a key that has no version yet, or a delete older than tag as the newest: else LOAM_E_EXISTS

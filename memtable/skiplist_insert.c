@@ -13,6 +13,8 @@
  *       node of this thread, or the head. That stays so, as nothing is removed. link_level() goes on
  *       from there along level i, comparing, so prev may be as old as it likes; at level 0 the CAS
  *       says whether what followed still does.
+ *       So may a search that was begun ahead, before other inserts of this thread; it sets prev above the
+ *       height it has read to the head itself.
  *   A node that is not linked at level i yet, and who would link behind it there.  Its inserter's
  *       store of its own link would overwrite the other's. So nobody takes it for prev[i]: a search
  *       meets it on linked levels only, and guides name it when all of its levels are linked
@@ -122,16 +124,9 @@ static inline struct skiplist_writer *writer_self(struct skiplist *s)
     return writer_find(s, slot);
 }
 
-/* 1 with probability 3/4, 2 with 3/16, ... */
-static inline uint32_t height_draw(uint64_t *random)
+static inline uint32_t next_height(struct skiplist_writer *w)
 {
-    uint64_t r = *random;
-    r ^= r << 13;
-    r ^= r >> 7;
-    r ^= r << 17;
-    *random = r;
-    uint64_t mixed = (r * 0x2545f4914f6cdd1du) >> 32;
-    return 1 + (uint32_t)__builtin_ctzll(mixed | (uint64_t)1 << (2 * SKIPLIST_MAX_HEIGHT - 2)) / 2;
+    return w->slot != THREAD_SLOT_NONE ? height_draw(&w->random) : 1;
 }
 
 /* ---- insertion ---- */
@@ -140,6 +135,7 @@ static void place_init(struct skiplist *s, struct skiplist_place *p)
 {
     p->found = NULL;
     p->node = 0;
+    p->height = 0;
     p->writer = writer_self(s);
     if (__builtin_expect(p->writer == NULL, 0)) {
         p->writer = &p->stray;
@@ -161,13 +157,46 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
     /* At level 0 the target lies in the gap behind the last insert, so at all levels behind prev. */
     if (w->has_place && compare(s, w->prev[0], t) < 0 &&
         (w->after == 0 || compare(s, node_at(s, w->after), t) > 0)) {
+        w->in_order = true;
         return;
     }
+    w->in_order = false;
     uint32_t at;
     uint64_t random = w->random; /* what link_version() will draw */
     p->found = skiplist_search_(s, t, w->prev, height_draw(&random), &at);
     p->node = p->found != NULL ? at : 0;
     w->after = at;
+    w->has_place = false; /* until a node of this thread is there */
+}
+
+bool skiplist_ahead_begin(struct skiplist *s, const struct skiplist_target *t, struct skiplist_ahead *a)
+{
+    struct skiplist_writer *w = writer_self(s);
+    if (w == NULL || w->in_order) {
+        return false;
+    }
+    a->target = *t;
+    a->height = height_draw(&w->random);
+    skiplist_ahead_init_(s, a);
+    skiplist_ahead_step(s, a);
+    return true;
+}
+
+void skiplist_locate_ahead(struct skiplist *s, struct skiplist_ahead *a, struct skiplist_place *p)
+{
+    skiplist_ahead_end_(s, a);
+    p->target = a->target;
+    place_init(s, p);
+    p->height = a->height;
+    p->found = a->found;
+    if (a->found != NULL) {
+        p->node = a->at.known;
+        return;
+    }
+    struct skiplist_writer *w = p->writer;
+    w->in_order = w->has_place && w->prev[0] == a->prev[0];
+    memcpy(w->prev, a->prev, sizeof w->prev);
+    w->after = a->at.known;
     w->has_place = false; /* until a node of this thread is there */
 }
 
@@ -468,7 +497,7 @@ static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t t
     }
     struct skiplist_node *found = p->found;
     if (found == NULL) {
-        uint32_t height = w->slot != THREAD_SLOT_NONE ? height_draw(&w->random) : 1;
+        uint32_t height = p->height != 0 ? p->height : next_height(w);
         uint32_t ref;
         struct skiplist_node *n = node_make(s, &p->target, height, version_ref, &ref);
         if (n == NULL) {

@@ -229,6 +229,20 @@ static inline void entry_fill(const struct skiplist *s, const struct skiplist_no
     e->value = loam_bytes(v->value, version_size(v));
 }
 
+/* ---- heights ---- */
+
+/* 1 with probability 3/4, 2 with 3/16, ... */
+static inline uint32_t height_draw(uint64_t *random)
+{
+    uint64_t r = *random;
+    r ^= r << 13;
+    r ^= r >> 7;
+    r ^= r << 17;
+    *random = r;
+    uint64_t mixed = (r * 0x2545f4914f6cdd1du) >> 32;
+    return 1 + (uint32_t)__builtin_ctzll(mixed | (uint64_t)1 << (2 * SKIPLIST_MAX_HEIGHT - 2)) / 2;
+}
+
 /* ---- shared by the list's own files ---- */
 
 /* Comparators under which every key of the keyspace lies behind, or before, the target. */
@@ -239,6 +253,9 @@ extern const loam_comparator skiplist_all_before_;
  * the link behind prev[0]. */
 struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
                                        struct skiplist_node **prev, uint32_t height, uint32_t *at);
+/* The search ahead at the head of the list, and all that is left of it, as skiplist_search_(). */
+void skiplist_ahead_init_(const struct skiplist *s, struct skiplist_ahead *a);
+void skiplist_ahead_end_(const struct skiplist *s, struct skiplist_ahead *a);
 /* The first node >= target, or NULL. */
 struct skiplist_node *skiplist_find_ge_(const struct skiplist *s, const struct skiplist_target *t);
 /* The last node < target, or NULL. */

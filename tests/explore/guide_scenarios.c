@@ -245,6 +245,70 @@ SCENARIO(skiplist_kept_high, .says = "a kept place, and a higher node between in
          .threads = 2, .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare,
          .body = kept_high_body, .check = list_check, .bound = 3)
 
+/* ---- searches ahead ---------------------------------------------------------------------- */
+
+/* What thread 0 has found on the upper levels is old when it goes on: there are nodes of its own behind it, and
+ * of the other. */
+static void ahead_body(unsigned thread)
+{
+    if (thread == 0) {
+        struct skiplist_ahead high, low;
+        begin_high(0, HIGHEST, "abc", 2, &high);
+        begin_high(0, 2, "ac", SKIPLIST_AHEAD_STEPS, &low);
+        add_high(0, 4, "abb", 5);
+        end_high(&high, 6);
+        end_high(&low, 7);
+    } else {
+        add_high(1, HIGHEST, "abbb", 8);
+        add_high(1, 3, "abe", 9);
+    }
+}
+
+static void ahead_check(void)
+{
+    static const char *const keys[] = {"aa", "abd", "aca", "b", "abb", "abc", "ac", "abbb", "abe"};
+    expect_all(keys, 9);
+}
+
+SCENARIO(skiplist_ahead, .says = "two searches are begun, other nodes come, and they go on", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_guides_high, .prepare = prepare, .body = ahead_body,
+         .check = ahead_check, .bound = 2)
+
+/* Levels that the list did not have when it was begun. */
+static void ahead_height_body(unsigned thread)
+{
+    if (thread == 0) {
+        struct skiplist_ahead a;
+        begin_high(0, HIGHEST, "b", 1, &a);
+        add_high(0, HIGHEST, "d", 1);
+        end_high(&a, 2);
+    } else {
+        add_high(1, HIGHEST, "c", 3);
+    }
+}
+
+SCENARIO(skiplist_ahead_height, .says = "a search goes on in a list that has become higher", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare, .body = ahead_height_body,
+         .check = list_check, .bound = 3)
+
+/* The key that was searched for has come meanwhile, by either thread. */
+static void ahead_same_body(unsigned thread)
+{
+    if (thread == 0) {
+        struct skiplist_ahead one, two;
+        begin_high(0, TALL, "k", SKIPLIST_AHEAD_STEPS, &one);
+        begin_high(0, TALL, "k", 1, &two);
+        end_high(&one, 1);
+        end_high(&two, 2);
+    } else {
+        add_tall(1, "k", 3);
+    }
+}
+
+SCENARIO(skiplist_ahead_same, .says = "one key is searched for ahead twice, and inserted by another",
+         .threads = 2, .flags = LOCK_FREE, .setup = setup_list, .prepare = prepare,
+         .body = ahead_same_body, .check = same_key_check, .bound = -1)
+
 /* The record of a thread that exits, place included, is that of who gets its number. */
 static void prepare_takeover(unsigned thread)
 {

@@ -14,6 +14,7 @@
 
 #include "arena/status.h"
 #include "arena/thread_slot.h"
+#include "memtable/skiplist_node.h"
 #include "tests/explore/explore.h"
 
 enum {
@@ -30,15 +31,6 @@ static struct {
     struct skiplist_writer *writer[EXPLORE_THREADS];
     uint64_t seed[HIGHEST + 1]; /* by the height that is drawn next */
 } w;
-
-static inline uint32_t height_from(uint64_t r)
-{
-    r ^= r << 13;
-    r ^= r >> 7;
-    r ^= r << 17;
-    uint64_t mixed = (r * 0x2545f4914f6cdd1du) >> 32;
-    return 1 + (uint32_t)__builtin_ctzll(mixed | (uint64_t)1 << 30) / 2;
-}
 
 static inline loam_slice slice(const char *s)
 {
@@ -105,8 +97,11 @@ static inline void setup_pool(void)
 static inline void setup_empty(void)
 {
     for (uint32_t h = 1; h <= HIGHEST; h++) {
-        for (w.seed[h] = 1; height_from(w.seed[h]) != h; w.seed[h]++) {
-        }
+        uint64_t random;
+        w.seed[h] = 0;
+        do {
+            random = ++w.seed[h];
+        } while (height_draw(&random) != h);
     }
     setup_pool();
     EXPECT_EQ(arena_init(&w.arena, &w.pool, arena_new_ids(1), 2048, ARENA_NO_LIMIT), LOAM_OK);
@@ -149,6 +144,26 @@ static inline void add_high(unsigned thread, uint32_t height, const char *key, u
     add_high_in(thread, height, 0, key, tag);
 }
 
+/* In two parts: the search for a node of that height is begun and taken some steps down. */
+static inline void begin_high(unsigned thread, uint32_t height, const char *key, uint32_t steps,
+                              struct skiplist_ahead *a)
+{
+    w.writer[thread]->random = w.seed[height];
+    struct skiplist_target t = skiplist_target(&w.list, 0, slice(key));
+    EXPECT(skiplist_ahead_begin(&w.list, &t, a));
+    for (uint32_t i = 1; i < steps; i++) {
+        skiplist_ahead_step(&w.list, a);
+    }
+}
+
+static inline void end_high(struct skiplist_ahead *a, uint64_t tag)
+{
+    unsigned char buf[8];
+    struct skiplist_place p;
+    skiplist_locate_ahead(&w.list, a, &p);
+    EXPECT_EQ(skiplist_link(&w.list, &p, tag, value_of(tag, buf)), LOAM_OK);
+}
+
 static inline void add_tall(unsigned thread, const char *key, uint64_t tag)
 {
     add_high(thread, TALL, key, tag);
@@ -159,6 +174,19 @@ static inline void list_check(void)
     const char *broken = skiplist_check(&w.list);
     if (broken != NULL) {
         explore_fail("%s", broken);
+    }
+}
+
+/* "k" has the versions 1 to 3. */
+static inline void same_key_check(void)
+{
+    list_check();
+    EXPECT_EQ(skiplist_count(&w.list), 4);
+    struct entry e;
+    for (uint64_t tag = 1; tag <= 3; tag++) {
+        EXPECT_EQ(skiplist_get(&w.list, 0, slice("k"), tag, &e), LOAM_OK);
+        EXPECT_EQ(e.tag, tag);
+        expect_value(&e);
     }
 }
 

@@ -66,18 +66,6 @@ static void same_key_body(unsigned thread)
     add_tall(thread, "k", thread + 1);
 }
 
-static void same_key_check(void)
-{
-    list_check();
-    EXPECT_EQ(skiplist_count(&w.list), 4);
-    struct entry e;
-    for (uint64_t tag = 1; tag <= 3; tag++) {
-        EXPECT_EQ(skiplist_get(&w.list, 0, slice("k"), tag, &e), LOAM_OK);
-        EXPECT_EQ(e.tag, tag);
-        expect_value(&e);
-    }
-}
-
 SCENARIO(skiplist_same_key, .says = "three insert one key", .threads = 3, .flags = LOCK_FREE,
          .setup = setup_list, .prepare = prepare, .body = same_key_body, .check = same_key_check,
          .bound = -1, .budget = 20000)

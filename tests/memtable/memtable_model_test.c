@@ -54,9 +54,18 @@ static void check_entry(const struct entry *e, const struct version *v)
     CHECK_BYTES(e->value.data, e->value.size, value, v->value_size);
 }
 
-static void add_random(struct memtable *m, struct random *r, struct version *v, uint64_t seq)
+/* Versions that are added together. */
+struct together {
+    size_t count, most;
+    struct memtable_op ops[40];
+    unsigned char values[40][600];
+};
+
+/* As many as are to be together, else one by one, with a reservation or without. */
+static void add_random(struct memtable *m, struct random *r, struct version *v, uint64_t seq,
+                       struct together *b)
 {
-    unsigned char value[600];
+    unsigned char *value = b->values[b->count];
     random_key(r, v);
     bool put = random_below(r, 4) != 0;
     v->tag = entry_tag(seq, put ? ENTRY_PUT : ENTRY_DELETE);
@@ -64,12 +73,28 @@ static void add_random(struct memtable *m, struct random *r, struct version *v, 
     for (size_t i = 0; i < v->value_size; i++) {
         value[i] = (unsigned char)(seq + i);
     }
+    loam_slice key = loam_bytes(v->key, v->key_size);
+    if (b->most != 0) {
+        b->ops[b->count++] = (struct memtable_op){.ks = v->ks,
+                                                  .key = key,
+                                                  .key_hash = hash_key(key.data, key.size),
+                                                  .tag = v->tag,
+                                                  .value = loam_bytes(value, v->value_size)};
+        return;
+    }
     if (random_below(r, 2) == 0) {
         CHECK_EQ(reserve_one(m, v->ks, v->key_size, v->value_size), LOAM_OK);
     }
-    CHECK_EQ(
-        add(m, v->ks, loam_bytes(v->key, v->key_size), v->tag, loam_bytes(value, v->value_size)),
-        LOAM_OK);
+    CHECK_EQ(add(m, v->ks, key, v->tag, loam_bytes(value, v->value_size)), LOAM_OK);
+}
+
+static void add_together(struct memtable *m, struct random *r, struct together *b)
+{
+    if (b->count == b->most) {
+        CHECK_EQ(memtable_add_batch(m, b->ops, b->count), LOAM_OK);
+        b->count = 0;
+        b->most = random_below(r, 3) == 0 ? 0 : random_below(r, 41);
+    }
 }
 
 static bool same_key(const struct version *a, const struct version *b)
@@ -181,10 +206,15 @@ static void model(size_t n, size_t bytes)
     struct version *all = calloc(n, sizeof *all);
     CHECK(all != NULL);
     CHECK(memtable_empty(m));
+    static struct together b;
+    b.count = b.most = 0;
     for (size_t i = 0; i < n; i++) {
         /* Mostly in order of sequence, sometimes a bit late, as concurrent writers are. */
-        add_random(m, &r, &all[i], (i ^ (random_below(&r, 8) == 0 ? 0u : 1u)) * 2 + i % 2);
+        add_random(m, &r, &all[i], (i ^ (random_below(&r, 8) == 0 ? 0u : 1u)) * 2 + i % 2, &b);
+        add_together(m, &r, &b);
     }
+    b.most = b.count;
+    add_together(m, &r, &b);
     CHECK_EQ(memtable_count(m), n);
     CHECK(!memtable_empty(m));
     check_gets(m, &r, all, n, 2 * n + 2);

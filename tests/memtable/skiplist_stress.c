@@ -45,6 +45,13 @@ static void key_of(uint64_t number, char key[17])
     snprintf(key, 17, "%016llu", (unsigned long long)(number * 2654435761u % 1000000007u));
 }
 
+static void publish(struct shared *s, uint64_t number, uint64_t seq)
+{
+    uint64_t seen = atom_load(&s->published[number], relaxed);
+    while (seen < seq && !atom_cas(&s->published[number], &seen, seq, release, relaxed)) {
+    }
+}
+
 static void add_one(struct shared *s, uint64_t number)
 {
     char key[17];
@@ -58,8 +65,32 @@ static void add_one(struct shared *s, uint64_t number)
     CHECK_EQ(memtable_add(s->table, number % 2, loam_bytes(key, 16), hash, value[0],
                           loam_bytes(value, 16)),
              LOAM_OK);
-    uint64_t seen = atom_load(&s->published[number], relaxed);
-    while (seen < seq && !atom_cas(&s->published[number], &seen, seq, release, relaxed)) {
+    publish(s, number, seq);
+}
+
+#define TOGETHER 12
+
+/* The same for several, searched for side by side. */
+static void add_some(struct shared *s, const uint64_t *numbers)
+{
+    char keys[TOGETHER][17];
+    uint64_t values[TOGETHER][2];
+    struct memtable_op ops[TOGETHER];
+    uint64_t first = atom_add(&s->next_seq, TOGETHER, relaxed);
+    for (uint64_t i = 0; i < TOGETHER; i++) {
+        key_of(numbers[i], keys[i]);
+        uint64_t hash = hash_key(keys[i], 16);
+        values[i][0] = entry_tag(first + i, ENTRY_PUT);
+        values[i][1] = hash;
+        ops[i] = (struct memtable_op){.ks = numbers[i] % 2,
+                                      .key = loam_bytes(keys[i], 16),
+                                      .key_hash = hash,
+                                      .tag = values[i][0],
+                                      .value = loam_bytes(values[i], 16)};
+    }
+    CHECK_EQ(memtable_add_batch(s->table, ops, TOGETHER), LOAM_OK);
+    for (uint64_t i = 0; i < TOGETHER; i++) {
+        publish(s, numbers[i], first + i);
     }
 }
 
@@ -128,6 +159,14 @@ static void mixed_work(struct crew_member *m)
             uint64_t number = random_below(&r, s->keys);
             add_one(s, number);
             get_one(s, number);
+            if (i % 8 == 0) {
+                uint64_t numbers[TOGETHER];
+                for (unsigned k = 0; k < TOGETHER; k++) {
+                    numbers[k] = random_below(&r, s->keys);
+                }
+                add_some(s, numbers);
+                get_one(s, numbers[i % TOGETHER]);
+            }
         }
         get_one(s, random_below(&r, s->keys));
         if (m->index % 2 == 1 && i % 500 == 0) {

@@ -11,6 +11,7 @@
 #include "arena/random.h"
 #include "memtable/skiplist.h"
 #include "memtable/skiplist_guide.h"
+#include "memtable/skiplist_node.h"
 #include "tests/support/check.h"
 #include "tests/support/seed.h"
 
@@ -493,4 +494,118 @@ Test(skiplist, a_failed_insert_leaves_no_place_behind)
     CHECK_EQ(skiplist_count(&s), 2);
     CHECK(skiplist_check(&s) == NULL);
     arena_destroy(&lent);
+}
+
+struct pending {
+    bool begun;
+    uint32_t ks;
+    char key[24];
+    struct skiplist_ahead ahead;
+};
+
+/* Not begun: as any other insert. */
+static void insert_pending(struct pending *p, uint64_t tag, loam_slice value)
+{
+    struct skiplist_place place;
+    if (!p->begun) {
+        CHECK_EQ(insert(p->ks, loam_bytes(p->key, 16), tag, value), LOAM_OK);
+        return;
+    }
+    skiplist_locate_ahead(&list, &p->ahead, &place);
+    CHECK_EQ(skiplist_link(&list, &place, tag, value), LOAM_OK);
+    p->begun = false;
+}
+
+/* Searches stop on all levels, while nodes come on all levels, some of the same keys. */
+Test(skiplist, searches_ahead_find_what_came_since)
+{
+    enum { KEYS = 900, INSERTS = 8000, PENDING = 6 };
+    static uint64_t newest[3][KEYS];
+    static struct pending pending[PENDING];
+    struct random r;
+    random_init(&r, seed_of_run());
+    uint64_t begun = 0;
+    for (uint64_t tag = 1; tag <= INSERTS;) {
+        struct pending *p = &pending[random_below(&r, PENDING)];
+        uint64_t what = random_below(&r, 8);
+        if (p->begun && what != 0) {
+            skiplist_ahead_step(&list, &p->ahead);
+            continue;
+        }
+        if (!p->begun) {
+            p->ks = (uint32_t)random_below(&r, 3);
+            snprintf(p->key, sizeof p->key, "%016llu", (unsigned long long)random_below(&r, KEYS));
+            struct skiplist_target t = skiplist_target(&list, p->ks, loam_bytes(p->key, 16));
+            p->begun = what % 2 == 0 && skiplist_ahead_begin(&list, &t, &p->ahead);
+            if (p->begun) {
+                begun++;
+                continue;
+            }
+        }
+        insert_pending(p, tag, loam_bytes(&tag, 8));
+        newest[p->ks][strtoull(p->key, NULL, 10)] = tag++;
+        if (tag % 500 == 0) {
+            const char *broken = skiplist_check(&list);
+            cr_assert(broken == NULL, "%s", broken);
+        }
+    }
+    CHECK(begun > INSERTS / 10);
+    CHECK_EQ(skiplist_count(&list), INSERTS);
+    for (uint32_t ks = 0; ks < 3; ks++) {
+        for (uint64_t i = 0; i < KEYS; i++) {
+            char key[24];
+            snprintf(key, sizeof key, "%016llu", (unsigned long long)i);
+            struct entry e = {.tag = 0};
+            int rc = skiplist_get(&list, ks, loam_bytes(key, 16), UINT64_MAX, &e);
+            CHECK_EQ(rc, newest[ks][i] != 0 ? LOAM_OK : LOAM_NOTFOUND);
+            CHECK_EQ(e.tag, newest[ks][i]);
+        }
+    }
+}
+
+static uint64_t seed_of_height(uint32_t height)
+{
+    uint64_t seed = 0, random;
+    do {
+        random = ++seed;
+    } while (height_draw(&random) != height);
+    return seed;
+}
+
+/* The list gets a level between the first step and the last: the place there must not be that of a later key. */
+Test(skiplist, a_search_ahead_knows_nothing_of_levels_that_came_since)
+{
+    insert_number(0, 100000, 1);
+    struct skiplist_writer *w = arena_at(&nodes, atom_load(&list.writers, relaxed));
+    for (uint32_t height = 2; height <= 9; height++) {
+        char key[24];
+        uint64_t number = 10000 - 20 * height;
+        snprintf(key, sizeof key, "%016llu", (unsigned long long)number);
+        struct skiplist_target t = skiplist_target(&list, 0, loam_bytes(key, 16));
+        struct skiplist_ahead a;
+        struct skiplist_place p;
+        w->random = seed_of_height(height);
+        CHECK(skiplist_ahead_begin(&list, &t, &a));
+        w->random = seed_of_height(height);
+        insert_number(0, number + 5, 1);
+        CHECK_EQ(atom_load(&list.height, relaxed), height);
+        skiplist_locate_ahead(&list, &a, &p);
+        CHECK_EQ(skiplist_link(&list, &p, 1, loam_bytes(key, 8)), LOAM_OK);
+        const char *broken = skiplist_check(&list);
+        cr_assert(broken == NULL, "%s", broken);
+    }
+}
+
+/* What has come in order is expected to go on so; a search ahead would be thrown away. */
+Test(skiplist, keys_in_order_are_not_searched_for_ahead)
+{
+    struct skiplist_target t = skiplist_target(&list, 0, LOAM_LIT("9"));
+    struct skiplist_ahead a;
+    insert_number(0, 1, 1);
+    CHECK(skiplist_ahead_begin(&list, &t, &a));
+    insert_number(0, 2, 1);
+    insert_number(0, 3, 1);
+    CHECK(!skiplist_ahead_begin(&list, &t, &a));
+    insert_number(0, 1, 2);
+    CHECK(skiplist_ahead_begin(&list, &t, &a));
 }
