@@ -137,13 +137,6 @@ struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct sk
     return n;
 }
 
-static void go_on(const struct skiplist *s, struct skiplist_ahead *a, uint32_t end)
-{
-    if (a->found == NULL) {
-        a->found = descend(s, &a->target, &a->at, end, a->prev, a->height, false);
-    }
-}
-
 void skiplist_ahead_init_(const struct skiplist *s, struct skiplist_ahead *a)
 {
     a->steps = 0;
@@ -155,6 +148,13 @@ void skiplist_ahead_init_(const struct skiplist *s, struct skiplist_ahead *a)
     }
 }
 
+void skiplist_ahead_down_(const struct skiplist *s, struct skiplist_ahead *a, uint32_t end)
+{
+    if (a->found == NULL) {
+        a->found = descend(s, &a->target, &a->at, end, a->prev, a->height, false);
+    }
+}
+
 void skiplist_ahead_step(const struct skiplist *s, struct skiplist_ahead *a)
 {
     uint32_t step = a->steps;
@@ -163,15 +163,10 @@ void skiplist_ahead_step(const struct skiplist *s, struct skiplist_ahead *a)
     }
     a->steps++;
     if (step % 2 == 0) {
-        go_on(s, a, SKIPLIST_AHEAD_STEPS - step);
+        skiplist_ahead_down_(s, a, SKIPLIST_AHEAD_STEPS - step);
     } else {
         __builtin_prefetch(node_at(s, node_next(a->at.node, a->at.level - 1)));
     }
-}
-
-void skiplist_ahead_end_(const struct skiplist *s, struct skiplist_ahead *a)
-{
-    go_on(s, a, 0);
 }
 
 struct skiplist_node *skiplist_find(const struct skiplist *s, const struct skiplist_target *t)

@@ -126,7 +126,7 @@ struct skiplist_place {
     struct skiplist_node *found; /* NULL: the key is not in the list, or link made its node */
     uint32_t node;               /* reference of `found`, or after link of the node made; 0: the
                                     caller knew the node */
-    uint32_t height;             /* of the node, if one is made; 0: to be drawn */
+    uint32_t height;             /* of the node, if one is made */
     struct skiplist_writer *writer;
     struct skiplist_writer stray; /* used by threads without a slot */
 };

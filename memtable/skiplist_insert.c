@@ -135,7 +135,6 @@ static void place_init(struct skiplist *s, struct skiplist_place *p)
 {
     p->found = NULL;
     p->node = 0;
-    p->height = 0;
     p->writer = writer_self(s);
     if (__builtin_expect(p->writer == NULL, 0)) {
         p->writer = &p->stray;
@@ -154,6 +153,7 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
     p->target = *t;
     place_init(s, p);
     struct skiplist_writer *w = p->writer;
+    p->height = next_height(w);
     /* At level 0 the target lies in the gap behind the last insert, so at all levels behind prev. */
     if (w->has_place && compare(s, w->prev[0], t) < 0 &&
         (w->after == 0 || compare(s, node_at(s, w->after), t) > 0)) {
@@ -162,8 +162,7 @@ void skiplist_locate(struct skiplist *s, const struct skiplist_target *t, struct
     }
     w->in_order = false;
     uint32_t at;
-    uint64_t random = w->random; /* what link_version() will draw */
-    p->found = skiplist_search_(s, t, w->prev, height_draw(&random), &at);
+    p->found = skiplist_search_(s, t, w->prev, p->height, &at);
     p->node = p->found != NULL ? at : 0;
     w->after = at;
     w->has_place = false; /* until a node of this thread is there */
@@ -176,7 +175,7 @@ bool skiplist_ahead_begin(struct skiplist *s, const struct skiplist_target *t, s
         return false;
     }
     a->target = *t;
-    a->height = height_draw(&w->random);
+    a->height = next_height(w);
     skiplist_ahead_init_(s, a);
     skiplist_ahead_step(s, a);
     return true;
@@ -184,7 +183,7 @@ bool skiplist_ahead_begin(struct skiplist *s, const struct skiplist_target *t, s
 
 void skiplist_locate_ahead(struct skiplist *s, struct skiplist_ahead *a, struct skiplist_place *p)
 {
-    skiplist_ahead_end_(s, a);
+    skiplist_ahead_down_(s, a, 0);
     p->target = a->target;
     place_init(s, p);
     p->height = a->height;
@@ -497,7 +496,7 @@ static int link_version(struct skiplist *s, struct skiplist_place *p, uint64_t t
     }
     struct skiplist_node *found = p->found;
     if (found == NULL) {
-        uint32_t height = p->height != 0 ? p->height : next_height(w);
+        uint32_t height = p->height;
         uint32_t ref;
         struct skiplist_node *n = node_make(s, &p->target, height, version_ref, &ref);
         if (n == NULL) {

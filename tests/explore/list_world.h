@@ -14,8 +14,8 @@
 
 #include "arena/status.h"
 #include "arena/thread_slot.h"
-#include "memtable/skiplist_node.h"
 #include "tests/explore/explore.h"
+#include "tests/support/list_seed.h"
 
 enum {
     CHUNK = 16384,
@@ -97,11 +97,7 @@ static inline void setup_pool(void)
 static inline void setup_empty(void)
 {
     for (uint32_t h = 1; h <= HIGHEST; h++) {
-        uint64_t random;
-        w.seed[h] = 0;
-        do {
-            random = ++w.seed[h];
-        } while (height_draw(&random) != h);
+        w.seed[h] = seed_of_height(h);
     }
     setup_pool();
     EXPECT_EQ(arena_init(&w.arena, &w.pool, arena_new_ids(1), 2048, ARENA_NO_LIMIT), LOAM_OK);

@@ -11,8 +11,8 @@
 #include "arena/random.h"
 #include "memtable/skiplist.h"
 #include "memtable/skiplist_guide.h"
-#include "memtable/skiplist_node.h"
 #include "tests/support/check.h"
+#include "tests/support/list_seed.h"
 #include "tests/support/seed.h"
 
 static struct alloc memory;
@@ -69,11 +69,16 @@ static int insert(uint32_t ks, loam_slice key, uint64_t tag, loam_slice value)
     return skiplist_link(&list, &p, tag, value);
 }
 
+static loam_slice number_key(char key[24], uint64_t n)
+{
+    snprintf(key, 24, "%016llu", (unsigned long long)n);
+    return loam_bytes(key, 16);
+}
+
 static void insert_number(uint32_t ks, uint64_t n, uint64_t tag)
 {
     char key[24];
-    snprintf(key, sizeof key, "%016llu", (unsigned long long)n);
-    CHECK_EQ(insert(ks, loam_bytes(key, 16), tag, loam_bytes(&tag, 8)), LOAM_OK);
+    CHECK_EQ(insert(ks, number_key(key, n), tag, loam_bytes(&tag, 8)), LOAM_OK);
 }
 
 Test(skiplist, F15_F16_every_level_is_sorted_and_every_tower_linked)
@@ -534,8 +539,8 @@ Test(skiplist, searches_ahead_find_what_came_since)
         }
         if (!p->begun) {
             p->ks = (uint32_t)random_below(&r, 3);
-            snprintf(p->key, sizeof p->key, "%016llu", (unsigned long long)random_below(&r, KEYS));
-            struct skiplist_target t = skiplist_target(&list, p->ks, loam_bytes(p->key, 16));
+            loam_slice key = number_key(p->key, random_below(&r, KEYS));
+            struct skiplist_target t = skiplist_target(&list, p->ks, key);
             p->begun = what % 2 == 0 && skiplist_ahead_begin(&list, &t, &p->ahead);
             if (p->begun) {
                 begun++;
@@ -554,22 +559,12 @@ Test(skiplist, searches_ahead_find_what_came_since)
     for (uint32_t ks = 0; ks < 3; ks++) {
         for (uint64_t i = 0; i < KEYS; i++) {
             char key[24];
-            snprintf(key, sizeof key, "%016llu", (unsigned long long)i);
             struct entry e = {.tag = 0};
-            int rc = skiplist_get(&list, ks, loam_bytes(key, 16), UINT64_MAX, &e);
+            int rc = skiplist_get(&list, ks, number_key(key, i), UINT64_MAX, &e);
             CHECK_EQ(rc, newest[ks][i] != 0 ? LOAM_OK : LOAM_NOTFOUND);
             CHECK_EQ(e.tag, newest[ks][i]);
         }
     }
-}
-
-static uint64_t seed_of_height(uint32_t height)
-{
-    uint64_t seed = 0, random;
-    do {
-        random = ++seed;
-    } while (height_draw(&random) != height);
-    return seed;
 }
 
 /* The list gets a level between the first step and the last: the place there must not be that of a later key. */
@@ -580,8 +575,7 @@ Test(skiplist, a_search_ahead_knows_nothing_of_levels_that_came_since)
     for (uint32_t height = 2; height <= 9; height++) {
         char key[24];
         uint64_t number = 10000 - 20 * height;
-        snprintf(key, sizeof key, "%016llu", (unsigned long long)number);
-        struct skiplist_target t = skiplist_target(&list, 0, loam_bytes(key, 16));
+        struct skiplist_target t = skiplist_target(&list, 0, number_key(key, number));
         struct skiplist_ahead a;
         struct skiplist_place p;
         w->random = seed_of_height(height);
