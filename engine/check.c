@@ -182,6 +182,39 @@ static int check_structure(struct directory_check *d)
     return rc;
 }
 
+/* Whether no edit that a writer added meanwhile made it. */
+static bool still_later(const struct directory_check *d, uint64_t table)
+{
+    struct manifest_replay r;
+    bool later = read_again(d, &r) == LOAM_OK && r.next_file <= table;
+    manifest_replay_free(&r);
+    return later;
+}
+
+/* Without its last edits the manifest is of an earlier state, whose files may rightly be gone. One that ends
+ * where a record does bears no trace of it, but what the edits made may be there. misfit: a file is missing, or
+ * the log is not as the manifest has it. */
+static int check_end(struct directory_check *d, bool misfit)
+{
+    uint64_t later = 0;
+    if (d->replay.end.torn) {
+        FAIL_CORRUPT(d->current.number, d->replay.end.size,
+                     "the last record of the manifest does not verify, and what comes before it does "
+                     "not fit the files");
+        tell_manifest(d, FILE_MANIFEST, 0);
+        return LOAM_OK;
+    }
+    int rc = misfit ? manifest_replay_later_table(&d->replay, d->c.vfs, d->c.dir, &later) : LOAM_OK;
+    if (later != 0 && still_later(d, later)) {
+        FAIL_CORRUPT(d->current.number, d->replay.end.size,
+                     "the manifest does not fit the files, and table %llu was made after its last record: "
+                     "others may have followed it",
+                     (unsigned long long)later);
+        tell_manifest(d, FILE_MANIFEST, 0);
+    }
+    return rc;
+}
+
 static int check_all(struct directory_check *d)
 {
     struct log_chain_options o = {0};
@@ -194,18 +227,14 @@ static int check_all(struct directory_check *d)
     for (uint32_t i = 0; i < d->table_count && rc == LOAM_OK && !d->c.sink.stopped; i++) {
         rc = check_table(&d->c, &d->tables[i]->meta);
     }
+    const uint64_t in_tables = d->c.sink.found;
     if (rc == LOAM_OK && !d->c.sink.stopped) {
         log_options(&d->c, &d->replay, &o);
         rc = check_logs(&d->c, &o, log_moved);
     }
-    if (rc == LOAM_OK && d->replay.end.torn && d->c.sink.found != 0 && !d->c.sink.stopped) {
-        /* Without it the manifest is of an earlier state, whose files may rightly be gone. */
-        FAIL_CORRUPT(d->current.number, d->replay.end.size,
-                     "the last record of the manifest does not verify, and what comes before it does "
-                     "not fit the files");
-        tell_manifest(d, FILE_MANIFEST, 0);
-    }
-    return rc;
+    return rc == LOAM_OK && d->c.sink.found != 0 && !d->c.sink.stopped
+               ? check_end(d, d->c.sink.missing || d->c.sink.found != in_tables)
+               : rc;
 }
 
 /* LOAM_OK: the manifest is read. LOAM_E_NOENT without a finding: no database. */

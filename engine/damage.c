@@ -14,6 +14,7 @@ void damage_tell(struct damage_sink *s, const struct damage *d)
         s->worst = e;
     }
     s->found++;
+    s->missing = s->missing || d->code == LOAM_E_NOENT;
     s->lost = s->lost || !d->recovered;
     if (s->fn == NULL || s->stopped) {
         return;

@@ -16,6 +16,7 @@ struct damage_sink {
     loam_damage_fn fn; /* NULL: findings are only counted */
     void *ctx;
     uint64_t found;
+    bool missing;     /* a file that must be there is not */
     bool lost;        /* something that was told of is not recovered */
     bool stopped;     /* fn had enough */
     loam_error worst; /* the first finding's error; one of LOAM_E_CORRUPT goes before others */

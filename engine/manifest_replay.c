@@ -318,28 +318,37 @@ static bool table_exists(const struct manifest_replay *r, const loam_vfs *vfs, c
     return ours;
 }
 
+int manifest_replay_later_table(const struct manifest_replay *r, const loam_vfs *vfs,
+                                const char *dir, uint64_t *later)
+{
+    struct later_tables l = {.from = r->next_file};
+    *later = 0;
+    buf_init(&l.numbers, r->alloc, MEM_VERSION);
+    int neg = vfs->list(vfs->ctx, dir, note_later, &l);
+    int rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot list the database directory")
+                     : buf_status(&l.numbers);
+    for (size_t i = 0; rc == LOAM_OK && *later == 0 && i < l.numbers.size; i += sizeof(uint64_t)) {
+        uint64_t number;
+        memcpy(&number, l.numbers.data + i, sizeof number);
+        *later = table_exists(r, vfs, dir, number) ? number : 0;
+    }
+    buf_free(&l.numbers);
+    return rc;
+}
+
 /* After a clean close the manifest goes on in place, and CURRENT does not say when edits behind it are
  * missing. But an open adds its first edit before anything makes a table: one that is there all the
  * same says it. Without one, nothing is missing: what the log held until then it still holds, and a
  * table that a missing edit removed is missed itself. */
 static int check_close(const struct manifest_replay *r, const loam_vfs *vfs, const char *dir)
 {
-    struct later_tables l = {.from = r->next_file};
-    buf_init(&l.numbers, r->alloc, MEM_VERSION);
-    int neg = vfs->list(vfs->ctx, dir, note_later, &l);
-    int rc = neg < 0 ? FAIL_IO(neg, 0, 0, "cannot list the database directory")
-                     : buf_status(&l.numbers);
-    for (size_t i = 0; rc == LOAM_OK && i < l.numbers.size; i += sizeof(uint64_t)) {
-        uint64_t number;
-        memcpy(&number, l.numbers.data + i, sizeof number);
-        if (table_exists(r, vfs, dir, number)) {
-            rc = FAIL_CORRUPT(r->file_id, r->end.size,
+    uint64_t later;
+    int rc = manifest_replay_later_table(r, vfs, dir, &later);
+    return rc == LOAM_OK && later != 0
+               ? FAIL_CORRUPT(r->file_id, r->end.size,
                               "the manifest ends with a clean close, and table %llu was made after it",
-                              (unsigned long long)number);
-        }
-    }
-    buf_free(&l.numbers);
-    return rc;
+                              (unsigned long long)later)
+               : rc;
 }
 
 static int replay_records(struct manifest_replay *r, struct manifest_reader *in)

@@ -43,6 +43,10 @@ int manifest_replay_run(struct manifest_replay *r, const loam_vfs *vfs, const ch
 /* Lists the directory: every table must have its file (LOAM_E_CORRUPT), and next_file is raised above
  * every number in use by any file of ours. */
 int manifest_replay_check_files(struct manifest_replay *r, const loam_vfs *vfs, const char *dir);
+/* Lists the directory for a table of this database that was made after the last edit: *later is its number, or
+ * 0. LOAM_OK, LOAM_E_IO, LOAM_E_NOMEM. */
+int manifest_replay_later_table(const struct manifest_replay *r, const loam_vfs *vfs,
+                                const char *dir, uint64_t *later);
 /* Whether the state names the table; of tables that were not taken. */
 bool manifest_replay_names(struct manifest_replay *r, uint64_t table);
 /* The tables in one array of table_count, in no order; the caller frees it, and the tables are the

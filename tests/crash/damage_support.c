@@ -272,8 +272,11 @@ static bool error_names_change(const loam_error *e, const struct tried *t)
         if (same && e->offset <= size_now(c)) {
             return true;
         }
-        /* A manifest that seems torn is of an earlier state, whose files are gone. */
-        if (kind == FILE_MANIFEST && e->file_id != 0 && strstr(e->message, "is missing") != NULL) {
+        /* A manifest that lacks its end is of an earlier state, whose files are gone, or whose log ends where
+         * the next began. The check tells of the manifest, too. */
+        if (kind == FILE_MANIFEST && e->file_id != 0 &&
+            (strstr(e->message, "is missing") != NULL ||
+             strstr(e->message, "the log was durable up to") != NULL)) {
             return true;
         }
     }

@@ -15,6 +15,8 @@
 #include <string.h>
 
 #include "arena/alloc.h"
+#include "arena/coding.h"
+#include "engine/manifest.h"
 #include "tests/crash/damage_support.h"
 #include "tests/support/seed.h"
 
@@ -349,6 +351,42 @@ Test(damage, of_a_manifest_cut_back_to_a_clean_close_is_found)
     CHECK_EQ(damage_totals.at_open, 1);
     damage_free_files(&ref.now);
     damage_free_files(&ref.old[0]);
+    crash_alarm(0);
+}
+
+/* From where a record of a manifest begins to where the next does. */
+static void next_record(const struct file *f, size_t *at)
+{
+    CHECK(*at + MANIFEST_RECORD_BYTES <= f->size);
+    *at += MANIFEST_RECORD_BYTES + get_fixed32(f->bytes + *at);
+    CHECK(*at <= f->size);
+}
+
+/* Cut between two records a manifest is whole, and of an earlier state: other files tell. */
+Test(damage, of_a_manifest_cut_between_records_is_found)
+{
+    static struct reference ref;
+    uint64_t seed = seed_of_run();
+    uint64_t found_some = 0;
+    for (damage_seed = seed; damage_seed < seed + (LOAM_ASAN ? 5 : 25); damage_seed++) {
+        build(&ref, false);
+        for (unsigned i = 0; i < ref.now.count; i++) {
+            const struct file *f = &ref.now.f[i];
+            size_t at = MANIFEST_HEADER_BYTES;
+            for (; f->kind == FILE_MANIFEST && at < f->size; next_record(f, &at)) {
+                uint64_t found = damage_totals.found;
+                const struct change c = {f->name, f->bytes, f->used, at};
+                damage_try(&ref.now, &ref.promise, &(struct tried){"cut", at, &c, 1, HARM_CONTENT});
+                found_some += damage_totals.found != found;
+            }
+        }
+        damage_free_files(&ref.now);
+        for (unsigned k = 0; k < OLD_COPIES; k++) {
+            damage_free_files(&ref.old[k]);
+        }
+    }
+    CHECK(found_some != 0);
+    damage_print_totals("manifest cut between records");
     crash_alarm(0);
 }
 
