@@ -211,6 +211,14 @@ struct reference {
     struct oracle_promise promise;
 };
 
+static void free_reference(struct reference *ref)
+{
+    damage_free_files(&ref->now);
+    for (unsigned k = 0; k < OLD_COPIES; k++) {
+        damage_free_files(&ref->old[k]);
+    }
+}
+
 /* Every kind of file, records in the log included. */
 static void build(struct reference *ref, bool closed)
 {
@@ -284,12 +292,8 @@ static void damage_everything(bool closed)
     }
     add_files(&ref.now, &ref.promise);
     damage_print_totals(closed ? "closed" : "killed");
-    damage_free_files(&ref.now);
-    damage_free_files(&other.now);
-    for (unsigned k = 0; k < OLD_COPIES; k++) {
-        damage_free_files(&ref.old[k]);
-        damage_free_files(&other.old[k]);
-    }
+    free_reference(&ref);
+    free_reference(&other);
     crash_alarm(0);
 }
 
@@ -349,8 +353,7 @@ Test(damage, of_a_manifest_cut_back_to_a_clean_close_is_found)
     CHECK_EQ(manifests, 1);
     CHECK_EQ(damage_totals.right, 1);
     CHECK_EQ(damage_totals.at_open, 1);
-    damage_free_files(&ref.now);
-    damage_free_files(&ref.old[0]);
+    free_reference(&ref);
     crash_alarm(0);
 }
 
@@ -380,10 +383,7 @@ Test(damage, of_a_manifest_cut_between_records_is_found)
                 found_some += damage_totals.found != found;
             }
         }
-        damage_free_files(&ref.now);
-        for (unsigned k = 0; k < OLD_COPIES; k++) {
-            damage_free_files(&ref.old[k]);
-        }
+        free_reference(&ref);
     }
     CHECK(found_some != 0);
     damage_print_totals("manifest cut between records");
