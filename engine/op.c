@@ -23,7 +23,7 @@ int op_read(struct reader *r, struct op *o)
         r->bad = true;
     }
     const uint8_t *key = read_bytes(r, key_size);
-    if (value_size > reader_left(r)) {
+    if (value_size > OP_VALUE_MAX) {
         r->bad = true;
     }
     const uint8_t *value = read_bytes(r, r->bad ? 0 : (size_t)value_size);

@@ -14,6 +14,7 @@
 #include "arena/entry.h"
 
 #define OP_KEY_MAX 65535u
+#define OP_VALUE_MAX ((uint64_t)1 << 30)
 #define OP_HEAD_MAX (1 + 2 * VARINT32_MAX_BYTES + VARINT64_MAX_BYTES)
 
 struct op {

@@ -141,13 +141,23 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
         memtable_need_add(&need, o.ks, o.key.size, o.value.size);
     }
     int rc = memtable_reserve(p->m, &need);
+    if (rc != LOAM_OK) {
+        return rc;
+    }
+    struct memtable_pipeline additions;
+    memtable_pipeline_begin(&additions, p->m);
     r = reader_of(record->payload.data, record->payload.size);
-    while (rc >= 0 && op_read(&r, &o) == LOAM_OK) {
-        rc = memtable_add(p->m, o.ks, o.key, hash_key(o.key.data, o.key.size),
-                          entry_tag(seq++, o.kind), o.value);
+    while (op_read(&r, &o) == LOAM_OK) {
+        const struct memtable_op next = {.ks = o.ks,
+                                         .key = o.key,
+                                         .key_hash = hash_key(o.key.data, o.key.size),
+                                         .tag = entry_tag(seq++, o.kind),
+                                         .value = o.value};
+        memtable_pipeline_add(&additions, &next);
         p->deletes += o.kind == ENTRY_DELETE;
     }
-    return rc;
+    memtable_pipeline_end(&additions);
+    return LOAM_OK;
 }
 
 static int replay_record(void *ctx, uint64_t number, const struct wal_record *record)

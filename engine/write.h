@@ -2,7 +2,7 @@
  * SPDX-License-Identifier: Apache-2.0
  *
  *   admit -> [seal when full] -> wal_begin -> memtable_reserve -> copy -> wal_end
- *         -> memtable_add each -> commit_publish -> [wal_sync]
+ *         -> memtable_add, or the pipeline of a batch -> commit_publish -> [wal_sync]
  *
  * wal_begin is the one step that fixes position, sequence number and memtable. What can fail comes
  * before the record is sealed; a record whose memtable has no room is voided, and one that the log cannot

@@ -77,7 +77,8 @@ void memtable_came(struct memtable *m, uint64_t bytes);
 
 /* Copies key and value; the newest tag of a key is its current version. Any thread.
  * key_hash: hash_key() of the key. tag: entry_tag(); not used with this key before.
- * LOAM_OK; E_TOOBIG, or E_BUDGET or E_NOMEM without a reservation: then nothing was added. */
+ * LOAM_OK; E_TOOBIG; E_CLOSED after memtable_freeze(); E_BUDGET or E_NOMEM without a reservation: then nothing was
+ * added. */
 int memtable_add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t key_hash, uint64_t tag,
                  loam_slice value);
 /* Fetches what memtable_add() and memtable_get() of the key look at first. */
@@ -101,6 +102,9 @@ struct memtable_op {
 int memtable_add_batch(struct memtable *m, const struct memtable_op *ops, size_t n);
 
 #define MEMTABLE_STAGES 8 /* a power of two: those to come, and the one that is added */
+
+_Static_assert((MEMTABLE_STAGES & (MEMTABLE_STAGES - 1)) == 0 && MEMTABLE_STAGES > SKIPLIST_AHEAD_STEPS,
+               "places are numbered round, and each addition gets all of its steps");
 
 /* Additions by one thread in a row, which are made in the order in which they come, each while those behind it are
  * searched for step by step: their cache misses overlap. Lives in the caller's memory. */

@@ -53,10 +53,10 @@ static inline struct skiplist_finger finger_at_head(const struct skiplist *s)
     return (struct skiplist_finger){.node = head_node(s), .level = atom_load(&s->height, relaxed)};
 }
 
-/* Moves the finger down to level `end`. The node of the target, if it is met, else NULL; f->known is then its
- * reference. With `lower`, an equal node counts as behind. prev, if wanted, becomes a node before the
- * target at each level passed, at even levels the last, at odd ones below `height` one that is close (when
- * the node is found, levels below are not filled). */
+/* Moves the finger down to level `end`, which is even, or to the one below, where a guide may lead. The node of
+ * the target, if it is met, else NULL; f->known is then its reference. With `lower`, an equal node counts as
+ * behind. prev, if wanted, becomes a node before the target at each level passed, at even levels the last, at odd
+ * ones below `height` one that is close (when the node is found, levels below are not filled). */
 static inline __attribute__((always_inline)) struct skiplist_node *
 descend(const struct skiplist *s, const struct skiplist_target *t, struct skiplist_finger *f,
         uint32_t end, struct skiplist_node **prev, uint32_t height, bool lower)
@@ -154,6 +154,8 @@ void skiplist_ahead_down_(const struct skiplist *s, struct skiplist_ahead *a, ui
         a->found = descend(s, &a->target, &a->at, end, a->prev, a->height, false);
     }
 }
+
+_Static_assert(SKIPLIST_AHEAD_STEPS % 2 == 0, "down to even levels, and each time a fetch");
 
 void skiplist_ahead_step(const struct skiplist *s, struct skiplist_ahead *a)
 {

@@ -145,8 +145,8 @@ struct skiplist_need {
 void skiplist_need_add(struct skiplist_need *need, uint32_t ks, size_t key_size, uint64_t value_size);
 /* Bytes, with heights as they mostly are. */
 uint64_t skiplist_cost(const struct skiplist_need *need);
-/* After LOAM_OK the calling thread's next inserts, those of the need in any order, cannot fail.
- * LOAM_E_BUDGET or E_NOMEM. */
+/* After LOAM_OK the calling thread's next inserts, those of the need in any order, cannot fail. Until then it does
+ * not call thread_slot_detach(). LOAM_E_BUDGET or E_NOMEM. */
 int skiplist_ensure(struct skiplist *s, const struct skiplist_need *need);
 
 /* Adding a version takes two steps, so that the caller can make the key known elsewhere (a filter)

@@ -38,7 +38,7 @@ static const char *check_guides(const struct skiplist *s, const struct skiplist_
     for (uint32_t j = 1; j <= guides_of(node_height(n)); j++) {
         for (uint32_t i = 0; i < GUIDE_SLOTS; i++) {
             uint64_t entry =
-                atom_load(&node_guide(n, j)[i], acquire); /* acquire: as in guide_find() */
+                atom_load(&node_guide(n, j)[i], acquire); /* acquire: as in guide_search() */
             if (entry == 0) {
                 continue;
             }

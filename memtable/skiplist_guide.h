@@ -150,7 +150,7 @@ static inline void guide_find(const _Atomic uint64_t *guide, uint32_t code, bool
 
 static inline void guide_set(_Atomic uint64_t *slot, uint64_t entry)
 {
-    /* release: pairs with the acquire in guide_find() and guide_move(). */
+    /* release: pairs with the acquire in guide_search() and guide_move(). */
     atom_store(slot, entry, release);
 }
 

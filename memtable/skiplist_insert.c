@@ -1,8 +1,9 @@
 /* skiplist_insert.c - Insertion by CAS of nodes and of their versions.
  * SPDX-License-Identifier: Apache-2.0
  *
- *   locate   a search that keeps, at each level, the last node before the key and the link behind it;
- *            or nothing at all, when the gap behind the thread's last insert encloses the key
+ *   locate   a search that keeps at each level a node before the key, at even ones the last, and the link
+ *            behind that of level 0; or one that was begun ahead is taken on; or nothing at all, when the
+ *            gap behind the thread's last insert encloses the key
  *   link     the version; the node, with the guides it takes over; level 0 by CAS, then upwards; the
  *            entry in a guide (skiplist_guide.h)
  *
@@ -13,8 +14,8 @@
  *       node of this thread, or the head. That stays so, as nothing is removed. link_level() goes on
  *       from there along level i, comparing, so prev may be as old as it likes; at level 0 the CAS
  *       says whether what followed still does.
- *       So may a search that was begun ahead, before other inserts of this thread; it sets prev above the
- *       height it has read to the head itself.
+ *       So may the place of a search that was begun ahead, before other inserts of this thread; above the
+ *       height it has read it sets prev to the head itself.
  *   A node that is not linked at level i yet, and who would link behind it there.  Its inserter's
  *       store of its own link would overwrite the other's. So nobody takes it for prev[i]: a search
  *       meets it on linked levels only, and guides name it when all of its levels are linked
@@ -57,6 +58,10 @@ static _Thread_local struct {
     struct skiplist_writer *writer;
 } writer_cache[ARENA_CACHE_ENTRIES];
 
+/* The list for whose inserts the thread set memory aside when it had no slot. They were promised without a
+ * record and without towers, so they make neither, though the thread may get a slot meanwhile. */
+static _Thread_local uint64_t stray_in;
+
 static void writer_init(const struct skiplist *s, struct skiplist_writer *w, uint32_t slot)
 {
     memset(w, 0, sizeof *w);
@@ -87,7 +92,8 @@ static struct skiplist_writer *writer_make(struct skiplist *s, uint32_t slot)
 static __attribute__((noinline)) struct skiplist_writer *writer_find(struct skiplist *s,
                                                                      uint32_t slot)
 {
-    if (slot == THREAD_SLOT_NONE) {
+    if (slot == THREAD_SLOT_NONE || stray_in == s->id) {
+        writer_cache[s->id % ARENA_CACHE_ENTRIES].id = 0; /* of a slot it had before, and may get again */
         return NULL;
     }
     struct skiplist_writer *w = NULL;
@@ -113,15 +119,20 @@ static __attribute__((noinline)) struct skiplist_writer *writer_find(struct skip
     return w;
 }
 
-/* This thread's record; NULL: it has no slot, or there is no memory. */
-static inline struct skiplist_writer *writer_self(struct skiplist *s)
+/* The record of this thread, which has that slot; NULL: it has none, had none when it set memory aside, or
+ * there is no memory for the record. */
+static inline struct skiplist_writer *writer_of(struct skiplist *s, uint32_t slot)
 {
-    uint32_t slot = thread_slot_self();
     uint64_t at = s->id % ARENA_CACHE_ENTRIES;
     if (__builtin_expect(writer_cache[at].id == s->id && writer_cache[at].slot == slot, 1)) {
         return writer_cache[at].writer;
     }
     return writer_find(s, slot);
+}
+
+static inline struct skiplist_writer *writer_self(struct skiplist *s)
+{
+    return writer_of(s, thread_slot_self());
 }
 
 static inline uint32_t next_height(struct skiplist_writer *w)
@@ -275,7 +286,9 @@ static struct skiplist_version *version_make(struct skiplist *s, uint64_t tag, l
         return NULL;
     }
     for (size_t i = 0; i < AHEAD_LINES; i++) {
-        __builtin_prefetch(p + size + AHEAD_BYTES + i * CACHE_LINE, 1);
+        /* No pointer: it may lead out of the chunk. */
+        uintptr_t ahead = (uintptr_t)p + size + AHEAD_BYTES + i * CACHE_LINE;
+        __builtin_prefetch((const void *)ahead, 1);
     }
     struct skiplist_version *v = (struct skiplist_version *)(void *)(p + extra);
     *ref += (uint32_t)(extra / ARENA_UNIT);
@@ -468,7 +481,7 @@ static inline uint32_t link_bottom(struct skiplist *s, const struct skiplist_tar
 
 static void raise_height(struct skiplist *s, uint32_t height)
 {
-    /* relaxed, both: see search(); the links of the new levels carry the order. */
+    /* relaxed, both: see finger_at_head(); the links of the new levels carry the order. */
     uint32_t now = atom_load(&s->height, relaxed);
     while (now < height && !atom_cas(&s->height, &now, height, relaxed, relaxed)) {
     }
@@ -571,8 +584,10 @@ int skiplist_ensure(struct skiplist *s, const struct skiplist_need *need)
         return FAIL(LOAM_E_BUDGET, "%llu entries of %llu bytes for a memtable",
                     (unsigned long long)need->count, (unsigned long long)skiplist_cost(need));
     }
-    struct skiplist_writer *w = writer_self(s);
-    if (w == NULL && thread_slot_self() != THREAD_SLOT_NONE) {
+    uint32_t slot = thread_slot_self();
+    stray_in = slot == THREAD_SLOT_NONE ? s->id : 0;
+    struct skiplist_writer *w = writer_of(s, slot);
+    if (w == NULL && slot != THREAD_SLOT_NONE) {
         return loam_last_error()->code; /* its record would be made out of what is set aside here */
     }
     /* The heights of the nodes to come are known: towers cost what they will cost. */

@@ -253,7 +253,8 @@ extern const loam_comparator skiplist_all_before_;
  * the link behind prev[0]. */
 struct skiplist_node *skiplist_search_(const struct skiplist *s, const struct skiplist_target *t,
                                        struct skiplist_node **prev, uint32_t height, uint32_t *at);
-/* The search ahead at the head of the list, and down to level `end`; at 0 all is as after skiplist_search_(). */
+/* The search ahead at the head of the list, and down to level `end`, which is even, or the one below; at 0 all is
+ * as after skiplist_search_(). */
 void skiplist_ahead_init_(const struct skiplist *s, struct skiplist_ahead *a);
 void skiplist_ahead_down_(const struct skiplist *s, struct skiplist_ahead *a, uint32_t end);
 /* The first node >= target, or NULL. */

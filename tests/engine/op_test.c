@@ -4,6 +4,7 @@
 #include <criterion/criterion.h>
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "arena/random.h"
 #include "engine/op.h"
@@ -64,6 +65,20 @@ Test(op, every_cut_is_corrupt)
         CHECK_EQ(op_read(&r, &o), LOAM_E_CORRUPT);
         free(exact);
     }
+}
+
+Test(op, values_over_their_limit_are_corrupt)
+{
+    size_t n = OP_VALUE_MAX + 64; /* of which the first page is touched */
+    uint8_t *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED);
+    for (uint64_t over = 0; over < 2; over++) {
+        size_t head = op_put_head(p, ENTRY_PUT, 0, 1, OP_VALUE_MAX + over);
+        struct reader r = reader_of(p, head + 1 + OP_VALUE_MAX + over);
+        struct op o;
+        CHECK_EQ(op_read(&r, &o), over != 0 ? LOAM_E_CORRUPT : LOAM_OK);
+    }
+    munmap(p, n);
 }
 
 Test(op, kinds_of_the_future_and_of_nobody_are_told_apart)

@@ -38,6 +38,10 @@ void scenario_register(struct scenario *s)
     while (*at != NULL && strcmp((*at)->name, s->name) < 0) {
         at = &(*at)->next;
     }
+    if (*at != NULL && strcmp((*at)->name, s->name) == 0) {
+        fprintf(stderr, "loam-explore: two scenarios are called %s\n", s->name);
+        abort();
+    }
     s->next = *at;
     *at = s;
 }

@@ -194,24 +194,24 @@ SCENARIO(skiplist_seek_before, .says = "a cursor goes before a place behind whic
 
 /* Level 1 of "k" is set, but not reachable there yet, when a cursor comes to it along level 0 and reads
  * ahead to "l". */
-static struct skiplist_cursor ahead;
+static struct skiplist_cursor lanes;
 
-static void prepare_ahead(unsigned thread)
+static void prepare_lanes(unsigned thread)
 {
     if (thread < 2) {
         prepare(thread);
     } else {
-        skiplist_cursor_init(&ahead, &w.list, 0);
-        EXPECT(skiplist_cursor_first(&ahead));
+        skiplist_cursor_init(&lanes, &w.list, 0);
+        EXPECT(skiplist_cursor_first(&lanes));
     }
 }
 
-static void ahead_body(unsigned thread)
+static void lanes_body(unsigned thread)
 {
     if (thread == 2) {
-        EXPECT(skiplist_cursor_next_key(&ahead));
+        EXPECT(skiplist_cursor_next_key(&lanes));
         struct entry e;
-        skiplist_cursor_entry(&ahead, &e);
+        skiplist_cursor_entry(&lanes, &e);
         expect_value(&e);
     } else {
         w.writer[thread]->random = w.seed[2];
@@ -219,9 +219,9 @@ static void ahead_body(unsigned thread)
     }
 }
 
-SCENARIO(skiplist_ahead, .says = "a cursor reads ahead along a tower that is being linked",
-         .threads = 3, .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare_ahead,
-         .body = ahead_body, .check = list_check, .bound = -1)
+SCENARIO(skiplist_lanes, .says = "a cursor reads ahead along a tower that is being linked",
+         .threads = 3, .flags = LOCK_FREE, .setup = setup_read, .prepare = prepare_lanes,
+         .body = lanes_body, .check = list_check, .bound = -1)
 
 /* ---- the memtable: filter and index before the list -------------------------------------- */
 
@@ -319,6 +319,44 @@ static void add_new_check(void)
 SCENARIO(memtable_add_new, .says = "two add one key if it is not there yet", .threads = 2,
          .flags = LOCK_FREE, .setup = setup_memtable, .prepare = prepare_memtable,
          .body = add_new_body, .check = add_new_check, .bound = -1)
+
+/* A batch's searches are under way when one of its keys comes from elsewhere. */
+static void batch_body(unsigned thread)
+{
+    static const char *const keys[] = {"j", "k", "l"};
+    if (thread == 1) {
+        put("k", 4);
+        EXPECT(get("k", SEQ_MAX) >= 4);
+        return;
+    }
+    struct memtable_op ops[3];
+    unsigned char values[3][8];
+    for (unsigned i = 0; i < 3; i++) {
+        loam_slice key = slice(keys[i]);
+        memset(values[i], (int)('1' + i), 8);
+        ops[i] = (struct memtable_op){.key = key,
+                                      .key_hash = hash_key(key.data, key.size),
+                                      .tag = entry_tag(i + 1, ENTRY_PUT),
+                                      .value = loam_bytes(values[i], 8)};
+    }
+    EXPECT_EQ(memtable_add_batch(w.m, ops, 3), LOAM_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        EXPECT(get(keys[i], SEQ_MAX) >= i + 1);
+    }
+}
+
+static void batch_check(void)
+{
+    EXPECT_EQ(memtable_count(w.m), 4);
+    EXPECT_EQ(get("j", SEQ_MAX), 1);
+    EXPECT_EQ(get("k", 3), 2);
+    EXPECT_EQ(get("k", SEQ_MAX), 4);
+    EXPECT_EQ(get("l", SEQ_MAX), 3);
+}
+
+SCENARIO(memtable_batch, .says = "a batch, and another thread adds one of its keys", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup_memtable, .prepare = prepare_memtable,
+         .body = batch_body, .check = batch_check, .bound = -1)
 
 /* ---- one bucket of the index --------------------------------------------------------------- */
 

@@ -192,7 +192,7 @@ MUTATIONS = [
     ("skiplist-upper-links-late", "memtable/skiplist*.c",
      "        atom_store(node_link(n, i), 0, relaxed);", "        (void)n;", "skiplist"),
     ("skiplist-own-link-relaxed", "memtable/skiplist_insert.c", "        atom_store(node_link(n, level), next, release);",
-     "        atom_store(node_link(n, level), next, relaxed);", "skiplist_ahead"),
+     "        atom_store(node_link(n, level), next, relaxed);", "skiplist_lanes"),
     ("seek-and-step-back", "memtable/skiplist_cursor.c",
      "    struct skiplist_target t = skiplist_target_in(c->cmp, c->ks, key);\n    read_ahead_stop(c);\n    if (tag",
      "    if (tag == UINT64_MAX) {\n        return skiplist_cursor_seek(c, key, tag) ? skiplist_cursor_prev(c)\n"

@@ -364,6 +364,82 @@ Test(memtable, F21_a_batch_is_added_whole_or_not_at_all)
     memtable_destroy(m);
 }
 
+static struct memtable_op numbered(uint64_t n, char key[24])
+{
+    snprintf(key, 24, "%016llu", (unsigned long long)(n * 2654435761u % 1000000007u));
+    return (struct memtable_op){.key = loam_bytes(key, 16),
+                                .key_hash = hash_key(key, 16),
+                                .tag = entry_tag(n + 1, ENTRY_PUT),
+                                .value = LOAM_LIT("v")};
+}
+
+/* Heights, too, are as they were reckoned with: in memory of any fill a batch finds what was set aside for it. */
+Test(memtable, F21_batches_are_whole_until_one_is_refused)
+{
+    enum { MEMTABLES = 1000, MOST = 100 };
+    static char keys[MOST][24];
+    struct chunk_pool small;
+    CHECK_EQ(chunk_pool_init(&small, &memtable_fix.memory, 64 << 10, 8), LOAM_OK);
+    struct random r;
+    random_init(&r, seed_of_run());
+    for (unsigned i = 0; i < MEMTABLES; i++) {
+        const struct memtable_options o = {
+            .alloc = &memtable_fix.memory, .pool = &small, .hard_limit = 128 << 10};
+        struct memtable *m;
+        CHECK_EQ(memtable_create(&o, &m), LOAM_OK);
+        uint64_t n = random_next(&r) >> 16, added = 0;
+        for (;;) {
+            struct memtable_op ops[MOST];
+            uint64_t count = 1 + random_below(&r, MOST);
+            for (uint64_t k = 0; k < count; k++) {
+                ops[k] = numbered(n++, keys[k]);
+            }
+            int rc = memtable_add_batch(m, ops, count);
+            added += rc == LOAM_OK ? count : 0;
+            CHECK_EQ(memtable_count(m), added);
+            if (rc != LOAM_OK) {
+                CHECK_EQ(rc, LOAM_E_BUDGET);
+                break;
+            }
+        }
+        CHECK(added != 0);
+        memtable_destroy(m);
+    }
+    chunk_pool_destroy(&small);
+}
+
+/* When an addition's turn comes its search has taken all the steps that the ones before it left time for. */
+Test(memtable, a_pipeline_searches_ahead_of_each_addition)
+{
+    enum { ADDED = 2000, PIPED = 1000 };
+    static char keys[PIPED][24];
+    struct memtable *m = make(1 << 20, 0);
+    struct memtable_need need = {0};
+    for (uint64_t i = 0; i < ADDED; i++) {
+        struct memtable_op o = numbered(i, keys[0]);
+        CHECK_EQ(add(m, o.ks, o.key, o.tag, o.value), LOAM_OK);
+        memtable_need_add(&need, 0, 16, 1);
+    }
+    CHECK_EQ(memtable_reserve(m, &need), LOAM_OK);
+    struct memtable_pipeline p;
+    memtable_pipeline_begin(&p, m);
+    uint64_t searched = 0;
+    for (uint64_t i = 0; i < PIPED; i++) {
+        struct memtable_op o = numbered(ADDED + i, keys[i]);
+        memtable_pipeline_add(&p, &o);
+        const struct memtable_stage *next = &p.stages[p.added % MEMTABLE_STAGES];
+        if (p.added >= SKIPLIST_AHEAD_STEPS) {
+            CHECK(next->search != STAGE_NEW);
+            CHECK(next->search != STAGE_SEARCHED || next->ahead.steps == SKIPLIST_AHEAD_STEPS);
+            searched += next->search == STAGE_SEARCHED;
+        }
+    }
+    memtable_pipeline_end(&p);
+    CHECK(searched > PIPED * 9 / 10);
+    CHECK_EQ(memtable_count(m), ADDED + PIPED);
+    memtable_destroy(m);
+}
+
 Test(memtable, many_gets_answer_as_one_by_one)
 {
     enum { KEYS = 1000, MANY = 61 };
