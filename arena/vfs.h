@@ -90,6 +90,14 @@ struct loam_vfs {
  * Static; never freed. */
 LOAM_API const loam_vfs *loam_vfs_os(void);
 
+/* The same, but files opened for reading alone are mapped, and reads of up to 8 KiB copy from there without a system
+ * call: gets and seeks whose blocks are not in loam's cache but in the page cache take less time. The price: pages that
+ * were read count as the process's memory beyond options.memory_budget until the kernel wants them back (any time, at
+ * no cost), and what loam_vfs_os() reports as LOAM_E_IO or LOAM_E_CORRUPT, a disk that cannot read a page or a file that
+ * somebody has cut short while it was open, ends the process by SIGBUS. A file that cannot be mapped is read as by
+ * loam_vfs_os(), and so are all where pointers have 32 bits. Static; never freed. */
+LOAM_API const loam_vfs *loam_vfs_os_mapped(void);
+
 /* A disk in memory, empty at first; one root directory "/", all other directories by mkdir.
  * Files vanish with it. Free with loam_vfs_free() after the last database on it is closed.
  * From tests/examples/vfs_memory.c of the source:

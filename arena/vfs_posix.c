@@ -28,10 +28,7 @@
 #include <unistd.h>
 
 #include "arena/alloc.h"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23 /* Linux 5.14; absent from older headers */
-#endif
+#include "arena/vfs_map.h"
 
 #define IO_BYTES_MAX 0x7ffff000u /* what one read or write of Linux moves at most */
 #define LOCK_TRIES   100
@@ -39,6 +36,7 @@
 struct loam_file {
     int fd;
     bool is_lock;
+    struct vfs_view view; /* size 0: reads are calls */
     pid_t pid; /* of the process that took the lock */
     dev_t dev; /* with ino: the locked file */
     ino_t ino;
@@ -195,6 +193,27 @@ static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
     return file_new(fd, f);
 }
 
+static int os_size(void *ctx, loam_file *f, uint64_t *size)
+{
+    (void)ctx;
+    struct stat st;
+    if (fstat(f->fd, &st) < 0) {
+        return -errno;
+    }
+    *size = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int os_open_mapped(void *ctx, const char *path, uint32_t flags, loam_file **f)
+{
+    int rc = os_open(ctx, path, flags, f);
+    uint64_t size;
+    if (rc == 0 && (flags & LOAM_VFS_WRITE) == 0 && os_size(ctx, *f, &size) == 0) {
+        vfs_view_begin(&(*f)->view, (*f)->fd, size);
+    }
+    return rc;
+}
+
 static void held_remove_locked(const struct loam_file *f)
 {
     for (struct loam_file **at = &held_locks; *at != NULL; at = &(*at)->next) {
@@ -219,6 +238,7 @@ static int os_close(void *ctx, loam_file *f)
 {
     (void)ctx;
     int rc;
+    vfs_view_end(&f->view);
     if (f->is_lock) {
         /* Both keepers of the lock let go in one step: nobody finds it half free. */
         pthread_mutex_lock(&held_mutex);
@@ -240,6 +260,9 @@ static int64_t os_read(void *ctx, loam_file *f, void *buf, size_t n, uint64_t of
     (void)ctx;
     if (!range_ok(off, n)) {
         return -EINVAL;
+    }
+    if (vfs_view_copy(&f->view, buf, n, off)) {
+        return (int64_t)n;
     }
     size_t done = 0;
     while (done < n) {
@@ -340,63 +363,19 @@ static int os_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
     return rc == -ENOSYS ? -EOPNOTSUPP : rc;
 }
 
-static int os_size(void *ctx, loam_file *f, uint64_t *size)
-{
-    (void)ctx;
-    struct stat st;
-    if (fstat(f->fd, &st) < 0) {
-        return -errno;
-    }
-    *size = (uint64_t)st.st_size;
-    return 0;
-}
-
-/* ---- maps ------------------------------------------------------------------------------------ */
-
-/* Every page present and writable, or -errno; nothing here can raise SIGBUS. */
-static int populate(void *p, size_t len)
-{
-    /* Without this a fault on a large folio dirties and walks all of its blocks. */
-    (void)madvise(p, len, MADV_RANDOM);
-    int rc;
-    do {
-        rc = madvise(p, len, MADV_POPULATE_WRITE);
-    } while (rc < 0 && (errno == EINTR || errno == EAGAIN));
-    if (rc == 0) {
-        return 0;
-    }
-    switch (errno) {
-    case EINVAL: /* a kernel without it: the caller goes on without maps */
-        return -EOPNOTSUPP;
-    case EFAULT: /* how the kernel says that a store would have raised SIGBUS */
-        return -EIO;
-    default:
-        return -errno;
-    }
-}
+/* ---- maps and advice ------------------------------------------------------------------------- */
 
 static int os_map(void *ctx, loam_file *f, uint64_t off, size_t len, void **p)
 {
-    (void)ctx;
     uint64_t size;
-    int rc = os_size(NULL, f, &size);
+    int rc = os_size(ctx, f, &size);
     if (rc != 0) {
         return rc;
     }
     if (off % 4096 != 0 || len % 4096 != 0 || len == 0 || off > size || len > size - off) {
         return -EINVAL;
     }
-    void *memory = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_SHARED, f->fd, (off_t)off);
-    if (memory == MAP_FAILED) {
-        return -errno;
-    }
-    rc = populate(memory, len);
-    if (rc != 0) {
-        munmap(memory, len);
-        return rc;
-    }
-    *p = memory;
-    return 0;
+    return vfs_map_to_write(f->fd, off, len, p);
 }
 
 static int os_unmap(void *ctx, void *p, size_t len)
@@ -658,34 +637,25 @@ static int os_random(void *ctx, void *buf, size_t n)
     return 0;
 }
 
+#define OS_VFS(name_, open_)                                                                       \
+    {                                                                                              \
+        .struct_size = sizeof(loam_vfs), .name = (name_), .open = (open_), .close = os_close,      \
+        .read = os_read, .write = os_write, .sync = os_sync, .truncate = os_truncate,              \
+        .reserve = os_reserve, .size = os_size, .map = os_map, .unmap = os_unmap,                  \
+        .advise = os_advise, .sync_dir = os_sync_dir, .mkdir = os_mkdir, .rename = os_rename,      \
+        .link = os_link, .remove = os_remove, .list = os_list, .lock = os_lock, .space = os_space, \
+        .now_us = os_now_us, .random = os_random, .write_durable = os_write_durable,               \
+        .is_named = os_is_named,                                                                   \
+    }
+
 LOAM_API const loam_vfs *loam_vfs_os(void)
 {
-    static const loam_vfs os = {
-        .struct_size = sizeof(loam_vfs),
-        .name = "os",
-        .open = os_open,
-        .close = os_close,
-        .read = os_read,
-        .write = os_write,
-        .sync = os_sync,
-        .truncate = os_truncate,
-        .reserve = os_reserve,
-        .size = os_size,
-        .map = os_map,
-        .unmap = os_unmap,
-        .advise = os_advise,
-        .sync_dir = os_sync_dir,
-        .mkdir = os_mkdir,
-        .rename = os_rename,
-        .link = os_link,
-        .remove = os_remove,
-        .list = os_list,
-        .lock = os_lock,
-        .space = os_space,
-        .now_us = os_now_us,
-        .random = os_random,
-        .write_durable = os_write_durable,
-        .is_named = os_is_named,
-    };
+    static const loam_vfs os = OS_VFS("os", os_open);
+    return &os;
+}
+
+LOAM_API const loam_vfs *loam_vfs_os_mapped(void)
+{
+    static const loam_vfs os = OS_VFS("os-mapped", os_open_mapped);
     return &os;
 }

@@ -25,6 +25,7 @@ struct bench_open {
     bool no_log;   /* writes survive nothing until flushed */
     bool durable;  /* every write survives loss of power */
     bool compress;
+    bool mmap_read; /* tables, where the engine leaves the choice */
     bool paranoid; /* verify every checksum on every read */
     uint32_t bloom_bits; /* 0 = no filters */
     uint32_t block_size;

@@ -48,6 +48,7 @@ static int loam_bench_open(const struct bench_open *how, void **db)
                       .max_open_files = how->max_open_files,
                       .disk_budget = how->disk_budget,
                       .disk_reserve = how->disk_reserve,
+                      .vfs = how->mmap_read ? loam_vfs_os_mapped() : loam_vfs_os(),
                       .default_ks = &ks};
     o.flags = (how->readonly ? LOAM_OPEN_READONLY : 0u) |
               (how->must_exist ? LOAM_OPEN_MUST_EXIST : 0u) |

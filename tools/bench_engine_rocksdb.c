@@ -82,6 +82,7 @@ static void set_options(struct rocks_db *d, const struct bench_open *how)
     rocksdb_options_set_max_write_buffer_number(d->options, MEMTABLES);
     rocksdb_options_set_compression(d->options, how->compress ? rocksdb_lz4_compression
                                                               : rocksdb_no_compression);
+    rocksdb_options_set_allow_mmap_reads(d->options, how->mmap_read);
     if (how->max_open_files != 0) {
         rocksdb_options_set_max_open_files(d->options, (int)how->max_open_files);
     }

@@ -72,6 +72,8 @@
     X(SIZE, block_size, 4096, "bytes of a block before compression")                               \
     X(COUNT, bloom_bits, -1, "filter bits per key (-1: 10, 0: no filters)")                        \
     X(COUNT, open_files, 0, "most files kept open (0: the engine's default)")                      \
+    X(BOOL, mmap_read, false,                                                                      \
+      "read tables through a mapping (loam, RocksDB; LevelDB and LMDB always do)")                 \
     X(SIZE, disk_budget, 0, "bytes of all files (0: what the disk has; loam only)")                \
     X(SIZE, disk_reserve, 0, "bytes kept free for deletes (0: the engine's default; loam only)")    \
     X(TEXT, compression_type, "lz4", "none or lz4 (peers: their fast codec)")                      \

@@ -210,7 +210,6 @@ const char *const bench_flags_ignored_bool[] = {
     "memtable_use_huge_page",
     "memtable_whole_key_filtering",
     "mix_accesses",
-    "mmap_read",
     "mmap_write",
     "multiread_batched",
     "multiread_check",

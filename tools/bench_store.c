@@ -22,6 +22,7 @@ struct bench_open bench_store_how(const struct bench_store *s)
         .durable = f->sync,
         .compress = strcmp(f->compression_type, "none") != 0,
         .bloom_bits = f->bloom_bits < 0 ? 10 : (uint32_t)f->bloom_bits,
+        .mmap_read = f->mmap_read,
         .block_size = (uint32_t)f->block_size,
         .max_open_files = (uint32_t)f->open_files,
         .threads = (uint32_t)f->max_background_jobs,

@@ -35,7 +35,7 @@ struct call {
 };
 
 static struct call data_sync, whole_sync, durable_write, plain_write, plain_read, set_size,
-    set_aside, populating, other_advice, opening, next_name;
+    set_aside, mapping, populating, other_advice, opening, next_name;
 static int durable_flags; /* of the last durable write */
 static mode_t synced;     /* st_mode of the descriptor last synced */
 static char at_sync[8];   /* what its file began with */
@@ -75,6 +75,8 @@ int __real_ftruncate(int fd, off_t size);
 int __wrap_ftruncate(int fd, off_t size);
 int __real_fallocate(int fd, int mode, off_t off, off_t n);
 int __wrap_fallocate(int fd, int mode, off_t off, off_t n);
+void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
 int __real_madvise(void *p, size_t n, int advice);
 int __wrap_madvise(void *p, size_t n, int advice);
 DIR *__real_opendir(const char *path);
@@ -136,6 +138,11 @@ int __wrap_ftruncate(int fd, off_t size)
 int __wrap_fallocate(int fd, int mode, off_t off, off_t n)
 {
     return fails(&set_aside) ? -1 : __real_fallocate(fd, mode, off, n);
+}
+
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
+{
+    return fd >= 0 && fails(&mapping) ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, off);
 }
 
 int __wrap_madvise(void *p, size_t n, int advice)
@@ -441,4 +448,38 @@ Test(vfs_posix_calls, a_directory_that_cannot_be_read_to_its_end_is_an_error)
     fail_with(&opening, EMFILE, 0, ALWAYS);
     CHECK_EQ(VFS(c.vfs, list, dir, list_name, &l), -EMFILE);
     CHECK_EQ(l.calls, 0);
+}
+
+/* ---- reads that are none ------------------------------------------------------------------------- */
+
+static unsigned reads_of(const loam_vfs *vfs, uint32_t flags, size_t n, uint64_t off)
+{
+    static char buf[20000];
+    loam_file *f;
+    CHECK_EQ(VFS(vfs, open, at(&c, 0, "read"), flags, &f), 0);
+    plain_read.made = 0;
+    CHECK(VFS(vfs, read, f, buf, n, off) >= 0);
+    unsigned made = plain_read.made;
+    CHECK_EQ(VFS(vfs, close, f), 0);
+    return made;
+}
+
+/* Of files opened for reading alone, and only what is inside the file and small. */
+Test(vfs_posix_calls, small_reads_of_mapped_files_are_no_calls)
+{
+    static const char zeros[20000];
+    const loam_vfs *mapped = loam_vfs_os_mapped();
+    loam_file *f;
+    CHECK_EQ(VFS(c.vfs, open, at(&c, 0, "read"), RW | LOAM_VFS_NEW, &f), 0);
+    CHECK_EQ(VFS(c.vfs, write, f, zeros, sizeof zeros, 0), sizeof zeros);
+    CHECK_EQ(VFS(c.vfs, close, f), 0);
+    CHECK_EQ(reads_of(mapped, LOAM_VFS_READ, 4096, 0), 0);
+    CHECK_EQ(reads_of(mapped, LOAM_VFS_READ, 8192, sizeof zeros - 8192), 0);
+    CHECK(reads_of(mapped, LOAM_VFS_READ, 8193, 0) != 0);
+    CHECK(reads_of(mapped, LOAM_VFS_READ, 4096, sizeof zeros - 4095) != 0);
+    CHECK(reads_of(mapped, RW, 4096, 0) != 0);
+    CHECK(reads_of(c.vfs, LOAM_VFS_READ, 4096, 0) != 0);
+    fail_with(&mapping, ENOMEM, 0, ALWAYS);
+    CHECK(reads_of(mapped, LOAM_VFS_READ, 4096, 0) != 0);
+    CHECK(mapping.made != 0);
 }
