@@ -12,6 +12,8 @@
 
 #include "arena/coding.h"
 #include "arena/entry.h"
+#include "arena/hash.h"
+#include "memtable/memtable.h"
 
 #define OP_KEY_MAX 65535u
 #define OP_VALUE_MAX ((uint64_t)1 << 30)
@@ -41,5 +43,15 @@ static inline size_t op_put_head(uint8_t *head, enum entry_kind kind, uint32_t k
 /* The next operation of a run; slices point into it. LOAM_OK, LOAM_NOTFOUND at the end,
  * LOAM_E_FORMAT for a kind of a later version, LOAM_E_CORRUPT for bytes that are no operation. */
 int op_read(struct reader *r, struct op *o);
+
+/* The operation under its sequence number, as the memtable takes it. */
+static inline struct memtable_op op_addition(const struct op *o, uint64_t seq)
+{
+    return (struct memtable_op){.ks = o->ks,
+                                .key = o->key,
+                                .key_hash = hash_key(o->key.data, o->key.size),
+                                .tag = entry_tag(seq, o->kind),
+                                .value = o->value};
+}
 
 #endif

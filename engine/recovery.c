@@ -5,7 +5,6 @@
 
 #include <errno.h>
 
-#include "arena/hash.h"
 #include "arena/status.h"
 #include "engine/dead_known.h"
 #include "engine/flush.h"
@@ -148,11 +147,7 @@ static int replay_ops(struct replay *p, const struct wal_record *record)
     memtable_pipeline_begin(&additions, p->m);
     r = reader_of(record->payload.data, record->payload.size);
     while (op_read(&r, &o) == LOAM_OK) {
-        const struct memtable_op next = {.ks = o.ks,
-                                         .key = o.key,
-                                         .key_hash = hash_key(o.key.data, o.key.size),
-                                         .tag = entry_tag(seq++, o.kind),
-                                         .value = o.value};
+        const struct memtable_op next = op_addition(&o, seq++);
         memtable_pipeline_add(&additions, &next);
         p->deletes += o.kind == ENTRY_DELETE;
     }

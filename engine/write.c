@@ -6,7 +6,6 @@
 #include <assert.h>
 
 #include "arena/copy.h"
-#include "arena/hash.h"
 #include "arena/status.h"
 #include "engine/background.h"
 #include "engine/flush.h"
@@ -355,16 +354,6 @@ struct addition {
     struct memtable_op one; /* the only one, if it is */
 };
 
-/* The operation as the memtable takes it. */
-static inline struct memtable_op op_of(struct addition *a, const struct op *o)
-{
-    return (struct memtable_op){.ks = o->ks,
-                                .key = o->key,
-                                .key_hash = hash_key(o->key.data, o->key.size),
-                                .tag = entry_tag(a->seq++, o->kind),
-                                .value = o->value};
-}
-
 static void addition_begin(struct addition *a, struct db *db, struct memtable *m, const struct op *one,
                            uint64_t seq)
 {
@@ -373,7 +362,7 @@ static void addition_begin(struct addition *a, struct db *db, struct memtable *m
     a->stats = stats_stripe_self(&db->stats);
     a->seq = seq;
     if (one != NULL) {
-        a->one = op_of(a, one);
+        a->one = op_addition(one, a->seq++);
         memtable_prefetch(m, a->one.key_hash);
     }
 }
@@ -400,7 +389,7 @@ static void add_batch(struct addition *a, loam_slice ops)
     memtable_pipeline_begin(&p, a->m);
     struct op o;
     while (op_read(&r, &o) == LOAM_OK) {
-        struct memtable_op next = op_of(a, &o);
+        struct memtable_op next = op_addition(&o, a->seq++);
         tell(a, &next);
         memtable_pipeline_add(&p, &next);
     }

@@ -523,8 +523,8 @@ FAULTS = [
           suite("engine", "check/*")),
     Fault("batch-replayed-in-part", "engine/recovery.c", "    while (op_read(&r, &o) == LOAM_OK) {\n        const",
           "    if (op_read(&r, &o) == LOAM_OK) {\n        const", MODEL),
-    Fault("batch-replayed-under-one-number", "engine/recovery.c", ".tag = entry_tag(seq++, o.kind),",
-          ".tag = entry_tag(seq, o.kind),", MODEL),
+    Fault("batch-replayed-under-one-number", "engine/recovery.c", "op_addition(&o, seq++);",
+          "op_addition(&o, seq);", MODEL),
     Fault("replay-goes-on-from-an-old-number", "engine/recovery.c", "        .start_position = p->logs.end,\n",
           "        .start_position = version_set_last_seq(&db->versions) + 1,\n", suite("crash", "reopen/*")),
     Fault("unsynced-log-believed", "engine/recovery.c", "        if (!s->empty && s->end > durable) {",
@@ -612,7 +612,7 @@ FAULTS = [
           "        version_set_discard_(vs, FILE_TABLE, m->number);\n        if (keyspace_find(&vs->keyspaces, m->ks) != NULL) {\n"
           "            continue;\n        }\n", suite("engine", "version_set/*")),
     # ---- writing ----
-    Fault("batch-under-one-number", "engine/write.c", "entry_tag(a->seq++, o->kind)", "entry_tag(a->seq, o->kind)", MODEL),
+    Fault("batch-under-one-number", "engine/write.c", "op_addition(&o, a->seq++);", "op_addition(&o, a->seq);", MODEL),
     Fault("batch-visible-in-part", "engine/write.c",
           "    add_all(&a, q);\n    commit_publish(&db->commit, s->position, s->end);\n",
           "    commit_publish(&db->commit, s->position, s->end);\n    add_all(&a, q);\n",
