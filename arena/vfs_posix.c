@@ -159,9 +159,9 @@ static int file_new(int fd, struct loam_file **f)
     return 0;
 }
 
-static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
+/* st: of the file as it was found. */
+static int open_file(const char *path, uint32_t flags, loam_file **f, struct stat *st)
 {
-    (void)ctx;
     int mode = access_mode(flags);
     if ((flags & LOAM_VFS_TRUNCATE) && !(flags & LOAM_VFS_WRITE)) {
         return -EINVAL; /* before a file is made that cannot be cut */
@@ -171,17 +171,16 @@ static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
     } else if (flags & LOAM_VFS_CREATE) {
         mode |= O_CREAT;
     }
-    struct stat st;
-    int fd = open_regular(path, mode, &st);
+    int fd = open_regular(path, mode, st);
     if (fd < 0) {
         return fd;
     }
-    if ((flags & LOAM_VFS_WRITE) && st.st_nlink > 1) {
+    if ((flags & LOAM_VFS_WRITE) && st->st_nlink > 1) {
         close(fd);
         return -EMLINK;
     }
     /* Cut only now: O_TRUNC would act before the type is known. */
-    if ((flags & LOAM_VFS_TRUNCATE) && st.st_size != 0) {
+    if ((flags & LOAM_VFS_TRUNCATE) && st->st_size != 0) {
         int cut;
         RETRY(cut, ftruncate(fd, 0));
         if (cut < 0) {
@@ -193,23 +192,20 @@ static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
     return file_new(fd, f);
 }
 
-static int os_size(void *ctx, loam_file *f, uint64_t *size)
+static int os_open(void *ctx, const char *path, uint32_t flags, loam_file **f)
 {
     (void)ctx;
     struct stat st;
-    if (fstat(f->fd, &st) < 0) {
-        return -errno;
-    }
-    *size = (uint64_t)st.st_size;
-    return 0;
+    return open_file(path, flags, f, &st);
 }
 
 static int os_open_mapped(void *ctx, const char *path, uint32_t flags, loam_file **f)
 {
-    int rc = os_open(ctx, path, flags, f);
-    uint64_t size;
-    if (rc == 0 && (flags & LOAM_VFS_WRITE) == 0 && os_size(ctx, *f, &size) == 0) {
-        vfs_view_begin(&(*f)->view, (*f)->fd, size);
+    (void)ctx;
+    struct stat st;
+    int rc = open_file(path, flags, f, &st);
+    if (rc == 0 && (flags & LOAM_VFS_WRITE) == 0) {
+        vfs_view_begin(&(*f)->view, (*f)->fd, (uint64_t)st.st_size);
     }
     return rc;
 }
@@ -361,6 +357,17 @@ static int os_reserve(void *ctx, loam_file *f, uint64_t off, uint64_t len)
     RETRY(rc, fallocate(f->fd, 0, (off_t)off, (off_t)len));
     rc = (int)size_limit_end(&limit, result_of(rc));
     return rc == -ENOSYS ? -EOPNOTSUPP : rc;
+}
+
+static int os_size(void *ctx, loam_file *f, uint64_t *size)
+{
+    (void)ctx;
+    struct stat st;
+    if (fstat(f->fd, &st) < 0) {
+        return -errno;
+    }
+    *size = (uint64_t)st.st_size;
+    return 0;
 }
 
 /* ---- maps and advice ------------------------------------------------------------------------- */
