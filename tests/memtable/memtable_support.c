@@ -5,10 +5,20 @@
 
 struct memtable_fix memtable_fix;
 
-void memtable_fix_start(void)
+static void start(size_t chunk)
 {
     alloc_init(&memtable_fix.memory, NULL, UINT64_MAX);
-    CHECK_EQ(chunk_pool_init(&memtable_fix.pool, &memtable_fix.memory, 256 << 10, 16), LOAM_OK);
+    CHECK_EQ(chunk_pool_init(&memtable_fix.pool, &memtable_fix.memory, chunk, 16), LOAM_OK);
+}
+
+void memtable_fix_start(void)
+{
+    start(256 << 10);
+}
+
+void memtable_fix_start_small(void)
+{
+    start(64 << 10);
 }
 
 void memtable_fix_stop(void)

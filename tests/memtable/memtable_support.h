@@ -15,6 +15,8 @@ struct memtable_fix {
 extern struct memtable_fix memtable_fix;
 
 void memtable_fix_start(void);
+/* With chunks of 64 KiB: a memtable of two of them is soon full. */
+void memtable_fix_start_small(void);
 void memtable_fix_stop(void);
 /* Odd keyspaces run backwards. */
 const loam_comparator *memtable_fix_order(void *ctx, uint32_t ks);
@@ -30,6 +32,16 @@ static inline struct memtable *make(size_t bytes, size_t limit)
     struct memtable *m = NULL;
     CHECK_EQ(memtable_create(&o, &m), LOAM_OK);
     return m;
+}
+
+/* The n-th addition of keys in no order, with its key in memory of the caller's. */
+static inline struct memtable_op numbered(uint64_t n, char key[24])
+{
+    snprintf(key, 24, "%016llu", (unsigned long long)(n * 2654435761u % 1000000007u));
+    return (struct memtable_op){.key = loam_bytes(key, 16),
+                                .key_hash = hash_key(key, 16),
+                                .tag = entry_tag(n + 1, ENTRY_PUT),
+                                .value = LOAM_LIT("12345678")};
 }
 
 static inline int add(struct memtable *m, uint32_t ks, loam_slice key, uint64_t tag, loam_slice value)

@@ -8,6 +8,7 @@
 #include "tests/support/seed.h"
 
 TestSuite(memtable, .init = memtable_fix_start, .fini = memtable_fix_stop); /* and of its model's tests */
+TestSuite(small_memtable, .init = memtable_fix_start_small, .fini = memtable_fix_stop);
 
 Test(memtable, an_empty_one_answers)
 {
@@ -364,29 +365,15 @@ Test(memtable, F21_a_batch_is_added_whole_or_not_at_all)
     memtable_destroy(m);
 }
 
-static struct memtable_op numbered(uint64_t n, char key[24])
-{
-    snprintf(key, 24, "%016llu", (unsigned long long)(n * 2654435761u % 1000000007u));
-    return (struct memtable_op){.key = loam_bytes(key, 16),
-                                .key_hash = hash_key(key, 16),
-                                .tag = entry_tag(n + 1, ENTRY_PUT),
-                                .value = LOAM_LIT("v")};
-}
-
 /* Heights, too, are as they were reckoned with: in memory of any fill a batch finds what was set aside for it. */
-Test(memtable, F21_batches_are_whole_until_one_is_refused)
+Test(small_memtable, F21_batches_are_whole_until_one_is_refused)
 {
     enum { MEMTABLES = 1000, MOST = 100 };
     static char keys[MOST][24];
-    struct chunk_pool small;
-    CHECK_EQ(chunk_pool_init(&small, &memtable_fix.memory, 64 << 10, 8), LOAM_OK);
     struct random r;
     random_init(&r, seed_of_run());
     for (unsigned i = 0; i < MEMTABLES; i++) {
-        const struct memtable_options o = {
-            .alloc = &memtable_fix.memory, .pool = &small, .hard_limit = 128 << 10};
-        struct memtable *m;
-        CHECK_EQ(memtable_create(&o, &m), LOAM_OK);
+        struct memtable *m = make(0, 128 << 10);
         uint64_t n = random_next(&r) >> 16, added = 0;
         for (;;) {
             struct memtable_op ops[MOST];
@@ -405,7 +392,6 @@ Test(memtable, F21_batches_are_whole_until_one_is_refused)
         CHECK(added != 0);
         memtable_destroy(m);
     }
-    chunk_pool_destroy(&small);
 }
 
 /* When an addition's turn comes its search has taken all the steps that the ones before it left time for. */
@@ -418,7 +404,7 @@ Test(memtable, a_pipeline_searches_ahead_of_each_addition)
     for (uint64_t i = 0; i < ADDED; i++) {
         struct memtable_op o = numbered(i, keys[0]);
         CHECK_EQ(add(m, o.ks, o.key, o.tag, o.value), LOAM_OK);
-        memtable_need_add(&need, 0, 16, 1);
+        memtable_need_add(&need, 0, 16, 8);
     }
     CHECK_EQ(memtable_reserve(m, &need), LOAM_OK);
     struct memtable_pipeline p;

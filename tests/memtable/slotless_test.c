@@ -11,8 +11,6 @@
 
 enum { SET_ASIDE = 100, LIMIT = 128 << 10 };
 
-static struct alloc memory;
-static struct chunk_pool pool;
 static bool no_slots;
 
 uint32_t __real_thread_slot_register_(void);
@@ -31,52 +29,26 @@ static void slots(bool there_are)
     CHECK_EQ(thread_slot_self() != THREAD_SLOT_NONE, there_are);
 }
 
-static void setup(void)
-{
-    alloc_init(&memory, NULL, UINT64_MAX);
-    CHECK_EQ(chunk_pool_init(&pool, &memory, 64 << 10, 8), LOAM_OK);
-}
-
-static void teardown(void)
-{
-    chunk_pool_destroy(&pool);
-    CHECK_EQ(alloc_used(&memory), 0);
-}
-
-TestSuite(slotless, .init = setup, .fini = teardown);
-
-struct keyed {
-    char key[24];
-    struct memtable_op op;
-};
-
-static const struct memtable_op *nth(struct keyed *k, uint64_t n)
-{
-    snprintf(k->key, sizeof k->key, "%016llu", (unsigned long long)(n * 2654435761u % 1000000007u));
-    k->op = (struct memtable_op){.key = loam_bytes(k->key, 16),
-                                 .key_hash = hash_key(k->key, 16),
-                                 .tag = entry_tag(n + 1, ENTRY_PUT),
-                                 .value = LOAM_LIT("12345678")};
-    return &k->op;
-}
+TestSuite(slotless, .init = memtable_fix_start_small, .fini = memtable_fix_stop);
 
 static int add_nth(struct memtable *m, uint64_t n)
 {
-    struct keyed k;
-    const struct memtable_op *o = nth(&k, n);
-    return memtable_add(m, o->ks, o->key, o->key_hash, o->tag, o->value);
+    char key[24];
+    const struct memtable_op o = numbered(n, key);
+    return memtable_add(m, o.ks, o.key, o.key_hash, o.tag, o.value);
 }
 
 static void add_set_aside(struct memtable *m, uint64_t first, bool one_by_one)
 {
-    static struct keyed keyed[SET_ASIDE];
+    static char keys[SET_ASIDE][24];
     struct memtable_pipeline p;
     memtable_pipeline_begin(&p, m);
     for (uint64_t i = 0; i < SET_ASIDE; i++) {
         if (one_by_one) {
             CHECK_EQ(add_nth(m, first + i), LOAM_OK);
         } else {
-            memtable_pipeline_add(&p, nth(&keyed[i], first + i));
+            const struct memtable_op o = numbered(first + i, keys[i]);
+            memtable_pipeline_add(&p, &o);
         }
     }
     memtable_pipeline_end(&p);
@@ -85,9 +57,7 @@ static void add_set_aside(struct memtable *m, uint64_t first, bool one_by_one)
 /* Filled with so many entries by who has a slot or not: is there room for what is set aside, it is enough. */
 static bool fill_and_add(uint64_t entries, bool filled_with_slot, bool one_by_one)
 {
-    const struct memtable_options o = {.alloc = &memory, .pool = &pool, .hard_limit = LIMIT};
-    struct memtable *m;
-    CHECK_EQ(memtable_create(&o, &m), LOAM_OK);
+    struct memtable *m = make(0, LIMIT);
     slots(filled_with_slot);
     uint64_t n = 0;
     while (n < entries && add_nth(m, n) == LOAM_OK) {
@@ -126,7 +96,7 @@ Test(slotless, a_slot_counts_from_the_next_reservation_on)
     struct arena arena;
     struct skiplist list;
     struct skiplist_need need = {0};
-    CHECK_EQ(arena_init(&arena, &pool, arena_new_ids(1), 4096, LIMIT), LOAM_OK);
+    CHECK_EQ(arena_init(&arena, &memtable_fix.pool, arena_new_ids(1), 4096, LIMIT), LOAM_OK);
     skiplist_init(&list, &arena, &arena, NULL, NULL);
     struct skiplist_target t = skiplist_target(&list, 0, LOAM_LIT("k"));
     skiplist_need_add(&need, 0, 1, 1);

@@ -963,7 +963,7 @@ FAULTS = [
           "    stray_in = slot == THREAD_SLOT_NONE ? s->id : 0;\n",
           "    stray_in = slot == THREAD_SLOT_NONE ? s->id : stray_in;\n", suite("memtable", "slotless/a_slot*")),
     Fault("heights-are-drawn-twice", "memtable/skiplist_insert.c", "    p->height = a->height;\n",
-          "    p->height = next_height(p->writer);\n", suite("memtable", "memtable/F21*")),
+          "    p->height = next_height(p->writer);\n", suite("memtable", "small_memtable/F21*")),
     Fault("batches-are-not-searched-ahead", "memtable/memtable.c",
           "        bool begun = !known && skiplist_ahead_begin", "        bool begun = false && skiplist_ahead_begin",
           suite("memtable", "memtable/a_pipeline*")),
