@@ -145,9 +145,13 @@ static void slot_publish(struct slotmap *m, struct slotmap_slot *s, uint64_t h, 
     assert(slot_may_step(from, SLOTMAP_LIVE));
     (void)from;
     uint32_t index = handle_index(h);
+    uint64_t bit = (uint64_t)1 << index % 64;
     atom_store(&s->payload, payload, relaxed); /* relaxed: ordered by the word below */
-    /* relaxed: foreach looks at the word afterwards. */
-    atom_or(occupancy_at(m, index), (uint64_t)1 << index % 64, relaxed);
+    /* relaxed: the bit is the slot's owner's, and foreach looks at the word afterwards. Set already when
+     * renewed: then the line, which 512 slots share, is not written. */
+    if ((atom_load(occupancy_at(m, index), relaxed) & bit) == 0) {
+        atom_or(occupancy_at(m, index), bit, relaxed);
+    }
     magazine_count(&m->magazines, magazine_cache_self(&m->magazines), MAGAZINE_COUNT_IN);
     /* release: pairs with the acquire in get, pin and foreach; makes the payload visible. */
     atom_store(&s->word, word_of((uint32_t)h, SLOTMAP_LIVE, 0), release);
@@ -178,6 +182,8 @@ int slotmap_commit(struct slotmap *m, uint64_t h, void *payload)
     if (rc != LOAM_OK) {
         return rc;
     }
+    /* relaxed: no other thread changes it. */
+    assert((flags & RESERVED_RENEWED) == 0 || atom_load(&s->payload, relaxed) == payload);
     slot_publish(m, s, h, payload, SLOTMAP_FILLING);
     if ((flags & RESERVED_AUTO) != 0) {
         auto_ended(m);
@@ -196,12 +202,15 @@ int slotmap_abort(struct slotmap *m, uint64_t h)
         return rc;
     }
     uint64_t flags = 0;
-    /* CLOSING: nobody has seen a payload, so there is no epoch to wait for. */
     rc = reservation_claim(s, h, word_of((uint32_t)h, SLOTMAP_CLOSING, 0), &flags);
     if (rc != LOAM_OK) {
         return rc;
     }
-    slotmap_recycle_(m, s, handle_index(h), (uint32_t)h, SLOTMAP_CLOSING);
+    if ((flags & RESERVED_RENEWED) != 0) {
+        slotmap_limbo_push_(m, handle_index(h)); /* a section may have found the generation before */
+    } else { /* nobody has seen a payload, so there is no epoch to wait for */
+        slotmap_recycle_(m, s, handle_index(h), (uint32_t)h, SLOTMAP_CLOSING);
+    }
     if ((flags & RESERVED_AUTO) != 0) {
         auto_ended(m);
     }
@@ -316,6 +325,24 @@ int slotmap_erase(struct slotmap *m, uint64_t h)
         slotmap_limbo_push_(m, handle_index(h));
     }
     return rc;
+}
+
+uint64_t slotmap_renew(struct slotmap *m, uint64_t h)
+{
+    assert(m->finaliser == NULL);
+    assert(slot_may_step(SLOTMAP_LIVE, SLOTMAP_RESERVED));
+    struct slotmap_slot *s = slotmap_slot_(m, h);
+    if (s == NULL || (uint32_t)h == UINT32_MAX) {
+        return 0;
+    }
+    uint64_t live = word_of((uint32_t)h, SLOTMAP_LIVE, 0);
+    uint64_t next = word_of((uint32_t)h + 1, SLOTMAP_RESERVED, RESERVED_RENEWED);
+    /* acq_rel: as in slotmap_claim_(). */
+    if (!atom_cas(&s->word, &live, next, acq_rel, relaxed)) {
+        return 0;
+    }
+    magazine_count(&m->magazines, magazine_cache_self(&m->magazines), MAGAZINE_COUNT_OUT);
+    return h + 1;
 }
 
 /* ---- looking -------------------------------------------------------------------------------- */

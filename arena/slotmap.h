@@ -10,6 +10,7 @@
  *                              | abort                \ erase_wait -> TAKING(g) ----> FREE(g+1)
  *                              `-----------------------------------------------------> FREE(g+1)
  *        FILLING(g) stands between RESERVED and LIVE while commit writes the payload.
+ *        renew goes from LIVE(g) to RESERVED(g+1) at once and leaves the payload where it is.
  *        A slot whose generation is the last one becomes RETIRED instead of FREE.
  *
  * Invariants
@@ -21,14 +22,14 @@
  *      payload, and only then the slot gets its next generation: a section that found LIVE(g) may
  *      read the payload field until its end.
  *   5. The occupancy bit is set exactly in FILLING, LIVE, CLOSING and TAKING (but for the instants
- *      inside commit and abort).
+ *      inside commit and abort), and in RESERVED after renew.
  *   6. Each carved slot is FREE in one magazine, depot cell or the spill list; or in limbo; or in
  *      one of the other states.
  * Ordering guarantees
  *   What was written before commit is visible after get, pin and foreach. What was done before an
  *   unpin, or inside a section before its end, happened before the finaliser.
  * Progress guarantees
- *   get is wait-free; reserve, commit, abort, insert, pin, unpin and erase are lock-free, save that
+ *   get and renew are wait-free; reserve, commit, abort, insert, pin, unpin and erase are lock-free, save that
  *   new pages come from the system and that free slots beyond the depot's room are kept in a list
  *   under a lock, taken once in 32 operations at most. Only erase_wait and wait_ready wait.
  *   Nothing but a new page and a thread's first use of a map allocates.
@@ -139,7 +140,7 @@ uint64_t slotmap_reserve_auto(struct slotmap *m);
  * Returns: LOAM_OK; LOAM_E_CLOSED when it was aborted; LOAM_E_EXISTS when committed before;
  * LOAM_E_INVAL for a null or foreign handle or a NULL payload. */
 int slotmap_commit(struct slotmap *m, uint64_t h, void *payload);
-/* Gives a reservation up. Returns as commit. */
+/* Gives a reservation up. Returns as commit. A renewed one's slot waits for an epoch as after erase. */
 int slotmap_abort(struct slotmap *m, uint64_t h);
 /* reserve and commit. Returns 0: no memory, or payload NULL. */
 uint64_t slotmap_insert(struct slotmap *m, void *payload);
@@ -147,6 +148,13 @@ uint64_t slotmap_insert(struct slotmap *m, void *payload);
  * Returns: LOAM_OK to exactly one caller; LOAM_E_CLOSED to the others and later ones; LOAM_E_BUSY
  * for a reservation; LOAM_E_INVAL for a null or foreign handle. */
 int slotmap_erase(struct slotmap *m, uint64_t h);
+/* Ends the handle as erase does, and returns its slot's next one: reserved, to be committed with the same
+ * payload, or aborted. Touches nothing but the slot, for what is closed and opened again all the time. As
+ * there is no epoch between the two, a section that found the payload by h may still use it behind the
+ * commit: the payload itself must tell whose it is. Returns 0, with h as it was: stale, not committed,
+ * pinned, foreign, or of the slot's last generation. Any thread, one winner.
+ * REQUIRES: a map without finaliser. */
+uint64_t slotmap_renew(struct slotmap *m, uint64_t h);
 /* Ends the handle, waits until no pin is left and every section of now has ended, and hands the
  * payload out, without finaliser; payload NULL: the finaliser is run before the return.
  * timeout_us: UINT64_MAX = none. REQUIRES: not inside a section, no pin of the caller.

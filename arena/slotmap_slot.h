@@ -11,6 +11,7 @@
  *     FILLING    LIVE      slotmap_commit                      the winner of FILLING
  *     LIVE       CLOSING   slotmap_erase                       compare-and-swap
  *     LIVE       TAKING    slotmap_erase_wait                  compare-and-swap
+ *     LIVE       RESERVED  slotmap_renew; generation + 1       compare-and-swap
  *     TAKING     CLOSING   slotmap_erase_wait, at its timeout  compare-and-swap, or no pin is left
  *     CLOSING    FREE      after the epoch, or at once when aborted; generation + 1
  *     TAKING     FREE      slotmap_erase_wait; generation + 1
@@ -18,8 +19,9 @@
  *
  * slot_may_step() is this table; each step asserts it.
  *
- * In RESERVED the pin field holds two flags: RESERVED_WAITED (somebody sleeps in wait_ready) and
- * RESERVED_AUTO (payload holds the reserving thread's slot number + 1).
+ * In RESERVED the pin field holds three flags: RESERVED_WAITED (somebody sleeps in wait_ready),
+ * RESERVED_AUTO (payload holds the reserving thread's slot number + 1) and RESERVED_RENEWED (payload
+ * and occupancy bit are those of the generation before).
  */
 #ifndef LOAM_ARENA_SLOTMAP_SLOT_H_
 #define LOAM_ARENA_SLOTMAP_SLOT_H_
@@ -27,8 +29,9 @@
 #include "arena/slotmap.h"
 
 #define PIN_MASK        ((uint64_t)SLOTMAP_PIN_MAX)
-#define RESERVED_WAITED ((uint64_t)1)
-#define RESERVED_AUTO   ((uint64_t)2)
+#define RESERVED_WAITED  ((uint64_t)1)
+#define RESERVED_AUTO    ((uint64_t)2)
+#define RESERVED_RENEWED ((uint64_t)4)
 
 #define INDEX_MASK 0x0fffffffu
 
@@ -60,7 +63,7 @@ static inline bool slot_may_step(enum slotmap_slot_state from, enum slotmap_slot
         [SLOTMAP_FREE] = 1 << SLOTMAP_RESERVED | 1 << SLOTMAP_LIVE,
         [SLOTMAP_RESERVED] = 1 << SLOTMAP_FILLING | 1 << SLOTMAP_CLOSING,
         [SLOTMAP_FILLING] = 1 << SLOTMAP_LIVE,
-        [SLOTMAP_LIVE] = 1 << SLOTMAP_CLOSING | 1 << SLOTMAP_TAKING,
+        [SLOTMAP_LIVE] = 1 << SLOTMAP_CLOSING | 1 << SLOTMAP_TAKING | 1 << SLOTMAP_RESERVED,
         [SLOTMAP_CLOSING] = 1 << SLOTMAP_FREE | 1 << SLOTMAP_RETIRED,
         [SLOTMAP_TAKING] = 1 << SLOTMAP_CLOSING | 1 << SLOTMAP_FREE | 1 << SLOTMAP_RETIRED,
         [SLOTMAP_RETIRED] = 0,

@@ -99,6 +99,8 @@ void slotmap_census(const struct slotmap *m, struct slotmap_census *out)
         out->closing += state == SLOTMAP_CLOSING || state == SLOTMAP_TAKING;
         out->retired += state == SLOTMAP_RETIRED;
         out->pinned += state >= SLOTMAP_LIVE && word_pins(w) != 0;
-        out->occupancy_errors += bit != (state >= SLOTMAP_FILLING && state <= SLOTMAP_TAKING);
+        bool occupied = (state >= SLOTMAP_FILLING && state <= SLOTMAP_TAKING) ||
+                        (state == SLOTMAP_RESERVED && (w & RESERVED_RENEWED) != 0);
+        out->occupancy_errors += bit != occupied;
     }
 }

@@ -130,3 +130,98 @@ Test(slotmap_reserve, wait_ready_times_out_or_reports_the_end)
     CHECK_EQ(slotmap_abort(&map, h), LOAM_OK);
     CHECK_EQ(slotmap_wait_ready(&map, h, UINT64_MAX), LOAM_E_CLOSED);
 }
+
+/* ---- renewed handles --------------------------------------------------------------------------- */
+
+Test(slotmap_reserve, renewed_handle_is_the_slots_next_reservation)
+{
+    uint64_t h = slotmap_insert(&map, &things[0]);
+    uint64_t next = slotmap_renew(&map, h);
+    CHECK_EQ(next, h + 1);
+    CHECK_EQ(get_or_stale(h), LOAM_E_CLOSED);
+    CHECK_EQ(get_or_stale(next), LOAM_E_BUSY);
+    CHECK_EQ(slotmap_erase(&map, h), LOAM_E_CLOSED);
+    CHECK_EQ(slotmap_len(&map), 0);
+    check_census();
+    CHECK_EQ(slotmap_commit(&map, next, &things[0]), LOAM_OK);
+    CHECK(get(next) == &things[0] && get(h) == NULL);
+    CHECK_EQ(slotmap_len(&map), 1);
+    CHECK_EQ(slotmap_erase(&map, next), LOAM_OK);
+}
+
+Test(slotmap_reserve, only_live_and_unpinned_handles_are_renewed)
+{
+    void *p;
+    uint64_t h = slotmap_insert(&map, &things[0]), foreign = h ^ (uint64_t)3 << 60;
+    CHECK_EQ(slotmap_pin(&map, h, &p), LOAM_OK);
+    CHECK_EQ(slotmap_renew(&map, h), 0);
+    CHECK(get(h) == &things[0]);
+    slotmap_unpin(&map, h);
+    uint64_t next = slotmap_renew(&map, h);
+    CHECK(next != 0);
+    const uint64_t others[] = {0, h, next, foreign, h + 7, (uint64_t)KIND << 60 | (uint64_t)0x0ffffff0 << 32 | 1};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        CHECK_EQ(slotmap_renew(&map, others[i]), 0);
+    }
+    CHECK_EQ(slotmap_commit(&map, next, &things[0]), LOAM_OK);
+    CHECK_EQ(slotmap_erase(&map, next), LOAM_OK);
+    CHECK_EQ(slotmap_renew(&map, next), 0);
+}
+
+Test(slotmap_reserve, renewed_handles_walk_past_a_foreach)
+{
+    uint64_t h[5];
+    for (int i = 0; i < 5; i++) {
+        h[i] = slotmap_insert(&map, &things[i]);
+    }
+    uint64_t next = slotmap_renew(&map, h[2]);
+    CHECK(next != 0);
+    CHECK_EQ(slotmap_clear(&map), 4); /* what is reserved stays */
+    CHECK_EQ(slotmap_commit(&map, next, &things[2]), LOAM_OK);
+    CHECK_EQ(slotmap_clear(&map), 1);
+}
+
+/* A section that found the generation before may still read the payload: the slot waits for its end. */
+Test(slotmap_reserve, aborted_renewal_waits_for_an_epoch)
+{
+    uint64_t h = slotmap_insert(&map, &things[0]);
+    struct slotmap_census c;
+    epoch_enter();
+    uint64_t next = slotmap_renew(&map, h);
+    CHECK_EQ(slotmap_abort(&map, next), LOAM_OK);
+    CHECK_EQ(slotmap_abort(&map, next), LOAM_E_CLOSED);
+    CHECK_EQ(get_or_stale(next), LOAM_E_CLOSED);
+    slotmap_census(&map, &c);
+    CHECK_EQ(c.closing, 1);
+    for (int i = 0; i < 2000; i++) { /* more erases than there are between two looks at the epoch */
+        uint64_t other = slotmap_insert(&map, &things[1]);
+        CHECK((other ^ h) >> 32 != 0);
+        CHECK_EQ(slotmap_erase(&map, other), LOAM_OK);
+    }
+    epoch_exit();
+}
+
+Test(slotmap_reserve, D6_last_generation_is_not_renewed)
+{
+    slotmap_set_first_generation(&map, UINT32_MAX - 1);
+    uint64_t h = slotmap_insert(&map, &things[0]);
+    uint64_t last = slotmap_renew(&map, h);
+    CHECK_EQ((uint32_t)last, UINT32_MAX);
+    CHECK_EQ(slotmap_commit(&map, last, &things[0]), LOAM_OK);
+    CHECK_EQ(slotmap_renew(&map, last), 0);
+    CHECK(get(last) == &things[0]);
+    CHECK_EQ(slotmap_erase_wait(&map, last, UINT64_MAX, NULL), LOAM_OK);
+    CHECK_EQ(slotmap_retired(&map), 1);
+}
+
+Test(slotmap_reserve, aborted_renewal_of_the_last_generation_retires_the_slot)
+{
+    slotmap_set_first_generation(&map, UINT32_MAX - 1);
+    uint64_t last = slotmap_renew(&map, slotmap_insert(&map, &things[0]));
+    CHECK_EQ(slotmap_abort(&map, last), LOAM_OK);
+    for (int i = 0; i < 2000; i++) {
+        CHECK_EQ(slotmap_erase(&map, slotmap_insert(&map, &things[1])), LOAM_OK);
+    }
+    CHECK(slotmap_retired(&map) > 0);
+    CHECK_EQ(get_or_stale(last), LOAM_E_CLOSED);
+}

@@ -228,6 +228,77 @@ STRESS(slotmap, S11_churn_reuses_slots_without_waiting)
     finish(&s);
 }
 
+/* Things kept for ever, each under one handle after the other; whoever renews a handle puts the next one on
+ * the board. Readers find the same thing by all of its handles, and one that tells the handle or a later one. */
+struct kept {
+    _Atomic uint64_t handle;
+    uint64_t place; /* on the board */
+};
+
+static void renew_one(struct shared *s, _Atomic uint64_t *at, uint64_t h, struct random *r)
+{
+    epoch_enter();
+    struct kept *t = slotmap_get(&s->map, h);
+    uint64_t next = t != NULL ? slotmap_renew(&s->map, h) : 0;
+    if (next == 0) {
+        epoch_exit();
+        return;
+    }
+    CHECK_EQ(next, h + 1);
+    CHECK_EQ(atom_swap(&t->handle, 0, relaxed), h); /* nobody else has won it */
+    epoch_exit();
+    if (random_below(r, 16) == 0) {
+        CHECK_EQ(slotmap_abort(&s->map, next), LOAM_OK);
+        next = slotmap_reserve(&s->map);
+        CHECK(next != 0);
+    }
+    atom_store(&t->handle, next, relaxed);
+    CHECK_EQ(slotmap_commit(&s->map, next, t), LOAM_OK);
+    atom_store(at, next, release);
+}
+
+static void renew_many(struct crew_member *m)
+{
+    struct shared *s = m->shared;
+    struct random r;
+    random_init(&r, m->seed);
+    for (uint64_t i = 0; i < 20000 * stress_scale; i++) {
+        _Atomic uint64_t *at = &s->board[random_below(&r, 8)];
+        uint64_t h = atom_load(at, acquire);
+        if (random_below(&r, 4) == 0) {
+            renew_one(s, at, h, &r);
+            continue;
+        }
+        epoch_enter();
+        const struct kept *t = slotmap_get(&s->map, h);
+        if (t != NULL) { /* renewed meanwhile it has no handle, or a later one, in this slot or another */
+            CHECK_EQ(t->place, (uint64_t)(at - s->board));
+            uint64_t now = atom_load(&t->handle, relaxed);
+            CHECK(now == 0 || now >> 32 != h >> 32 || now >= h);
+        }
+        epoch_exit();
+    }
+}
+
+STRESS(slotmap, renewed_handles_lead_to_one_thing_for_ever)
+{
+    static struct shared s;
+    static struct kept kept[8];
+    start(&s, false);
+    for (uint64_t i = 0; i < 8; i++) {
+        kept[i].place = i;
+        s.board[i] = kept[i].handle = slotmap_insert(&s.map, &kept[i]);
+    }
+    crew_run(4, renew_many, &s, seed);
+    CHECK_EQ(slotmap_len(&s.map), 8);
+    for (int i = 0; i < 8; i++) {
+        CHECK_EQ(s.board[i], kept[i].handle);
+        CHECK(slotmap_contains(&s.map, s.board[i]));
+    }
+    CHECK_EQ(slotmap_clear(&s.map), 8);
+    finish(&s);
+}
+
 struct race {
     struct shared s;
     uint64_t handle[256];

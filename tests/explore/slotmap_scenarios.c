@@ -372,6 +372,57 @@ SCENARIO(slotmap_thread_exit, .says = "a thread exits with a reservation open", 
          .flags = EXITS, .setup = setup, .prepare = prepare, .body = exit_body, .check = exit_check,
          .bound = -1)
 
+/* One of renew and erase has the handle; a section that found it keeps the payload either way. */
+static void renew_body(unsigned thread)
+{
+    if (thread == 0) {
+        uint64_t next = slotmap_renew(&w.map, w.h[0]);
+        w.won[0] = next != 0;
+        EXPECT(!see(w.h[0], 0));
+        if (next != 0) {
+            EXPECT(!see(next, 0));
+            EXPECT_EQ(slotmap_commit(&w.map, next, w.made[0]), LOAM_OK);
+            EXPECT(see(next, 0));
+        }
+    } else {
+        (void)see(w.h[0], 0);
+        w.won[1] = slotmap_erase(&w.map, w.h[0]) == LOAM_OK;
+        EXPECT(!see(w.h[0], 0));
+    }
+}
+
+static void renew_check(void)
+{
+    EXPECT_EQ(w.won[0] + w.won[1], 1);
+    check();
+}
+
+SCENARIO(slotmap_renew, .says = "renew against erase, with readers of the old handle", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup, .prepare = prepare, .body = renew_body,
+         .check = renew_check, .bound = -1)
+
+/* A renewal is given up, and its slot taken for another payload. */
+static void renew_abort_body(unsigned thread)
+{
+    if (thread == 0) {
+        uint64_t next = slotmap_renew(&w.map, w.h[0]);
+        EXPECT(next != 0);
+        EXPECT_EQ(slotmap_abort(&w.map, next), LOAM_OK);
+        for (int i = 0; i < 4; i++) {
+            uint64_t h = slotmap_insert(&w.map, w.made[1]);
+            EXPECT(h != 0 && h != w.h[0] && h != next);
+            EXPECT_EQ(slotmap_erase(&w.map, h), LOAM_OK);
+        }
+    } else {
+        (void)see(w.h[0], 0);
+        (void)see(w.h[0], 0);
+    }
+}
+
+SCENARIO(slotmap_renew_abort, .says = "a renewal given up, its slot used again", .threads = 2,
+         .flags = LOCK_FREE, .setup = setup, .prepare = prepare, .body = renew_abort_body,
+         .check = check, .bound = 2)
+
 static bool count_live(void *arg, uint64_t h, void *payload)
 {
     (void)h;
