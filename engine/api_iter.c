@@ -181,9 +181,7 @@ static int open_in_call(struct call *c, const loam_ks *ks, const loam_iter_opts 
     struct db_iter_options o;
     rc = resolve(c, space, opts, &o, &end);
     if (rc == LOAM_OK) {
-        space = keyspace_get(&c->db->versions.keyspaces, space->id);
-        rc = space == NULL ? FAIL(LOAM_E_NOENT, "the keyspace was dropped")
-                           : db_iter_open(c->db, space, &o, it);
+        rc = db_iter_open(c->db, space, &o, it);
     }
     buf_free(&end);
     return rc;
@@ -228,6 +226,29 @@ static bool take_over(struct db_iter *it)
     return true;
 }
 
+/* Ends the handle. *next: what the iterator is opened under next; 0: that takes another slot. False: it was
+ * closed before. */
+static bool end_handle(struct slotmap *iters, uint64_t handle, uint64_t *next)
+{
+    *next = slotmap_renew(iters, handle);
+    return *next != 0 || slotmap_erase(iters, handle) == LOAM_OK;
+}
+
+/* Puts the iterator, whose handle has ended, back. False: its database is closed. */
+static bool put_back(struct db_iter *it, uint64_t next)
+{
+    it->next_handle = next;
+    atom_store(&it->handle, 0, relaxed); /* relaxed: ordered by the release below */
+    atom_store(&it->busy, 0, release);
+    struct call c;
+    bool open = call_begin_raw(&c, it->db_handle) == LOAM_OK;
+    db_iter_close(open ? c.db : NULL, it);
+    if (open) {
+        call_end(&c);
+    }
+    return open;
+}
+
 void loam_iter_close(loam_iter *handle)
 {
     struct registry *r = registry_get();
@@ -235,19 +256,15 @@ void loam_iter_close(loam_iter *handle)
         return;
     }
     bool closed = false;
+    uint64_t next;
     epoch_enter();
     struct db_iter *it = slotmap_get(&r->iters, HANDLE_OF(handle));
-    /* What a thread was changing when its process forked stays as it is. */
-    if (it != NULL && slotmap_erase(&r->iters, HANDLE_OF(handle)) == LOAM_OK && take_over(it)) {
-        atom_store(&it->handle, 0, relaxed); /* relaxed: ordered by the release below */
-        atom_store(&it->busy, 0, release);
-        struct call c;
-        bool open = call_begin_raw(&c, it->db_handle) == LOAM_OK;
-        db_iter_close(open ? c.db : NULL, it);
-        if (open) {
-            call_end(&c);
+    if (it != NULL && end_handle(&r->iters, HANDLE_OF(handle), &next)) {
+        if (take_over(it)) {
+            closed = !put_back(it, next);
+        } else if (next != 0) { /* what a thread was changing when its process forked stays as it is */
+            (void)slotmap_abort(&r->iters, next);
         }
-        closed = !open;
     }
     epoch_exit();
     registry_released(closed);

@@ -39,7 +39,7 @@ int loam_snap_take(loam_db *handle, loam_snap **out)
     snapshot_hold_latest(&c.db->snapshots, &c.db->commit, &s->held);
     s->handle = slotmap_insert(&registry_get()->snaps, s);
     if (s->handle == 0) {
-        snapshot_drop(&c.db->snapshots, &s->held);
+        snapshot_drop(&s->held);
         snap_handle_free(NULL, s);
         rc = FAIL(LOAM_E_NOMEM, "no memory for a snapshot handle");
     } else {

@@ -56,7 +56,7 @@ void db_unref(struct db *db)
 {
     /* acq_rel: the last one sees what the others did with the shell's memory. */
     if (atom_sub(&db->refs, 1, acq_rel) == 1) {
-        snapshot_list_destroy(&db->snapshots);
+        snapshots_destroy(&db->snapshots);
         large_pool_destroy(&db->large);
         alloc_put_aligned(alloc_global(), MEM_MISC, db, sizeof *db, CACHE_LINE);
     }

@@ -81,7 +81,7 @@ struct db {
     struct table_cache tables;
     struct obsolete_files obsolete;
     struct disk_reserve reserve;
-    struct snapshot_list snapshots; /* lives as long as the shell: released while closing, too */
+    struct snapshots snapshots; /* lives as long as the shell: released while closing, too */
     _Atomic(struct view *) view;
     struct stats stats;
     struct large_pool large; /* large values that are lent or pass through; lives as long as the shell */
@@ -179,7 +179,7 @@ void db_unref(struct db *db);
 static inline void db_let_go(struct db *shell, struct held_seq *held)
 {
     if (shell->fork_count == thread_slot_fork_count()) {
-        snapshot_drop(&shell->snapshots, held);
+        snapshot_drop(held);
     }
 }
 

@@ -26,7 +26,7 @@ static int hold(struct db *db, const struct held_seq *snap, struct held_seq *h)
 {
     if (snap == NULL) {
         snapshot_hold_latest(&db->snapshots, &db->commit, h);
-    } else if (!snapshot_hold_same(&db->snapshots, snap, h)) {
+    } else if (!snapshot_hold_same(snap, h)) {
         return FAIL(LOAM_E_CLOSED, "the snapshot was released during the call");
     }
     return LOAM_OK;
@@ -53,8 +53,6 @@ static void put_back(struct db *db, struct db_iter *it)
 {
     if (db != NULL) {
         hand_in_counts(db, it);
-        keyspace_put(it->space);
-        it->space = NULL;
     }
     iter_pool_give(db != NULL ? &db->iters : NULL, it);
 }
@@ -65,16 +63,28 @@ void db_iter_close(struct db *db, struct db_iter *it)
     put_back(db, it);
 }
 
+/* Most iterators are opened on the keyspace they were on last, whose count of references all threads share. */
+static bool refer_to(struct db_iter *it, struct keyspace *space)
+{
+    if (it->space != space) {
+        keyspace_put(it->space);
+        it->space = keyspace_ref(space) ? space : NULL;
+    }
+    return it->space != NULL;
+}
+
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **out)
 {
     struct db_iter *it = iter_pool_take(&db->iters, db);
     if (it == NULL) {
-        keyspace_put(space);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
     }
+    if (!refer_to(it, space)) {
+        put_back(db, it);
+        return FAIL(LOAM_E_NOENT, "the keyspace was dropped");
+    }
     it->ks = space->id;
-    it->space = space;
     it->cmp = atom_load(&space->cmp, acquire); /* pairs with version_set_order_ks() */
     it->keys_only = o->keys_only;
     it->readahead = o->readahead;
@@ -93,15 +103,16 @@ int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_opt
     }
     it->seq = it->held.seq;
     struct slotmap *iters = &registry_get()->iters;
-    uint64_t handle = 0;
-    if (!it->lower.oom && !it->upper.oom) {
+    uint64_t handle = it->next_handle;
+    if (handle == 0 && !it->lower.oom && !it->upper.oom) {
         handle = slotmap_reserve(iters);
     }
-    if (handle == 0) {
+    if (handle == 0 || it->lower.oom || it->upper.oom) {
         it->face = NULL;
         db_iter_close(db, it);
         return FAIL(LOAM_E_NOMEM, "no memory for an iterator");
     }
+    it->next_handle = 0;
     it->face = slotmap_room(iters, handle);
     *it->face = (struct iter_face){.on_entry = false};
     rc = slotmap_commit(iters, handle, it);
@@ -126,8 +137,8 @@ int db_iter_refresh(struct db *db, struct db_iter *it, const struct held_seq *sn
     if (rc < 0) {
         return rc;
     }
-    snapshot_drop(&db->snapshots, &it->held);
-    snapshot_move(&db->snapshots, &next, &it->held);
+    snapshot_drop(&it->held);
+    snapshot_move(&next, &it->held);
     it->seq = it->held.seq;
     lend_nothing(it);
     it->view_number = 0; /* the view may be older than the new number */

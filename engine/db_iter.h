@@ -30,15 +30,16 @@ struct iter_face {
 _Static_assert(sizeof(struct iter_face) <= SLOTMAP_ROOM, "the face fits beside the payload");
 
 struct db_iter {
-    _Atomic uint64_t handle; /* of this iterator; 0 while it is kept for reuse */
+    _Alignas(CACHE_LINE) _Atomic uint64_t handle; /* of this iterator; 0 while it is kept for reuse */
     struct iter_face *face;  /* valid while the handle is this iterator's */
+    uint64_t next_handle;    /* of its slot, reserved, while it is kept for reuse; 0: it has none */
     struct db_iter *next_idle;
     struct epoch_node retire;
     /* constant after open */
     struct db *shell;   /* referenced: its allocator outlives the database */
     uint64_t db_handle;
     uint32_t ks;
-    struct keyspace *space; /* referenced; used only while the database is open */
+    struct keyspace *space; /* referenced, also while kept for reuse; used only while the database is open */
     const loam_comparator *cmp;
     bool keys_only;
     uint32_t readahead;
@@ -77,8 +78,8 @@ struct db_iter_options {
     const struct held_seq *snap; /* whose state to show; NULL: the newest */
 };
 
-/* REQUIRES: inside a call's section. space passes to the iterator, whatever is returned. E_CLOSED: the
- * snapshot was released meanwhile. */
+/* REQUIRES: inside a call's section, which lends space. E_NOENT: the keyspace was dropped; E_CLOSED: the
+ * snapshot was released meanwhile; E_NOMEM. */
 int db_iter_open(struct db *db, struct keyspace *space, const struct db_iter_options *o,
                  struct db_iter **it);
 /* The handle is erased and the iterator is the caller's. db: its open database, which keeps the

@@ -158,7 +158,7 @@ static struct db *shell_create(const char *dir, const struct options *o)
     dead_scout_init(&db->scout, &db->alloc);
     workers_init(&db->workers, &db->mu, db);
     cond_init(&db->idle_cv);
-    snapshot_list_init(&db->snapshots);
+    snapshots_init(&db->snapshots);
     large_pool_init(&db->large, o->limits.held_bytes, o->limits.passing_bytes);
     disk_reserve_init(&db->reserve, db->vfs, NULL);
     write_controller_init(&db->control, o->user.max_write_pause_us);

@@ -8,7 +8,7 @@
 
 #include "arena/poison.h"
 
-#define IDLE_MAX         64u /* kept for reuse */
+#define IDLE_MAX         32u /* kept for reuse, on a shelf */
 #define IDLE_SOURCES_MAX 64u /* an iterator with more is freed instead */
 #define IDLE_BUFFER_MAX  (64u * 1024)
 
@@ -16,10 +16,13 @@ void iter_pool_init(struct iter_pool *p, struct alloc *a, uint64_t limit)
 {
     p->alloc = a;
     p->limit = limit;
-    p->idle = NULL;
-    p->idle_count = 0;
-    atomic_init(&p->open, 0);
-    mutex_init(&p->mu, RANK_LEAF);
+    for (uint32_t i = 0; i < ITER_SHELVES; i++) {
+        struct iter_shelf *s = &p->shelf[i];
+        mutex_init(&s->mu, RANK_LEAF);
+        s->idle = NULL;
+        s->idle_count = 0;
+        atomic_init(&s->open, 0);
+    }
 }
 
 static void free_sources(struct db_iter *it)
@@ -43,6 +46,9 @@ static void free_iter(void *arg, void *ptr)
     struct db_iter *it = ptr;
     struct db *shell = it->shell;
     struct alloc *a = &shell->alloc;
+    if (it->next_handle != 0) {
+        (void)slotmap_abort(&registry_get()->iters, it->next_handle);
+    }
     free_sources(it);
     sst_seat_clear(&it->seat);
     alloc_put(a, MEM_ITER, it->sources, it->source_cap * sizeof *it->sources);
@@ -58,15 +64,30 @@ static void free_iter(void *arg, void *ptr)
 
 void iter_pool_destroy(struct iter_pool *p)
 {
-    struct db_iter *it = p->idle;
-    p->idle = NULL;
-    p->idle_count = 0;
-    while (it != NULL) {
-        struct db_iter *next = it->next_idle;
-        free_iter(NULL, it);
-        it = next;
+    for (uint32_t i = 0; i < ITER_SHELVES; i++) {
+        struct iter_shelf *s = &p->shelf[i];
+        while (s->idle != NULL) {
+            struct db_iter *it = s->idle;
+            s->idle = it->next_idle;
+            free_iter(NULL, it);
+        }
+        s->idle_count = 0;
+        mutex_destroy(&s->mu);
     }
-    mutex_destroy(&p->mu);
+}
+
+static struct iter_shelf *own_shelf(struct iter_pool *p)
+{
+    return &p->shelf[thread_slot_self() % ITER_SHELVES];
+}
+
+uint32_t iter_pool_open(const struct iter_pool *p)
+{
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < ITER_SHELVES; i++) {
+        sum += atom_load(&p->shelf[i].open, relaxed); /* relaxed: a statistic, and a rough share */
+    }
+    return sum;
 }
 
 struct db_iter *iter_pool_make(struct db *db)
@@ -94,18 +115,19 @@ void iter_pool_unmake(struct db_iter *it)
 
 struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db)
 {
-    mutex_lock(&p->mu);
-    struct db_iter *it = p->idle;
+    struct iter_shelf *s = own_shelf(p);
+    mutex_lock(&s->mu);
+    struct db_iter *it = s->idle;
     if (it != NULL) {
-        p->idle = it->next_idle;
-        p->idle_count--;
+        s->idle = it->next_idle;
+        s->idle_count--;
     }
-    mutex_unlock(&p->mu);
+    mutex_unlock(&s->mu);
     if (it == NULL) {
         it = iter_pool_make(db);
     }
     if (it != NULL) {
-        atom_add(&p->open, 1, relaxed); /* relaxed: as in iter_pool_open() */
+        atom_add(&s->open, 1, relaxed); /* relaxed: as in iter_pool_open() */
     }
     return it;
 }
@@ -118,9 +140,30 @@ static void trim_buffer(struct buf *b)
     buf_clear(b);
 }
 
+/* Puts the iterator on the thread's shelf, if there is room. */
+static bool keep(struct iter_pool *p, struct db_iter *it)
+{
+    struct iter_shelf *s = own_shelf(p);
+    atom_sub(&s->open, 1, relaxed); /* relaxed: as in iter_pool_open() */
+    mutex_lock(&s->mu);
+    bool kept = s->idle_count < IDLE_MAX && it->source_cap <= IDLE_SOURCES_MAX && !iter_pool_short(p);
+    if (kept) {
+        it->next_idle = s->idle;
+        s->idle = it;
+        s->idle_count++;
+    }
+    mutex_unlock(&s->mu);
+    return kept;
+}
+
+static void leave_space(struct db_iter *it)
+{
+    keyspace_put(it->space);
+    it->space = NULL;
+}
+
 void iter_pool_give(struct iter_pool *p, struct db_iter *it)
 {
-    bool kept = false;
     sst_seat_clear(&it->seat);
     if (p != NULL) {
         trim_buffer(&it->lower);
@@ -128,20 +171,16 @@ void iter_pool_give(struct iter_pool *p, struct db_iter *it)
         trim_buffer(&it->key);
         trim_buffer(&it->value);
         trim_buffer(&it->mark);
-        atom_sub(&p->open, 1, relaxed); /* relaxed: as in iter_pool_open() */
-        mutex_lock(&p->mu);
-        kept = p->idle_count < IDLE_MAX && it->source_cap <= IDLE_SOURCES_MAX &&
-               !iter_pool_short(p);
-        if (kept) {
-            it->next_idle = p->idle;
-            p->idle = it;
-            p->idle_count++;
+        /* relaxed: dropped later, it is held until the iterator is opened on another one. */
+        if (it->space != NULL && atom_load(&it->space->dropped, relaxed)) {
+            leave_space(it);
         }
-        mutex_unlock(&p->mu);
+        if (keep(p, it)) {
+            return;
+        }
+        leave_space(it);
     }
-    if (!kept) {
-        epoch_retire_node(&it->retire, free_iter, NULL, it);
-    }
+    epoch_retire_node(&it->retire, free_iter, NULL, it);
 }
 
 void iter_pool_trim(struct iter_pool *p, struct db_iter *it)

@@ -1,8 +1,10 @@
 /* iter_pool.h - The iterators of a database: kept for reuse, and held to their share of the memory.
  * SPDX-License-Identifier: Apache-2.0
  *
- * A closed iterator is kept for the next open: its memory stays an iterator as long as the database is
- * open, so whoever still holds a stale handle finds another handle in it, not freed memory.
+ * A closed iterator is kept for the next open, with its slot in the table of handles: its memory stays an
+ * iterator as long as the database is open, so whoever still holds a stale handle finds another handle in it,
+ * not freed memory. A thread opens those that it has closed: those of another lie in the cache of another
+ * processor, as do the slots of their handles.
  *
  * An iterator needs a block a source only while a call runs. Between calls it keeps its buffers as
  * long as all iterators together stay below `limit`. Beyond it, an iterator that holds more than its
@@ -20,13 +22,20 @@
 struct db;
 struct db_iter;
 
+#define ITER_SHELVES 8u
+
+/* Of the threads whose number gives it. */
+struct iter_shelf {
+    _Alignas(CACHE_LINE) struct mutex mu;
+    struct db_iter *idle; /* guarded by mu: closed iterators kept for reuse, the last one on top */
+    uint32_t idle_count;  /* guarded by mu */
+    _Atomic uint32_t open; /* opened here, less closed here: only the sum means something */
+};
+
 struct iter_pool {
     struct alloc *alloc;
     uint64_t limit; /* bytes; constant after init */
-    struct mutex mu;
-    struct db_iter *idle; /* guarded by mu: closed iterators kept for reuse */
-    uint32_t idle_count;  /* guarded by mu */
-    _Atomic uint32_t open;
+    struct iter_shelf shelf[ITER_SHELVES];
 };
 
 void iter_pool_init(struct iter_pool *p, struct alloc *a, uint64_t limit);
@@ -43,10 +52,8 @@ struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db);
 /* Takes the closed iterator back. p: its open database's; NULL: the database was closed. */
 void iter_pool_give(struct iter_pool *p, struct db_iter *it);
 
-static inline uint32_t iter_pool_open(const struct iter_pool *p)
-{
-    return atom_load(&p->open, relaxed); /* relaxed: a statistic, and a rough share */
-}
+/* How many are open. */
+uint32_t iter_pool_open(const struct iter_pool *p);
 
 /* Whether iterators hold more than the limit. */
 static inline bool iter_pool_short(const struct iter_pool *p)

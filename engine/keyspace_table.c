@@ -67,7 +67,7 @@ void keyspace_put(struct keyspace *k)
     atom_store(&k->stamp, epoch_stamp(), release);
 }
 
-static bool try_ref(struct keyspace *k)
+bool keyspace_ref(struct keyspace *k)
 {
     uint32_t n = atom_load(&k->refs, relaxed);
     while (n != 0) {
@@ -221,7 +221,7 @@ struct keyspace *keyspace_get(struct keyspace_table *t, uint32_t id)
 {
     epoch_enter();
     struct keyspace *k = keyspace_find(t, id);
-    if (k != NULL && !try_ref(k)) {
+    if (k != NULL && !keyspace_ref(k)) {
         k = NULL;
     }
     epoch_exit();
@@ -249,7 +249,7 @@ struct keyspace *keyspace_get_by_name(struct keyspace_table *t, loam_slice name)
         }
     }
     if (lo < count && bytes_compare(name_of(t->by_name[lo]), name) == 0 &&
-        try_ref(t->by_name[lo])) {
+        keyspace_ref(t->by_name[lo])) {
         found = t->by_name[lo];
     }
     mutex_unlock(&t->mu);
@@ -274,7 +274,7 @@ int keyspace_table_names(struct keyspace_table *t, loam_name_fn fn, void *ctx)
     size_t bytes = list_bytes(l->count);
     struct keyspace **all = alloc_get(t->alloc, MEM_MISC, bytes);
     for (uint32_t i = 0; all != NULL && i < l->count; i++) {
-        if (try_ref(l->by_id[i])) {
+        if (keyspace_ref(l->by_id[i])) {
             all[n++] = l->by_id[i];
         }
     }

@@ -61,6 +61,8 @@ struct keyspace *keyspace_find(struct keyspace_table *t, uint32_t id);
 /* With a reference for the caller, or NULL. Any thread. */
 struct keyspace *keyspace_get(struct keyspace_table *t, uint32_t id);
 struct keyspace *keyspace_get_by_name(struct keyspace_table *t, loam_slice name);
+/* One more reference. k is lent by the section; false: it is on its way out. */
+bool keyspace_ref(struct keyspace *k);
 void keyspace_put(struct keyspace *k); /* gives a reference back; NULL is fine */
 /* The present name, NUL terminated; returns its size. */
 size_t keyspace_name(struct keyspace *k, char out[256]);

@@ -4,25 +4,36 @@
 #include "engine/snapshot.h"
 
 #include <assert.h>
+#include <stdlib.h>
+
+#include "arena/thread_slot.h"
 
 #include "arena/poison.h"
 
-void snapshot_list_init(struct snapshot_list *l)
+void snapshots_init(struct snapshots *all)
 {
-    mutex_init(&l->mutex, RANK_SNAPSHOT);
-    l->head.prev = l->head.next = &l->head;
-    l->head.seq = 0;
-    l->count = 0;
+    for (uint32_t i = 0; i < SNAPSHOT_LISTS; i++) {
+        struct snapshot_list *l = &all->list[i];
+        mutex_init(&l->mutex, RANK_SNAPSHOT);
+        l->head.prev = l->head.next = &l->head;
+        l->head.seq = 0;
+        l->count = 0;
+    }
 }
 
-void snapshot_list_destroy(struct snapshot_list *l)
+void snapshots_destroy(struct snapshots *all)
 {
-    mutex_destroy(&l->mutex);
+    for (uint32_t i = 0; i < SNAPSHOT_LISTS; i++) {
+        mutex_destroy(&all->list[i].mutex);
+    }
 }
+
+/* ---- holding and letting go -------------------------------------------------------------------- */
 
 static void link_after_locked(struct snapshot_list *l, struct held_seq *at, struct held_seq *h)
 {
     mutex_assert_held(&l->mutex);
+    h->list = l;
     h->prev = at;
     h->next = at->next;
     at->next->prev = h;
@@ -30,17 +41,20 @@ static void link_after_locked(struct snapshot_list *l, struct held_seq *at, stru
     l->count++;
 }
 
-void snapshot_hold_latest(struct snapshot_list *l, const struct commit *c, struct held_seq *h)
+void snapshot_hold_latest(struct snapshots *all, const struct commit *c, struct held_seq *h)
 {
+    struct snapshot_list *l = &all->list[thread_slot_self() % SNAPSHOT_LISTS];
     mutex_lock(&l->mutex);
-    /* Read under the mutex: a merge that copies the list later sees the number or a newer state. */
+    /* Read under the mutex: who passes the list later sees the number, who has passed it before has read
+     * this number or an older one as the newest. */
     h->seq = commit_visible(c) - 1;
     link_after_locked(l, l->head.prev, h);
     mutex_unlock(&l->mutex);
 }
 
-bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, struct held_seq *h)
+bool snapshot_hold_same(const struct held_seq *other, struct held_seq *h)
 {
+    struct snapshot_list *l = other->list; /* the same one: whoever passes it meets the one or the other */
     mutex_lock(&l->mutex);
     bool held = other->next != NULL;
     if (held) {
@@ -55,8 +69,9 @@ bool snapshot_hold_same(struct snapshot_list *l, const struct held_seq *other, s
     return held;
 }
 
-void snapshot_move(struct snapshot_list *l, struct held_seq *from, struct held_seq *to)
+void snapshot_move(struct held_seq *from, struct held_seq *to)
 {
+    struct snapshot_list *l = from->list;
     mutex_lock(&l->mutex);
     *to = *from;
     to->prev->next = to->next->prev = to;
@@ -64,8 +79,9 @@ void snapshot_move(struct snapshot_list *l, struct held_seq *from, struct held_s
     mutex_unlock(&l->mutex);
 }
 
-void snapshot_drop(struct snapshot_list *l, struct held_seq *h)
+void snapshot_drop(struct held_seq *h)
 {
+    struct snapshot_list *l = h->list;
     mutex_lock(&l->mutex);
     h->prev->next = h->next;
     h->next->prev = h->prev;
@@ -74,54 +90,94 @@ void snapshot_drop(struct snapshot_list *l, struct held_seq *h)
     mutex_unlock(&l->mutex);
 }
 
-uint64_t *snapshot_numbers(struct snapshot_list *l, const struct commit *c, struct alloc *a,
+/* ---- what is held ------------------------------------------------------------------------------ */
+
+/* The distinct numbers below `now` of one list, as far as there is room; *n of them were there before. False:
+ * there is not enough. */
+static bool copy_below(struct snapshot_list *l, uint64_t now, uint64_t *seqs, size_t *n, size_t room)
+{
+    uint64_t last = UINT64_MAX;
+    mutex_lock(&l->mutex);
+    const struct held_seq *h = l->head.next;
+    for (; h != &l->head && h->seq < now && *n < room; h = h->next) {
+        assert(last == UINT64_MAX || last <= h->seq);
+        if (h->seq != last) {
+            seqs[(*n)++] = last = h->seq;
+        }
+    }
+    bool all = h == &l->head || h->seq >= now;
+    mutex_unlock(&l->mutex);
+    return all;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* In order, without doubles. Returns how many are left. */
+static size_t put_in_order(uint64_t *seqs, size_t n)
+{
+    size_t kept = 0;
+    qsort(seqs, n, sizeof *seqs, by_number);
+    for (size_t i = 0; i < n; i++) {
+        if (kept == 0 || seqs[kept - 1] != seqs[i]) {
+            seqs[kept++] = seqs[i];
+        }
+    }
+    return kept;
+}
+
+uint64_t *snapshot_numbers(struct snapshots *all, const struct commit *c, struct alloc *a,
                            size_t *count, size_t *cap)
 {
     for (;;) {
-        mutex_lock(&l->mutex);
-        size_t need = (size_t)l->count + 1;
-        mutex_unlock(&l->mutex);
-        need += need / 8 + 8; /* others may be added before the mutex is taken again */
-        uint64_t *seqs = alloc_get(a, MEM_BUILD, need * sizeof *seqs);
+        size_t room = snapshot_count(all);
+        room += room / 8 + 8; /* others may be added before the lists are passed */
+        uint64_t *seqs = alloc_get(a, MEM_BUILD, room * sizeof *seqs);
         if (seqs == NULL) {
             return NULL;
         }
-        mutex_lock(&l->mutex);
-        if (l->count + 1 > need) {
-            mutex_unlock(&l->mutex);
-            alloc_put(a, MEM_BUILD, seqs, need * sizeof *seqs);
-            continue;
-        }
+        uint64_t now = commit_visible(c) - 1; /* before the lists: see the head of snapshot.h */
         size_t n = 0;
-        for (struct held_seq *h = l->head.next; h != &l->head; h = h->next) {
-            assert(n == 0 || seqs[n - 1] <= h->seq);
-            if (n == 0 || seqs[n - 1] != h->seq) {
-                seqs[n++] = h->seq;
-            }
+        bool whole = true;
+        for (uint32_t i = 0; i < SNAPSHOT_LISTS && whole; i++) {
+            whole = copy_below(&all->list[i], now, seqs, &n, room - 1);
         }
-        uint64_t now = commit_visible(c) - 1;
-        if (n == 0 || seqs[n - 1] != now) {
+        if (whole) {
+            n = put_in_order(seqs, n);
             seqs[n++] = now;
+            *count = n;
+            *cap = room;
+            return seqs;
         }
-        mutex_unlock(&l->mutex);
-        *count = n;
-        *cap = need;
-        return seqs;
+        alloc_put(a, MEM_BUILD, seqs, room * sizeof *seqs);
     }
 }
 
-uint64_t snapshot_oldest(struct snapshot_list *l, const struct commit *c)
+uint64_t snapshot_oldest(struct snapshots *all, const struct commit *c)
 {
-    mutex_lock(&l->mutex);
-    uint64_t seq = l->count != 0 ? l->head.next->seq : commit_visible(c) - 1;
-    mutex_unlock(&l->mutex);
-    return seq;
+    uint64_t oldest = commit_visible(c) - 1; /* before the lists: see the head of snapshot.h */
+    for (uint32_t i = 0; i < SNAPSHOT_LISTS; i++) {
+        struct snapshot_list *l = &all->list[i];
+        mutex_lock(&l->mutex);
+        if (l->count != 0 && l->head.next->seq < oldest) {
+            oldest = l->head.next->seq;
+        }
+        mutex_unlock(&l->mutex);
+    }
+    return oldest;
 }
 
-uint64_t snapshot_count(struct snapshot_list *l)
+uint64_t snapshot_count(struct snapshots *all)
 {
-    mutex_lock(&l->mutex);
-    uint64_t n = l->count;
-    mutex_unlock(&l->mutex);
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < SNAPSHOT_LISTS; i++) {
+        struct snapshot_list *l = &all->list[i];
+        mutex_lock(&l->mutex);
+        n += l->count;
+        mutex_unlock(&l->mutex);
+    }
     return n;
 }

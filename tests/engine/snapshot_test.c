@@ -9,7 +9,7 @@
 #include "engine/snapshot.h"
 #include "tests/support/check.h"
 
-static struct snapshot_list list;
+static struct snapshots list;
 static struct commit *commits;
 
 static void set_up(void)
@@ -17,12 +17,12 @@ static void set_up(void)
     commits = aligned_alloc(CACHE_LINE, sizeof *commits);
     CHECK(commits != NULL);
     commit_init(commits, 8);
-    snapshot_list_init(&list);
+    snapshots_init(&list);
 }
 
 static void tear_down(void)
 {
-    snapshot_list_destroy(&list);
+    snapshots_destroy(&list);
     free(commits);
 }
 
@@ -65,18 +65,18 @@ Test(snapshot, numbers_are_distinct_and_ascending_with_the_newest_last)
     advance(8);
     snapshot_hold_latest(&list, commits, &c);
     advance(8);
-    CHECK(snapshot_hold_same(&list, &a, &again)); /* an old number once more, behind newer ones */
+    CHECK(snapshot_hold_same(&a, &again)); /* an old number once more, behind newer ones */
     CHECK_EQ(again.seq, 7);
     CHECK_EQ(snapshot_count(&list), 4);
     expect_numbers((uint64_t[]){7, 15, 23}, 3);
-    snapshot_drop(&list, &a);
-    snapshot_drop(&list, &b);
+    snapshot_drop(&a);
+    snapshot_drop(&b);
     CHECK_EQ(snapshot_oldest(&list, commits), 7); /* `again` keeps it */
-    CHECK(!snapshot_hold_same(&list, &a, &b));    /* but not through who has let go of it */
+    CHECK(!snapshot_hold_same(&a, &b));    /* but not through who has let go of it */
     CHECK_EQ(snapshot_count(&list), 2);
-    snapshot_drop(&list, &again);
+    snapshot_drop(&again);
     CHECK_EQ(snapshot_oldest(&list, commits), 15);
-    snapshot_drop(&list, &c);
+    snapshot_drop(&c);
     CHECK_EQ(snapshot_count(&list), 0);
     expect_numbers((uint64_t[]){23}, 1);
 }
@@ -91,9 +91,9 @@ Test(snapshot, any_order_of_taking_and_dropping_keeps_the_list_right)
     for (int step = 0; step < 5000; step++) {
         size_t i = random_below(&r, N);
         if (out[i]) {
-            snapshot_drop(&list, &held[i]);
+            snapshot_drop(&held[i]);
         } else if (random_below(&r, 3) == 0 && out[(i + 1) % N]) {
-            CHECK(snapshot_hold_same(&list, &held[(i + 1) % N], &held[i]));
+            CHECK(snapshot_hold_same(&held[(i + 1) % N], &held[i]));
         } else {
             snapshot_hold_latest(&list, commits, &held[i]);
         }
@@ -109,4 +109,49 @@ Test(snapshot, any_order_of_taking_and_dropping_keeps_the_list_right)
         CHECK_EQ(snapshot_count(&list), n);
         CHECK_EQ(snapshot_oldest(&list, commits), oldest);
     }
+}
+
+/* ---- holds that come while the numbers are gathered ---- */
+
+enum { LATE = 50 };
+
+static struct held_seq late[LATE];
+static unsigned late_held;
+
+/* Between the count and the copy, which is when memory is asked for. */
+static void *hold_late(void *ctx, size_t align, size_t size)
+{
+    (void)ctx;
+    for (; late_held < LATE; late_held++) {
+        snapshot_hold_latest(&list, commits, &late[late_held]);
+        advance(8);
+    }
+    return aligned_alloc(align, (size + align - 1) / align * align);
+}
+
+static void free_plain(void *ctx, void *p, size_t align, size_t size)
+{
+    (void)ctx;
+    (void)align;
+    (void)size;
+    free(p);
+}
+
+Test(snapshot, more_holds_than_there_was_room_for_are_told_all_the_same)
+{
+    const loam_allocator hooks = {.struct_size = sizeof hooks, .alloc = hold_late, .free = free_plain};
+    struct alloc a;
+    alloc_init(&a, &hooks, UINT64_MAX);
+    size_t count, cap;
+    uint64_t *seqs = snapshot_numbers(&list, commits, &a, &count, &cap);
+    CHECK(seqs != NULL);
+    CHECK_EQ(late_held, LATE);
+    CHECK_EQ(count, LATE + 1);
+    for (unsigned i = 0; i < LATE; i++) {
+        CHECK_EQ(seqs[i], late[i].seq);
+        snapshot_drop(&late[i]);
+    }
+    CHECK_EQ(seqs[LATE], commit_visible(commits) - 1);
+    alloc_put(&a, MEM_BUILD, seqs, cap * sizeof *seqs);
+    CHECK_EQ(alloc_used(&a), 0);
 }
