@@ -19,8 +19,8 @@
  *   3. pins rise only in LIVE. One thread wins the step out of RESERVED, one the step out of LIVE.
  *      Whoever brings CLOSING to pins 0 (eraser or last unpinner) puts the slot in limbo, once.
  *   4. A slot leaves limbo when every section open then has ended. Only then the finaliser sees the
- *      payload, and only then the slot gets its next generation: a section that found LIVE(g) may
- *      read the payload field until its end.
+ *      payload, and only then the slot gets its next generation; renew gives it one before, and leaves
+ *      the payload. So a section that found LIVE(g) may read the payload field until its end.
  *   5. The occupancy bit is set exactly in FILLING, LIVE, CLOSING and TAKING (but for the instants
  *      inside commit and abort), and in RESERVED after renew.
  *   6. Each carved slot is FREE in one magazine, depot cell or the spill list; or in limbo; or in

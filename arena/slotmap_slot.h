@@ -13,7 +13,7 @@
  *     LIVE       TAKING    slotmap_erase_wait                  compare-and-swap
  *     LIVE       RESERVED  slotmap_renew; generation + 1       compare-and-swap
  *     TAKING     CLOSING   slotmap_erase_wait, at its timeout  compare-and-swap, or no pin is left
- *     CLOSING    FREE      after the epoch, or at once when aborted; generation + 1
+ *     CLOSING    FREE      after the epoch, or at once when aborted and not renewed; generation + 1
  *     TAKING     FREE      slotmap_erase_wait; generation + 1
  *     CLOSING, TAKING -> RETIRED instead, when the generation was the last
  *

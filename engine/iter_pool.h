@@ -47,7 +47,7 @@ struct db_iter *iter_pool_make(struct db *db);
 void iter_pool_unmake(struct db_iter *it); /* NULL is allowed */
 
 /* An iterator without position, its bounds and buffers empty; NULL: no memory. It holds a reference
- * to db. */
+ * to db; one that was closed before also has its slot (next_handle) and refers to a keyspace (space). */
 struct db_iter *iter_pool_take(struct iter_pool *p, struct db *db);
 /* Takes the closed iterator back. p: its open database's; NULL: the database was closed. */
 void iter_pool_give(struct iter_pool *p, struct db_iter *it);

@@ -3,12 +3,10 @@
  */
 #include "engine/log_chain.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "arena/status.h"
 #include "engine/filename.h"
 #include "engine/op.h"
+#include "engine/sort.h"
 
 #include "arena/poison.h"
 
@@ -25,14 +23,6 @@ static int note_log(void *ctx, loam_slice name)
     return 0;
 }
 
-static int compare_numbers(const void *a, const void *b)
-{
-    uint64_t x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return (x > y) - (x < y);
-}
-
 int log_chain_init(struct log_chain *c, const struct log_chain_options *o)
 {
     *c = (struct log_chain){.o = *o};
@@ -47,7 +37,7 @@ int log_chain_init(struct log_chain *c, const struct log_chain_options *o)
     c->numbers = (const uint64_t *)(const void *)c->list.data;
     c->count = c->list.size / sizeof *c->numbers;
     if (c->count != 0) {
-        qsort(c->list.data, c->count, sizeof *c->numbers, compare_numbers);
+        sort_numbers(c->list.data, c->count);
     }
     c->seen = alloc_zero(o->alloc, MEM_LOG, (c->count + 1) * sizeof *c->seen);
     return c->seen != NULL ? LOAM_OK

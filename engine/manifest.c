@@ -472,12 +472,6 @@ struct rest {
     size_t known_count;
 };
 
-static bool checksum_less(const void *ctx, const void *a, const void *b)
-{
-    (void)ctx;
-    return *(const uint64_t *)a < *(const uint64_t *)b;
-}
-
 /* The checksums of all records that were read. */
 static int gather_known(struct manifest_reader *r, struct buf *known)
 {
@@ -492,7 +486,7 @@ static int gather_known(struct manifest_reader *r, struct buf *known)
         }
     }
     if (rc == LOAM_OK && (rc = buf_status(known)) == LOAM_OK) {
-        sort_elements(known->data, known->size / sizeof(uint64_t), sizeof(uint64_t), checksum_less, NULL);
+        sort_numbers(known->data, known->size / sizeof(uint64_t));
     }
     return rc;
 }

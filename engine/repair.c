@@ -215,12 +215,6 @@ static int note_file(void *arg, loam_slice name)
     return 0;
 }
 
-static bool number_less(const void *ctx, const void *a, const void *b)
-{
-    (void)ctx;
-    return *(const uint64_t *)a < *(const uint64_t *)b;
-}
-
 static int list_directory(struct repair *r, struct listing *l)
 {
     *l = (struct listing){.next_file = 1};
@@ -231,10 +225,10 @@ static int list_directory(struct repair *r, struct listing *l)
         return FAIL_IO(neg, 0, 0, "cannot list the database directory");
     }
     if (l->tables.size != 0) {
-        sort_elements(l->tables.data, l->tables.size / 8, 8, number_less, NULL);
+        sort_numbers(l->tables.data, l->tables.size / 8);
     }
     if (l->manifests.size != 0) {
-        sort_elements(l->manifests.data, l->manifests.size / 8, 8, number_less, NULL);
+        sort_numbers(l->manifests.data, l->manifests.size / 8);
     }
     r->next_file = r->next_file > l->next_file ? r->next_file : l->next_file;
     return l->tables.oom ? buf_status(&l->tables) : buf_status(&l->manifests);

@@ -4,9 +4,9 @@
 #include "engine/snapshot.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 #include "arena/thread_slot.h"
+#include "engine/sort.h"
 
 #include "arena/poison.h"
 
@@ -110,17 +110,11 @@ static bool copy_below(struct snapshot_list *l, uint64_t now, uint64_t *seqs, si
     return all;
 }
 
-static int by_number(const void *a, const void *b)
-{
-    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* In order, without doubles. Returns how many are left. */
 static size_t put_in_order(uint64_t *seqs, size_t n)
 {
     size_t kept = 0;
-    qsort(seqs, n, sizeof *seqs, by_number);
+    sort_numbers(seqs, n);
     for (size_t i = 0; i < n; i++) {
         if (kept == 0 || seqs[kept - 1] != seqs[i]) {
             seqs[kept++] = seqs[i];

@@ -57,4 +57,16 @@ static inline void sort_elements(void *base, size_t n, size_t size, sort_less_fn
     }
 }
 
+static inline bool sort_number_less_(const void *ctx, const void *a, const void *b)
+{
+    (void)ctx;
+    return *(const uint64_t *)a < *(const uint64_t *)b;
+}
+
+/* n uint64_t at base, aligned as such; ascending. */
+static inline void sort_numbers(void *base, size_t n)
+{
+    sort_elements(base, n, sizeof(uint64_t), sort_number_less_, NULL);
+}
+
 #endif

@@ -227,12 +227,6 @@ struct live_files {
     void *ctx;
 };
 
-static bool number_less(const void *ctx, const void *a, const void *b)
-{
-    (void)ctx;
-    return *(const uint64_t *)a < *(const uint64_t *)b;
-}
-
 static bool is_live(void *arg, enum file_kind kind, uint64_t number)
 {
     const struct live_files *l = arg;
@@ -268,7 +262,7 @@ static void collect_live(const struct version *v, struct live_files *l)
             }
         }
     }
-    sort_elements(l->tables, (size_t)l->count, sizeof *l->tables, number_less, NULL);
+    sort_numbers(l->tables, (size_t)l->count);
 }
 
 int version_set_clean_directory(struct version_set *vs,
