@@ -29,6 +29,16 @@
 #define LOAM_TSAN 0
 #endif
 
+/* Of a function that looks at a shared map as a kernel does, without being ordered to the stores through it: a
+ * race by the letter of the sanitizer, and what a shared map is for. */
+#if (LOAM_TSAN || defined(LOAM_MC)) && defined(__clang__)
+#define OUTSIDE_TSAN __attribute__((noinline, disable_sanitizer_instrumentation))
+#elif LOAM_TSAN || defined(LOAM_MC)
+#define OUTSIDE_TSAN __attribute__((noinline, no_sanitize("thread")))
+#else
+#define OUTSIDE_TSAN
+#endif
+
 #if !defined(LOAM_MC)
 
 #define atom_load(p, order)     atomic_load_explicit((p), memory_order_##order)

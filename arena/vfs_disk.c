@@ -15,14 +15,6 @@
  * being ordered to their stores. Relaxed word copies keep that defined, and the thread sanitizer
  * is kept from reporting a race that is the meaning of a shared map. */
 
-#if LOAM_TSAN && defined(__clang__)
-#define OUTSIDE_TSAN __attribute__((noinline, disable_sanitizer_instrumentation))
-#elif LOAM_TSAN
-#define OUTSIDE_TSAN __attribute__((noinline, no_sanitize("thread")))
-#else
-#define OUTSIDE_TSAN
-#endif
-
 /* relaxed everywhere: bytes may be stale or half of a store, as on a disk */
 OUTSIDE_TSAN static void copy_from_map(uint8_t *to, const uint8_t *from, size_t n)
 {

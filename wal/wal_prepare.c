@@ -157,7 +157,7 @@ int wal_prepare(struct wal *w)
     if (made != 0 && w->mode == WAL_MAPPED) {
         /* So that the first writer finds it. Failing here costs nothing: the writer that needs the
          * window tries again and has the error. */
-        (void)wal_windows_first(w, made);
+        (void)wal_windows_first(w, made, true);
     }
     return rc;
 }

@@ -110,7 +110,7 @@ static int open_first(struct wal *w, uint64_t start)
     uint32_t first = atom_load(&w->current, relaxed) + 1; /* relaxed: see init_fields */
     struct wal_segment *seg = wal_slot_of(w, first);
     if (w->mode == WAL_MAPPED) {
-        int err = wal_windows_first(w, first);
+        int err = wal_windows_first(w, first, false);
         if (wal_map_unsupported(err)) {
             w->mode = WAL_BUFFERED;
         } else if (err < 0) {

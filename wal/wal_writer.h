@@ -349,8 +349,9 @@ void wal_windows_behind(struct wal *w, uint64_t applied);
 void wal_windows_drop(struct wal *w, struct wal_segment *seg);
 /* From here on windows of the segment may be mapped. */
 void wal_windows_allow(struct wal *w, struct wal_segment *seg);
-/* Maps the first window of a generation, if it is alive. 0 or -errno. */
-int wal_windows_first(struct wal *w, uint32_t generation);
+/* Maps the first window of a generation, if it is alive. ahead: its pages are touched, too, which takes a multiple
+ * of the time. 0 or -errno. */
+int wal_windows_first(struct wal *w, uint32_t generation, bool ahead);
 /* A buffer for a record of `size` bytes, header included; NULL: no memory, the error is set. */
 uint8_t *wal_stage_take(struct wal *w, uint64_t size);
 void wal_stage_give(struct wal *w, uint8_t *stage, uint64_t size);

@@ -355,7 +355,7 @@ static void setup_drop(void)
 static void drop_body(unsigned thread)
 {
     if (thread == 1) {
-        EXPECT_EQ(wal_windows_first(&d.wal, 2), 0);
+        EXPECT_EQ(wal_windows_first(&d.wal, 2, true), 0);
         return;
     }
     uint64_t boundary;
