@@ -30,7 +30,8 @@
 #endif
 
 /* Of a function that looks at a shared map as a kernel does, without being ordered to the stores through it: a
- * race by the letter of the sanitizer, and what a shared map is for. */
+ * race by the letter of the sanitizer and of the explorer, and what a shared map is for. Its atomics are C11's own, so
+ * that they are no steps of a schedule. */
 #if (LOAM_TSAN || defined(LOAM_MC)) && defined(__clang__)
 #define OUTSIDE_TSAN __attribute__((noinline, disable_sanitizer_instrumentation))
 #elif LOAM_TSAN || defined(LOAM_MC)

@@ -82,11 +82,11 @@ static int map_aside(struct wal *w, struct wal_segment *seg, uint32_t k, bool ah
     seg->mappers++;
     mutex_unlock(&w->tail_mu);
     int rc = wal_window_map(seg, &w->place, k, &p);
-    if (p != NULL && ahead) {
-        touch_pages(p, bytes);
-    }
     if (seg->reused) {
         wal_window_prefetch(seg, &w->place, k + WAL_PREFETCH_BYTES / bytes);
+    }
+    if (p != NULL && ahead) {
+        touch_pages(p, bytes); /* while the disk reads */
     }
     mutex_lock(&w->tail_mu);
     if (p != NULL && missing_locked(w, seg, k)) {
